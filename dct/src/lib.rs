@@ -1,0 +1,1 @@
+//! The Particle Device Configuration Table: fields, flash containers, server address, recovery.

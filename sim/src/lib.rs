@@ -1,0 +1,1 @@
+//! A whole Particle Photon in memory: flash, bootloader, system firmware, modules, power cuts.
