@@ -1,0 +1,162 @@
+//! Sealing and opening frames.
+
+use super::framing::{FrameError, LENGTH_PREFIX};
+use super::keys::SessionKeys;
+use aes::Aes128;
+use aes::cipher::{Array, Block, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit};
+use core::fmt;
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq, ConstantTimeGreater};
+use zeroize::Zeroize;
+
+const BLOCK: usize = 16;
+
+/// Why a message could not be sealed. Nothing was written and the IV did not move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// The frame does not fit the output.
+    #[error("frame needs {needed} bytes, the buffer has {available}")]
+    BufferTooSmall {
+        /// Length of the frame with its prefix.
+        needed: usize,
+        /// Length of the buffer.
+        available: usize,
+    },
+    /// The ciphertext is longer than 65,520 bytes, which the prefix cannot express.
+    #[error("message of {len} bytes is longer than a frame can carry, 65519")]
+    TooLong {
+        /// Length of the message.
+        len: usize,
+    },
+}
+
+/// Length on the wire of a message of `plain` bytes: prefix, message, 1 to 16 bytes of padding.
+#[must_use]
+pub const fn sealed_len(plain: usize) -> usize {
+    LENGTH_PREFIX + (plain / BLOCK + 1) * BLOCK
+}
+
+/// The sending half of a session.
+pub struct Sealer {
+    aes: Aes128,
+    iv: [u8; BLOCK],
+}
+
+impl Sealer {
+    /// The sending half at the start of a session. Server and device start alike.
+    #[must_use]
+    pub fn new(keys: &SessionKeys) -> Self {
+        Self { aes: Aes128::new(&Array(keys.key())), iv: keys.iv() }
+    }
+
+    /// Encrypts one message into `out` and returns the frame, prefix included.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub fn seal<'o>(&mut self, message: &[u8], out: &'o mut [u8]) -> Result<&'o [u8], SealError> {
+        let needed = sealed_len(message.len());
+        let available = out.len();
+        let out = out.get_mut(..needed).ok_or(SealError::BufferTooSmall { needed, available })?;
+        if let Some(plain) = out.get_mut(LENGTH_PREFIX..LENGTH_PREFIX + message.len()) {
+            plain.copy_from_slice(message);
+        }
+        self.seal_in_place(out, message.len())
+    }
+
+    /// As [`Sealer::seal`], with the message already at `frame[2..2 + len]`.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub fn seal_in_place<'o>(&mut self, frame: &'o mut [u8], len: usize) -> Result<&'o [u8], SealError> {
+        let needed = sealed_len(len);
+        let available = frame.len();
+        let frame = frame.get_mut(..needed).ok_or(SealError::BufferTooSmall { needed, available })?;
+        let cipher_len = u16::try_from(needed - LENGTH_PREFIX).map_err(|_| SealError::TooLong { len })?;
+        // 1..=16, so it fits.
+        let pad = u8::try_from(needed - LENGTH_PREFIX - len).unwrap_or(16);
+        if let Some(padding) = frame.get_mut(LENGTH_PREFIX + len..) {
+            padding.fill(pad);
+        }
+        let Some((prefix, body)) = frame.split_first_chunk_mut::<LENGTH_PREFIX>() else {
+            return Err(SealError::BufferTooSmall { needed, available });
+        };
+        *prefix = cipher_len.to_be_bytes();
+        let mut cbc = cbc::Encryptor::<&Aes128>::inner_iv_init(&self.aes, &Array(self.iv));
+        let (blocks, _) = Block::<Aes128>::slice_as_chunks_mut(body);
+        cbc.encrypt_blocks(blocks);
+        if let Some(first) = blocks.first() {
+            self.iv = first.0;
+        }
+        Ok(frame)
+    }
+}
+
+/// The receiving half of a session.
+pub struct Opener {
+    aes: Aes128,
+    iv: [u8; BLOCK],
+}
+
+impl Opener {
+    /// The receiving half at the start of a session.
+    #[must_use]
+    pub fn new(keys: &SessionKeys) -> Self {
+        Self { aes: Aes128::new(&Array(keys.key())), iv: keys.iv() }
+    }
+
+    /// Decrypts the ciphertext of one frame in place and returns the length of the message.
+    ///
+    /// The padding is checked in constant time: 1 to 16 equal bytes.
+    ///
+    /// # Errors
+    /// [`FrameError`]; the session cannot go on.
+    pub fn open_in_place(&mut self, body: &mut [u8]) -> Result<usize, FrameError> {
+        let found = body.len();
+        let length = FrameError::Length { found, limit: usize::from(u16::MAX) / BLOCK * BLOCK };
+        let (blocks, rest) = Block::<Aes128>::slice_as_chunks_mut(body);
+        if !rest.is_empty() {
+            return Err(length);
+        }
+        let next = blocks.first().ok_or(length)?.0;
+        let mut cbc = cbc::Decryptor::<&Aes128>::inner_iv_init(&self.aes, &Array(self.iv));
+        cbc.decrypt_blocks(blocks);
+        self.iv = next;
+        let last = blocks.last().map(|block| block.0).ok_or(length)?;
+        match padding_len(&last) {
+            Some(pad) => Ok(found - pad),
+            None => {
+                body.zeroize();
+                Err(FrameError::Corrupt)
+            }
+        }
+    }
+}
+
+/// PKCS#7: all of the last `pad` bytes say `pad`.
+fn padding_len(last: &[u8; BLOCK]) -> Option<usize> {
+    let pad = last[BLOCK - 1];
+    let mut good = !pad.ct_eq(&0) & !pad.ct_gt(&16);
+    for (from_end, byte) in (1u8..=16).zip(last.iter().rev()) {
+        let is_padding = !from_end.ct_gt(&pad);
+        good &= Choice::conditional_select(&Choice::from(1), &byte.ct_eq(&pad), is_padding);
+    }
+    bool::from(good).then_some(usize::from(pad))
+}
+
+macro_rules! secret {
+    ($name:ident) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(secret)"))
+            }
+        }
+
+        impl Drop for $name {
+            fn drop(&mut self) {
+                self.iv.zeroize();
+            }
+        }
+    };
+}
+secret!(Sealer);
+secret!(Opener);
