@@ -1,1 +1,13 @@
-//! The Spark cloud protocol over TCP without I/O: handshake, AES session, CoAP codec, messages, connection.
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+#[cfg(any(feature = "alloc", test))]
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+pub mod coap;
+pub mod connection;
+pub mod handshake;
+pub mod message;
+pub mod session;

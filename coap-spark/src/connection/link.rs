@@ -1,0 +1,203 @@
+//! What both ends share: the sealed byte stream, ids, the queue of owed replies.
+
+use crate::coap::{Token, Type};
+use crate::handshake::Failure;
+use crate::message::{DecodeError, EncodeError, Envelope};
+use crate::session::{FrameBuffer, FrameError, LENGTH_PREFIX, Opener, SealError, Sealer, SessionKeys};
+use core::time::Duration;
+
+/// Why a connection ended. Close the socket; the protocol has no goodbye for errors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// No Hello came, or something else came first.
+    #[error(transparent)]
+    Handshake(#[from] Failure),
+    /// The peer's frame cannot be opened.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The frame opens but holds no message of this protocol.
+    #[error("malformed message from the peer")]
+    Malformed(#[from] DecodeError),
+    /// The peer's message id is neither the next nor in the tolerated window.
+    #[error("message id {found:#06x} from the peer, {expected:#06x} was expected")]
+    MessageId {
+        /// The next id.
+        expected: u16,
+        /// The id that came.
+        found: u16,
+    },
+    /// Nothing came for this long.
+    #[error("nothing heard from the peer for {silence:?}")]
+    Silent {
+        /// How long.
+        silence: Duration,
+    },
+}
+
+/// Why a message was not sent. The connection is unharmed and no id was used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The message cannot be emitted.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The frame does not fit the buffer.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The peer would refuse a frame of this length.
+    #[error("frame of {found} bytes, the peer takes at most {limit}")]
+    FrameTooLong {
+        /// Ciphertext length of the message.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The queue of owed replies is full: drain it with `poll_output` first.
+    #[error("owed replies are waiting: call poll_output until it gives nothing")]
+    RepliesWaiting,
+}
+
+/// A message that was sealed for sending.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sent<'o> {
+    /// Its id.
+    pub id: u16,
+    /// Its token; the answer carries the same.
+    pub token: Token,
+    /// The bytes to write to the socket.
+    pub bytes: &'o [u8],
+}
+
+/// Replies that the protocol owes, oldest first.
+#[derive(Debug)]
+pub(super) struct Owed<R> {
+    queue: [Option<R>; 4],
+}
+
+impl<R> Owed<R> {
+    pub(super) const fn new() -> Self {
+        Self { queue: [None, None, None, None] }
+    }
+
+    /// One message owes one reply at the most and `handle_input` is refused while the queue is full, so a place
+    /// is free; `false` tells that it was not.
+    pub(super) fn push(&mut self, reply: R) -> bool {
+        match self.queue.iter_mut().find(|place| place.is_none()) {
+            Some(place) => {
+                *place = Some(reply);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<R> {
+        let first = self.queue[0].take();
+        self.queue.rotate_left(1);
+        first
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.queue[3].is_some()
+    }
+}
+
+/// Both directions of the sealed stream.
+#[derive(Debug)]
+pub(super) struct Link<const N: usize> {
+    opener: Opener,
+    sealer: Sealer,
+    rx: FrameBuffer<N>,
+    /// Length of the opened message in `rx`.
+    message: Option<usize>,
+    /// The message was not polled yet.
+    fresh: bool,
+    /// Limit for sent frames.
+    max_frame: usize,
+    /// Own id counter: the last used.
+    pub(super) last_id: u16,
+    /// Own token counter: the last used.
+    pub(super) last_token: u8,
+    /// When the last frame came.
+    pub(super) heard: Duration,
+}
+
+impl<const N: usize> Link<N> {
+    pub(super) fn new(
+        keys: &SessionKeys,
+        max_frame: usize,
+        last_id: u16,
+        last_token: u8,
+        now: Duration,
+    ) -> Self {
+        Self {
+            opener: Opener::new(keys),
+            sealer: Sealer::new(keys),
+            rx: FrameBuffer::new(),
+            message: None,
+            fresh: false,
+            max_frame,
+            last_id,
+            last_token,
+            heard: now,
+        }
+    }
+
+    /// Takes bytes up to the end of one frame; `true` when a message is complete and open.
+    pub(super) fn take(&mut self, now: Duration, input: &[u8]) -> Result<(usize, bool), FrameError> {
+        if self.message.take().is_some() {
+            self.rx.clear();
+        }
+        let used = self.rx.push(input)?;
+        let Some(body) = self.rx.frame() else { return Ok((used, false)) };
+        let len = self.opener.open_in_place(body)?;
+        self.message = Some(len);
+        self.fresh = true;
+        self.heard = now;
+        Ok((used, true))
+    }
+
+    /// The open message, whether polled or not.
+    pub(super) fn message(&self) -> Option<&[u8]> {
+        self.message.map(|len| self.rx.opened(len))
+    }
+
+    /// The open message, once.
+    pub(super) fn poll(&mut self) -> Option<&[u8]> {
+        if core::mem::take(&mut self.fresh) { self.message() } else { None }
+    }
+
+    /// The message is for the connection itself.
+    pub(super) const fn swallow(&mut self) {
+        self.fresh = false;
+    }
+
+    pub(super) fn next_token(&self) -> Token {
+        Token::byte(self.last_token.wrapping_add(1))
+    }
+
+    /// Encodes through `encode` and seals. Ids and tokens are counted by the caller, after success.
+    pub(super) fn seal<'o, B>(
+        &mut self,
+        envelope: &Envelope<B>,
+        encode: impl FnOnce(&Envelope<B>, &mut [u8]) -> Result<usize, EncodeError>,
+        out: &'o mut [u8],
+    ) -> Result<&'o [u8], SendError> {
+        let available = out.len();
+        let body = out
+            .get_mut(LENGTH_PREFIX..)
+            .ok_or(SealError::BufferTooSmall { needed: LENGTH_PREFIX + 16, available })?;
+        let len = encode(envelope, body)?;
+        let found = (len / 16 + 1) * 16;
+        if found > self.max_frame {
+            return Err(SendError::FrameTooLong { found, limit: self.max_frame });
+        }
+        Ok(self.sealer.seal_in_place(out, len)?)
+    }
+}
+
+/// Type of a reply to a message of this type.
+pub(super) const fn is_counted(kind: Type) -> bool {
+    matches!(kind, Type::Confirmable | Type::NonConfirmable)
+}

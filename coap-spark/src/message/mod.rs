@@ -1,0 +1,151 @@
+//! Every message of the Spark protocol as a typed value.
+//!
+//! One CoAP message is an [`Envelope`] around a body: [`FromDevice`] or [`FromServer`]. Decoding accepts what real
+//! devices and servers send; encoding emits exactly the bytes that every firmware generation understands.
+//!
+//! | message | from | type code path |
+//! |---|---|---|
+//! | Hello | device, then server | NON POST `/h` |
+//! | Describe | server | CON GET `/d` |
+//! | Function call | server | CON POST `/f/name?arg` |
+//! | Variable | server | CON GET `/v/name` |
+//! | Event | both | NON or CON POST `/e/name` (public), `/E/name` (private) |
+//! | Subscribe | device | CON GET `/e/name` |
+//! | Signal | server | CON PUT `/s?01`, `/s?00` |
+//! | Time | device | CON GET `/t` |
+//! | Ping | both | CON 0.00 |
+//! | Update begin, chunk, done | server | CON POST `/u`, POST `/c?crc?index`, PUT `/u` |
+//! | Chunk missed, update done | device | GET `/c`, PUT `/u` |
+//! | Goodbye | device | POST `/x` |
+//!
+//! # Source
+//! device-os@v2.3.1: `communication/src/messages.cpp`; v0.7.0: `spark_protocol.cpp`.
+
+mod event;
+mod from_device;
+mod from_server;
+mod hello;
+mod name;
+mod update;
+
+#[cfg(feature = "json")]
+pub mod describe;
+
+pub use event::{Event, Scope, Subscribe, system_event};
+pub use from_device::FromDevice;
+pub use from_server::FromServer;
+pub use hello::{Hello, HelloFlags};
+pub use name::Name;
+pub use update::{Chunk, Indices, Store, UpdateBegin};
+
+use crate::coap::{Code, Message, OptionNumber, ParseError, ParseOptions, Token, Type, WriteError, Writer};
+
+/// Type, id and token around a body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Envelope<B> {
+    /// Message type.
+    pub kind: Type,
+    /// Message id.
+    pub id: u16,
+    /// Token: one byte on server requests and the answers to them, none elsewhere.
+    pub token: Token,
+    /// What is said.
+    pub body: B,
+}
+
+/// A response, alone or piggybacked on an acknowledgement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Response<'a> {
+    /// Class 2, 4 or 5.
+    pub code: Code,
+    /// What the request asked for; its meaning depends on the request.
+    pub payload: &'a [u8],
+}
+
+/// Why bytes are not a message of this protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Not CoAP.
+    #[error("not a CoAP message")]
+    Coap(#[from] ParseError),
+    /// A field of a known message has a length or value that no peer sends.
+    #[error("{field} has {found} bytes, {expected} were expected")]
+    Field {
+        /// Which one.
+        field: &'static str,
+        /// What it must have.
+        expected: &'static str,
+        /// What it has.
+        found: usize,
+    },
+}
+
+/// Why a message cannot be emitted. Nothing is truncated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// Does not fit the buffer or CoAP.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A value is above what the wire form or every device takes.
+    #[error("{field} is {found}, at most {limit} can be sent")]
+    TooLarge {
+        /// Which one.
+        field: &'static str,
+        /// The limit.
+        limit: u32,
+        /// The value or length.
+        found: usize,
+    },
+}
+
+/// A body with the code and options that carry it.
+pub(crate) trait Body<'a>: Sized {
+    fn decode(message: &Message<'a>) -> Result<Self, DecodeError>;
+    fn code(&self) -> Code;
+    fn write<'b>(&self, writer: Writer<'b>) -> Result<&'b [u8], EncodeError>;
+}
+
+macro_rules! envelope_of {
+    ($body:ident) => {
+        impl<'a> Envelope<$body<'a>> {
+            /// Decodes one message with the tolerances of [`ParseOptions::SPARK`].
+            ///
+            /// # Errors
+            /// [`DecodeError`]. Unknown codes and paths are no error: they become `Unknown`.
+            pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+                let message = Message::parse(bytes, ParseOptions::SPARK)?;
+                let body = $body::decode(&message)?;
+                Ok(Self { kind: message.kind(), id: message.id(), token: message.token(), body })
+            }
+
+            /// Emits the message into `out`.
+            ///
+            /// # Errors
+            /// [`EncodeError`].
+            pub fn encode_into<'b>(&self, out: &'b mut [u8]) -> Result<&'b [u8], EncodeError> {
+                let writer = Writer::new(out, self.kind, self.body.code(), self.id, self.token)?;
+                self.body.write(writer)
+            }
+        }
+    };
+}
+envelope_of!(FromDevice);
+envelope_of!(FromServer);
+
+/// The one-letter name of a request, from its first Uri-Path option.
+fn letter(message: &Message<'_>) -> Option<u8> {
+    match message.values(OptionNumber::URI_PATH).next()? {
+        [letter] => Some(*letter),
+        _ => None,
+    }
+}
+
+fn path(writer: &mut Writer<'_>, letter: u8) -> Result<(), WriteError> {
+    writer.option(OptionNumber::URI_PATH, &[letter])
+}
+
+#[cfg(test)]
+mod tests;
