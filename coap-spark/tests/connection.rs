@@ -1,0 +1,230 @@
+//! Both ends of a connection against each other under a virtual clock, and against damaged frames.
+#![allow(clippy::unwrap_used, clippy::std_instead_of_alloc, reason = "test code")]
+
+use coap_spark::coap::{Code, Type};
+use coap_spark::connection::{
+    ConnectionError, DeviceConnection, Profile, Request, SendError, ServerConnection, ServerPolicy,
+};
+use coap_spark::handshake::{Cause, Failure, Stage};
+use coap_spark::message::{Event, FromDevice, FromServer, Hello, HelloFlags, Name, Response};
+use coap_spark::session::{FrameError, Sealer, SessionKeys};
+use core::time::Duration;
+
+const HELLO: FromDevice<'static> = FromDevice::Hello(Hello::new(6, 3, HelloFlags(0), 6));
+
+/// A server and a device with a wire between them and one clock.
+struct Pair {
+    server: ServerConnection<1024>,
+    device: DeviceConnection<800>,
+    now: Duration,
+    to_server: Vec<u8>,
+    to_device: Vec<u8>,
+}
+
+impl Pair {
+    fn new(profile: Profile) -> Self {
+        let keys = SessionKeys::new(core::array::from_fn(|i| u8::try_from(i * 5).unwrap()));
+        let now = Duration::from_secs(1000);
+        let mut pair = Self {
+            server: ServerConnection::new(&keys, ServerPolicy::DEFAULT, 0xfffe, now),
+            device: DeviceConnection::new(&keys, profile, now),
+            now,
+            to_server: Vec::new(),
+            to_device: Vec::new(),
+        };
+        pair.device_sends(Type::NonConfirmable, HELLO);
+        pair
+    }
+
+    fn up(profile: Profile) -> Self {
+        let mut pair = Self::new(profile);
+        pair.run();
+        assert!(pair.server.is_up() && pair.device.is_up());
+        pair
+    }
+
+    fn device_sends(&mut self, kind: Type, body: FromDevice<'_>) {
+        let mut out = [0; 1024];
+        self.to_server.extend(self.device.send(kind, body, &mut out).unwrap().bytes);
+    }
+
+    fn server_sends(&mut self, body: FromServer<'_>) {
+        let mut out = [0; 1024];
+        self.to_device.extend(self.server.send(body, &mut out).unwrap().bytes);
+    }
+
+    /// Moves bytes both ways, one at a time, until nothing moves; what each end saw as text.
+    fn run(&mut self) -> Vec<String> {
+        let mut seen = Vec::new();
+        let mut out = [0; 1024];
+        while !self.to_server.is_empty() || !self.to_device.is_empty() {
+            for byte in core::mem::take(&mut self.to_server) {
+                assert_eq!(self.server.handle_input(self.now, &[byte]), Ok(1));
+                if let Some(message) = self.server.poll_message() {
+                    seen.push(format!("server: {:?}", message.body));
+                }
+                while let Some(frame) = self.server.poll_output(&mut out).unwrap() {
+                    self.to_device.extend(frame);
+                }
+            }
+            for byte in core::mem::take(&mut self.to_device) {
+                assert_eq!(self.device.handle_input(self.now, &[byte]), Ok(1));
+                let message = self.device.poll_message();
+                let request = message.as_ref().and_then(Request::of);
+                if let Some(message) = message {
+                    seen.push(format!("device: {:?}", message.body));
+                }
+                if let Some(request) = request {
+                    let response = Response { code: Code::CONTENT, payload: b"answer" };
+                    self.to_server.extend(self.device.reply(request, response, &mut out).unwrap());
+                }
+                while let Some(frame) = self.device.poll_output(self.now, &mut out).unwrap() {
+                    self.to_server.extend(frame);
+                }
+            }
+        }
+        seen
+    }
+}
+
+#[test]
+fn both_generations_answer_requests_and_events_are_acknowledged() {
+    for profile in [Profile::V0_7_0, Profile::V2_3_1] {
+        let mut pair = Pair::up(profile);
+        pair.server_sends(FromServer::Describe { flags: None });
+        pair.server_sends(FromServer::VariableRequest { name: b"temp" });
+        pair.server_sends(FromServer::FunctionCall { name: b"brew", argument: b"" });
+        pair.server_sends(FromServer::Signal { on: true });
+        let event = Event { name: Name::new("a/b"), public: true, max_age: Some(5), data: Some(b"x") };
+        pair.device_sends(Type::Confirmable, FromDevice::Event(event));
+        let seen = pair.run();
+        assert_eq!(seen.iter().filter(|line| line.contains("server: Response")).count(), 4, "{seen:#?}");
+        assert!(seen.iter().any(|line| line.starts_with("server: Event")), "{seen:#?}");
+        assert!(seen.iter().any(|line| line == "device: Ack"), "{seen:#?}");
+    }
+}
+
+#[test]
+fn idle_device_pings_and_both_ends_stay_up_for_an_hour() {
+    let mut pair = Pair::up(Profile::V0_7_0);
+    let end = pair.now + Duration::from_secs(3600);
+    let mut pings = 0;
+    while pair.now < end {
+        pair.now = pair.device.next_deadline().unwrap().min(pair.server.next_deadline());
+        pair.device.handle_deadline(pair.now).unwrap();
+        pair.server.handle_deadline(pair.now).unwrap();
+        let mut out = [0; 64];
+        while let Some(frame) = pair.device.poll_output(pair.now, &mut out).unwrap() {
+            pings += 1;
+            pair.to_server.extend(frame);
+        }
+        assert!(
+            pair.run().iter().all(|line| line == "device: Ack"),
+            "pings are not shown, their answers are"
+        );
+    }
+    assert_eq!(pings, 3600 / 15);
+}
+
+#[test]
+fn silence_ends_both_ends_at_their_limits() {
+    let mut pair = Pair::up(Profile::V2_3_1);
+    let start = pair.now;
+    let mut out = [0; 64];
+    pair.device.handle_deadline(start + Duration::from_secs(14)).unwrap();
+    assert_eq!(pair.device.poll_output(start, &mut out).unwrap(), None, "early calls are harmless");
+    pair.device.handle_deadline(start + Duration::from_secs(15)).unwrap();
+    assert!(pair.device.poll_output(start + Duration::from_secs(15), &mut out).unwrap().is_some());
+    let silence = Duration::from_secs(25);
+    assert_eq!(pair.device.next_deadline(), Some(start + silence));
+    assert_eq!(pair.device.handle_deadline(start + silence), Err(ConnectionError::Silent { silence }));
+    let silence = ServerPolicy::DEFAULT.idle_timeout;
+    assert_eq!(pair.server.handle_deadline(start + silence), Err(ConnectionError::Silent { silence }));
+}
+
+#[test]
+fn update_suspends_the_device_pings() {
+    let mut pair = Pair::up(Profile::V0_7_0);
+    pair.device.set_updating(true);
+    assert_eq!(pair.device.next_deadline(), None);
+    assert_eq!(pair.device.handle_deadline(pair.now + Duration::from_secs(600)), Ok(()));
+}
+
+#[test]
+fn missing_hello_is_a_handshake_failure_of_either_end() {
+    let mut pair = Pair::new(Profile::V0_7_0);
+    let expected = Failure { stage: Stage::ReceiveHello, cause: Cause::TimedOut };
+    let at = pair.server.next_deadline();
+    assert_eq!(pair.server.handle_deadline(at), Err(expected.into()));
+    let at = pair.device.next_deadline().unwrap();
+    assert_eq!(at - pair.now, Duration::from_secs(2));
+    assert_eq!(pair.device.handle_deadline(at), Err(expected.into()));
+}
+
+#[test]
+fn other_first_message_than_hello_is_refused() {
+    let keys = SessionKeys::new([3; 40]);
+    let mut server = ServerConnection::<1024>::new(&keys, ServerPolicy::DEFAULT, 1, Duration::ZERO);
+    let mut out = [0; 64];
+    let frame = Sealer::new(&keys).seal(&[0x40, 0, 0, 1], &mut out).unwrap().to_vec();
+    let expected = Failure { stage: Stage::ReceiveHello, cause: Cause::NotHello };
+    assert_eq!(server.handle_input(Duration::ZERO, &frame), Err(expected.into()));
+}
+
+#[test]
+fn every_bit_flip_of_the_first_frame_ends_in_a_typed_error_or_a_changed_hello() {
+    let pair = Pair::new(Profile::V0_7_0);
+    let keys = SessionKeys::new(core::array::from_fn(|i| u8::try_from(i * 5).unwrap()));
+    for bit in 0..8 * pair.to_server.len() {
+        let mut frame = pair.to_server.clone();
+        frame[bit / 8] ^= 1 << (bit % 8);
+        let mut server = ServerConnection::<1024>::new(&keys, ServerPolicy::DEFAULT, 1, pair.now);
+        match server.handle_input(pair.now, &frame) {
+            Err(ConnectionError::Handshake(failure)) => assert_eq!(failure.stage, Stage::ReceiveHello),
+            // A longer frame is awaited, which the deadline ends.
+            Ok(_) => assert!(server.handle_deadline(server.next_deadline()).is_err() && !server.is_up()),
+            other => panic!("bit {bit}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn cut_first_frame_waits_for_the_rest() {
+    let pair = Pair::new(Profile::V0_7_0);
+    let keys = SessionKeys::new(core::array::from_fn(|i| u8::try_from(i * 5).unwrap()));
+    for len in 0..pair.to_server.len() {
+        let mut server = ServerConnection::<1024>::new(&keys, ServerPolicy::DEFAULT, 1, pair.now);
+        assert_eq!(server.handle_input(pair.now, &pair.to_server[..len]), Ok(len));
+        assert!(server.poll_message().is_none() && !server.is_up());
+    }
+}
+
+#[test]
+fn wrong_keys_show_at_the_first_frame() {
+    let pair = Pair::new(Profile::V0_7_0);
+    let mut server =
+        ServerConnection::<1024>::new(&SessionKeys::new([1; 40]), ServerPolicy::DEFAULT, 1, pair.now);
+    let expected = Failure { stage: Stage::ReceiveHello, cause: Cause::Frame };
+    assert_eq!(server.handle_input(pair.now, &pair.to_server), Err(expected.into()));
+}
+
+#[test]
+fn frame_that_the_device_would_refuse_is_not_sent() {
+    let mut pair = Pair::up(Profile::V0_7_0);
+    let data = [b'x'; 800];
+    let event = Event { name: Name::new("big"), public: false, max_age: None, data: Some(&data) };
+    let mut out = [0; 1024];
+    let before = pair.server.send(FromServer::Ping, &mut out).unwrap().id;
+    let refused = pair.server.send(FromServer::Event(event), &mut out).unwrap_err();
+    assert_eq!(refused, SendError::FrameTooLong { found: 816, limit: 768 });
+    let after = pair.server.send(FromServer::Ping, &mut out).unwrap().id;
+    assert_eq!(after, before.wrapping_add(1), "the refused message took no id");
+}
+
+#[test]
+fn frame_above_the_receive_limit_ends_the_session() {
+    let mut pair = Pair::up(Profile::V0_7_0);
+    let expected = FrameError::Length { found: 816, limit: 800 };
+    let result = pair.device.handle_input(pair.now, &816u16.to_be_bytes());
+    assert_eq!(result, Err(ConnectionError::Frame(expected)));
+}
