@@ -1,0 +1,200 @@
+//! The device's side: a [`Receiver`] whose words go through a connection and whose work goes to the flash.
+
+use crate::transfer::{Begin, Plan, Profile, Receiver, ReceiverOutput as Output, Refusal};
+use coap_spark::coap::{Code, Token, Type};
+use coap_spark::connection::{DeviceConnection, SendError};
+use coap_spark::message::{Envelope, FromDevice, FromServer, Indices, Response};
+use core::time::Duration;
+
+/// The flash under a transfer.
+pub trait Target {
+    /// Whether this update may run.
+    fn check(&mut self, plan: &Plan) -> bool;
+    /// Erases the OTA region.
+    fn prepare(&mut self, plan: &Plan) -> bool;
+    /// Writes to `offset` of the OTA region.
+    fn save(&mut self, offset: u32, data: &[u8]) -> bool;
+    /// Validates the image; JSON for the answer into `result`, at most 254 bytes; gives its length.
+    fn validate(&mut self, plan: &Plan, result: &mut [u8]) -> usize;
+    /// Applies the image. The device resets soon after.
+    fn apply(&mut self, plan: &Plan);
+}
+
+/// Why a message could not be handled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DownloadError {
+    /// An answer could not be sent.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// This firmware generation closes the session on an unexpected update message.
+    #[error("an update message came while no update runs")]
+    CloseSession,
+}
+
+/// The receiving end on one device; lives across connections. `N` bytes of bitmap bound the chunks to `8 * N`.
+#[derive(Clone, Debug)]
+pub struct Download<const N: usize = 128> {
+    receiver: Receiver<N>,
+    /// On UDP (and so not here) everything would be confirmable.
+    missed_kind: Type,
+    result: [u8; 254],
+    result_len: usize,
+}
+
+impl<const N: usize> Download<N> {
+    /// A receiver for an OTA region of `region_len` bytes.
+    #[must_use]
+    pub fn new(profile: Profile, region_len: u32) -> Self {
+        // Device OS 2 leaves the acknowledgement out on TCP.
+        let missed_kind = if profile == Profile::C4 { Type::NonConfirmable } else { Type::Confirmable };
+        Self { receiver: Receiver::new(profile, region_len), missed_kind, result: [0; 254], result_len: 0 }
+    }
+
+    /// An update runs: tell the connection, so that it does not ping.
+    #[must_use]
+    pub fn is_updating(&self) -> bool {
+        self.receiver.is_updating()
+    }
+
+    /// The session ended; `true` if an update was lost with it.
+    pub fn abort(&mut self) -> bool {
+        self.receiver.abort()
+    }
+
+    /// When [`Download::handle_deadline`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.receiver.next_deadline()
+    }
+
+    /// Takes a message if it belongs to a transfer, does its work on `target` and gives every frame to `send`.
+    /// Says whether it did.
+    ///
+    /// # Errors
+    /// [`DownloadError`]; close the connection.
+    pub fn handle_message<const M: usize>(
+        &mut self,
+        now: Duration,
+        message: &Envelope<FromServer<'_>>,
+        connection: &mut DeviceConnection<M>,
+        target: &mut impl Target,
+        send: &mut impl FnMut(&[u8]),
+    ) -> Result<bool, DownloadError> {
+        let mut data: &[u8] = &[];
+        match message.body {
+            FromServer::UpdateBegin(begin) | FromServer::SaveBegin(begin) => {
+                self.receiver.handle_begin(Begin {
+                    offers_fast: begin.flags & 1 != 0,
+                    chunk_size: begin.chunk_size,
+                    file_length: begin.file_length,
+                    store: begin.store.0,
+                    address: begin.address,
+                });
+            }
+            FromServer::Chunk(chunk) => {
+                data = chunk.data;
+                self.receiver.handle_chunk(now, chunk.index, chunk.crc, data);
+            }
+            FromServer::UpdateDone => self.receiver.handle_done(),
+            _ => return Ok(false),
+        }
+        let request = (message.id, message.token);
+        self.drain(now, Some(request), data, connection, target, send).map(|()| true)
+    }
+
+    /// Asks for missing chunks again if the deadline has come.
+    ///
+    /// # Errors
+    /// [`DownloadError`]; close the connection.
+    pub fn handle_deadline<const M: usize>(
+        &mut self,
+        now: Duration,
+        connection: &mut DeviceConnection<M>,
+        target: &mut impl Target,
+        send: &mut impl FnMut(&[u8]),
+    ) -> Result<(), DownloadError> {
+        self.receiver.handle_deadline(now);
+        self.drain(now, None, &[], connection, target, send)
+    }
+
+    fn drain<const M: usize>(
+        &mut self,
+        now: Duration,
+        request: Option<(u16, Token)>,
+        data: &[u8],
+        connection: &mut DeviceConnection<M>,
+        target: &mut impl Target,
+        send: &mut impl FnMut(&[u8]),
+    ) -> Result<(), DownloadError> {
+        let (id, token) = request.unwrap_or_default();
+        let mut out = [0; 512];
+        while let Some(output) = self.receiver.poll_output() {
+            match output {
+                Output::Check(plan) => {
+                    self.result_len = 0;
+                    let ok = target.check(&plan);
+                    self.receiver.work_done(now, ok);
+                }
+                Output::Prepare(plan) => {
+                    let ok = target.prepare(&plan);
+                    self.receiver.work_done(now, ok);
+                }
+                Output::Save { offset, len } => {
+                    let ok = data.get(..len).is_some_and(|data| target.save(offset, data));
+                    self.receiver.work_done(now, ok);
+                }
+                Output::Validate(plan) => {
+                    let len = target.validate(&plan, &mut self.result);
+                    self.result_len = len.min(self.result.len());
+                    self.receiver.work_done(now, true);
+                }
+                Output::Apply(plan) => target.apply(&plan),
+                Output::Accept | Output::AcknowledgeChunk => send(connection.acknowledge(id, &mut out)?),
+                Output::Refuse => {
+                    let (code, token) = match self.receiver.profile().refusal {
+                        Refusal::ServiceUnavailable => (Code::SERVICE_UNAVAILABLE, token),
+                        Refusal::BadRequestWithoutToken => (Code::BAD_REQUEST, Token::EMPTY),
+                    };
+                    send(connection.piggyback(id, token, answer(code, &[]), &mut out)?);
+                }
+                Output::Ready { fast } => {
+                    let ready = [u8::from(fast)];
+                    let response = answer(Code::CHANGED, &ready);
+                    send(connection.respond(Type::NonConfirmable, token, response, &mut out)?.bytes);
+                }
+                Output::ChunkReceived { good } => {
+                    let code = if good { Code::CHANGED } else { Code::BAD_REQUEST };
+                    let response = answer(code, &[]);
+                    send(connection.respond(Type::NonConfirmable, token, response, &mut out)?.bytes);
+                }
+                Output::DoneAnswer { complete } => {
+                    let (code, result) = if complete {
+                        (Code::CHANGED, self.result.get(..self.result_len).unwrap_or_default())
+                    } else {
+                        (Code::BAD_REQUEST, &[][..])
+                    };
+                    send(connection.piggyback(id, token, answer(code, result), &mut out)?);
+                }
+                Output::Missed { count } => {
+                    let mut list = [0; 100];
+                    let missing = self.receiver.missing().take(usize::from(count));
+                    let body = FromDevice::ChunkMissed(Indices::encode_into(missing, &mut list));
+                    send(connection.send(self.missed_kind, body, &mut out)?.bytes);
+                }
+                Output::DoneByDevice => {
+                    let result = self.result.get(..self.result_len).unwrap_or_default();
+                    let body = FromDevice::UpdateDone(result);
+                    send(connection.send(Type::NonConfirmable, body, &mut out)?.bytes);
+                }
+                Output::CloseSession => return Err(DownloadError::CloseSession),
+            }
+        }
+        connection.set_updating(self.receiver.is_updating());
+        Ok(())
+    }
+}
+
+const fn answer(code: Code, payload: &[u8]) -> Response<'_> {
+    Response { code, payload }
+}

@@ -1,0 +1,189 @@
+//! The server's side: a [`Sender`] whose outputs go through a connection.
+
+use crate::transfer::{
+    Failure, Options, Progress, Sender, SenderError, SenderInput as Input, SenderOutput as Output, Success,
+};
+use coap_spark::coap::{Token, Type};
+use coap_spark::connection::{SendError, ServerConnection};
+use coap_spark::message::{Chunk, Envelope, FromDevice, FromServer, Store, UpdateBegin};
+use core::time::Duration;
+
+/// Room for the padded last chunk; larger chunks do not fit any device's frame.
+const SCRATCH: usize = 1024;
+
+/// What the message sent last waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Awaited {
+    Begin,
+    SlowChunk,
+    Done,
+}
+
+/// One image on its way to one device.
+///
+/// ```no_run
+/// # fn f<const N: usize>(connection: &mut coap_spark::connection::ServerConnection<N>, image: &[u8],
+/// #     mut socket: impl FnMut(&[u8]), mut received: impl FnMut() -> Vec<u8>, clock: impl Fn() -> core::time::Duration)
+/// #     -> Result<(), Box<dyn core::error::Error>> {
+/// use spark_ota::coap::Upload;
+/// use spark_ota::transfer::Options;
+///
+/// let mut upload = Upload::new(image, Options::DEFAULT)?;
+/// let mut out = [0; 1024];
+/// while upload.outcome().is_none() {
+///     while let Some(frame) = upload.poll_send(clock(), connection, &mut out)? {
+///         socket(frame);
+///     }
+///     let bytes = received(); // or nothing after `upload.next_deadline()`
+///     let mut rest = &bytes[..];
+///     while !rest.is_empty() {
+///         rest = &rest[connection.handle_input(clock(), rest)?..];
+///         if let Some(message) = connection.poll_message() {
+///             upload.handle_message(clock(), &message);
+///         }
+///         while let Some(frame) = connection.poll_output(&mut out)? {
+///             socket(frame);
+///         }
+///     }
+///     upload.handle_deadline(clock());
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Upload<'a> {
+    sender: Sender<'a>,
+    awaited: Option<(Awaited, u16, Token)>,
+    /// Token of a slow chunk that was sent again because of silence.
+    superseded: Option<Token>,
+}
+
+impl<'a> Upload<'a> {
+    /// Checks the whole job.
+    ///
+    /// # Errors
+    /// [`SenderError`], before anything is sent.
+    pub fn new(image: &'a [u8], options: Options) -> Result<Self, SenderError> {
+        Ok(Self { sender: Sender::new(image, options)?, awaited: None, superseded: None })
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub const fn progress(&self) -> Progress {
+        self.sender.progress()
+    }
+
+    /// The result, once there is one.
+    #[must_use]
+    pub const fn outcome(&self) -> Option<Result<Success, Failure>> {
+        self.sender.outcome()
+    }
+
+    /// Gives up.
+    pub fn cancel(&mut self) {
+        self.sender.cancel();
+    }
+
+    /// When [`Upload::handle_deadline`] has something to do.
+    #[must_use]
+    pub const fn next_deadline(&self) -> Option<Duration> {
+        self.sender.next_deadline()
+    }
+
+    /// Tries again or gives up if the deadline has come; poll afterwards.
+    pub fn handle_deadline(&mut self, now: Duration) {
+        self.sender.handle_deadline(now);
+    }
+
+    /// Takes a message if it belongs to the transfer, and says whether it did.
+    ///
+    /// Answers to fast chunks, which only Device OS up to 0.6.4 sends, are not claimed: nothing waits for them.
+    pub fn handle_message(&mut self, now: Duration, message: &Envelope<FromDevice<'_>>) -> bool {
+        let is_ack = message.kind == Type::Acknowledgement;
+        let input = match (message.body, self.awaited) {
+            (FromDevice::ChunkMissed(indices), _) => Input::Missed { indices: indices.as_bytes() },
+            (FromDevice::UpdateDone(result), _) => Input::DoneByDevice { result },
+            (FromDevice::Ack, Some((Awaited::Begin, id, _))) if message.id == id => Input::BeginAccepted,
+            (FromDevice::Response(response), Some((awaited, id, token))) => {
+                let of_token = message.token == token;
+                // Up to 1.1 a refusal has no token, so it is found by its id.
+                let of_id = is_ack && message.id == id;
+                match awaited {
+                    Awaited::Begin if of_id && response.code.is_error() => {
+                        Input::BeginRefused { code: response.code.0 }
+                    }
+                    Awaited::Begin if of_token && !is_ack && response.code.is_success() => {
+                        Input::Ready { fast: response.payload.first().is_some_and(|byte| byte & 1 != 0) }
+                    }
+                    Awaited::SlowChunk if of_token && !is_ack => {
+                        Input::ChunkReceived { good: response.code.is_success() }
+                    }
+                    Awaited::SlowChunk if !is_ack && self.superseded == Some(message.token) => {
+                        Input::LateChunkReceived
+                    }
+                    Awaited::Done if of_id => {
+                        Input::DoneAnswered { complete: response.code.is_success(), result: response.payload }
+                    }
+                    _ => return false,
+                }
+            }
+            _ => return false,
+        };
+        if !matches!(input, Input::BeginAccepted | Input::Missed { .. }) {
+            self.awaited = None;
+        }
+        self.sender.handle_input(now, input);
+        true
+    }
+
+    /// The next message of the transfer, sealed into `out`; `None` if nothing is due. In fast mode each call gives
+    /// a chunk: the caller sets the pace.
+    ///
+    /// # Errors
+    /// [`SendError`] if `out` is too short for a chunk. The message is lost: give 1024 bytes.
+    pub fn poll_send<'o, const N: usize>(
+        &mut self,
+        now: Duration,
+        connection: &mut ServerConnection<N>,
+        out: &'o mut [u8],
+    ) -> Result<Option<&'o [u8]>, SendError> {
+        let Some(output) = self.sender.poll_output(now) else { return Ok(None) };
+        let mut scratch = [0; SCRATCH];
+        let (awaited, body) = match output {
+            Output::Begin(begin) => {
+                let begin = UpdateBegin {
+                    flags: u8::from(begin.offers_fast),
+                    chunk_size: begin.chunk_size,
+                    file_length: begin.file_length,
+                    store: Store(begin.store),
+                    address: begin.address,
+                };
+                (Some(Awaited::Begin), FromServer::UpdateBegin(begin))
+            }
+            Output::Chunk { chunk, fast } => {
+                let len = chunk.data.len();
+                let crc = chunk.crc();
+                let padded = scratch.get_mut(..len + usize::from(chunk.padding));
+                let data = match padded {
+                    Some(padded) if chunk.padding > 0 => {
+                        if let Some(front) = padded.get_mut(..len) {
+                            front.copy_from_slice(chunk.data);
+                        }
+                        padded
+                    }
+                    _ => chunk.data,
+                };
+                let index = fast.then_some(chunk.index);
+                ((!fast).then_some(Awaited::SlowChunk), FromServer::Chunk(Chunk { crc, index, data }))
+            }
+            Output::Done => (Some(Awaited::Done), FromServer::UpdateDone),
+        };
+        let sent = connection.send(body, out)?;
+        self.superseded = match (self.awaited, awaited) {
+            // Still waiting for the answer to a chunk that now goes out again.
+            (Some((Awaited::SlowChunk, _, token)), Some(Awaited::SlowChunk)) => Some(token),
+            _ => None,
+        };
+        self.awaited = awaited.map(|awaited| (awaited, sent.id, sent.token));
+        Ok(Some(sent.bytes))
+    }
+}

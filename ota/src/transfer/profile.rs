@@ -1,0 +1,92 @@
+//! Where the receiving firmware generations differ, as one table.
+
+use core::time::Duration;
+
+/// How an update is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Refusal {
+    /// 4.00 without the token, in the acknowledgement.
+    BadRequestWithoutToken,
+    /// 5.03 with the token, in the acknowledgement.
+    ServiceUnavailable,
+}
+
+/// What a device does with a chunk or an `UpdateDone` while no update runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum IdleReaction {
+    /// Acknowledges and ignores.
+    Acknowledge,
+    /// Closes the session.
+    CloseSession,
+    /// Says nothing.
+    Silent,
+}
+
+/// What a receiving firmware generation does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Profile {
+    /// Form of a refusal.
+    pub refusal: Refusal,
+    /// Fast chunks are acknowledged and, outside repair, answered too.
+    pub answers_fast_chunks: bool,
+    /// Most indices in one list of missed chunks.
+    pub missed_limit: u16,
+    /// That list is also limited to 1.2 times the chunks that came since the last `UpdateDone`, at least two more.
+    pub missed_scaled: bool,
+    /// After repair the device announces the end by itself and asks for the next gaps without a new `UpdateDone`.
+    pub self_driven_repair: bool,
+    /// In repair the device asks again after more than this silence.
+    pub repeat_after: Option<Duration>,
+    /// Reaction to chunks without an update.
+    pub idle: IdleReaction,
+    /// A fast chunk that is already there is dropped without a look.
+    pub drops_duplicates: bool,
+    /// The image is validated before `UpdateDone` is answered, and the answer carries the result as JSON.
+    pub result_in_answer: bool,
+}
+
+const SILENCE: Option<Duration> = Some(Duration::from_secs(3));
+
+impl Profile {
+    /// `SparkProtocol` up to 0.6.4: Core, Photon, P1.
+    pub const S1: Self = Self {
+        refusal: Refusal::BadRequestWithoutToken,
+        answers_fast_chunks: true,
+        missed_limit: 50,
+        missed_scaled: false,
+        self_driven_repair: true,
+        repeat_after: SILENCE,
+        idle: IdleReaction::Acknowledge,
+        drops_duplicates: false,
+        result_in_answer: false,
+    };
+
+    /// `SparkProtocol` 0.7.0 to 1.1.x: Core, Photon, P1.
+    pub const S2: Self = Self { answers_fast_chunks: false, result_in_answer: true, ..Self::S1 };
+
+    /// `ChunkedTransfer` 0.4.8 to 0.8.0-rc.8: Electron.
+    pub const C1: Self = Self { idle: IdleReaction::CloseSession, ..Self::S2 };
+
+    /// `ChunkedTransfer` 0.8.0-rc.9 to 1.1.x: Electron.
+    pub const C2: Self = Self {
+        missed_limit: 40,
+        missed_scaled: true,
+        self_driven_repair: false,
+        repeat_after: None,
+        idle: IdleReaction::Silent,
+        ..Self::S2
+    };
+
+    /// `ChunkedTransfer` 1.2.0-rc.1 to 1.5.x: all platforms.
+    pub const C3: Self = Self { refusal: Refusal::ServiceUnavailable, ..Self::C2 };
+
+    /// `ChunkedTransfer` 2.0.0 to 2.3.1: all platforms.
+    pub const C4: Self = Self { drops_duplicates: true, ..Self::C3 };
+}

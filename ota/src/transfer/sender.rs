@@ -1,0 +1,513 @@
+//! The server's side of a transfer.
+
+use super::chunks::{Chunk, ChunkError, Chunks, message_fits};
+use super::receiver::Begin;
+use core::time::Duration;
+
+/// Answer to `Begin` is awaited this long, three times …
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(6);
+const BEGIN_TRIES: u8 = 4;
+/// … and then this long once more; also after an acknowledgement, for the device may ask its application first.
+const BEGIN_PATIENCE: Duration = Duration::from_secs(90);
+/// Answer to a slow chunk.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(15);
+/// Answer to `Done`, and the list of missed chunks after it.
+const DONE_TIMEOUT: Duration = Duration::from_secs(10);
+const DONE_TRIES: u8 = 3;
+/// A device asks for 50 chunks at the most; a longer list is served in parts, for the device asks again.
+const REPAIR_LIST: usize = 64;
+
+/// How to send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Options {
+    /// Bytes per chunk; devices of this family announce 512.
+    pub chunk_size: u16,
+    /// Offer fast mode; the device decides.
+    pub offer_fast: bool,
+    /// Fill the last chunk up with zeros.
+    pub pad_last: bool,
+    /// The device's message buffer: 800 bytes on Photon and P1, 640 on a Core.
+    pub device_buffer: usize,
+    /// How often one slow chunk may be answered with a bad CRC.
+    pub bad_chunk_limit: u8,
+    /// Chunks sent again in repair, in multiples of the number of chunks, before giving up.
+    pub resend_factor: u8,
+}
+
+impl Options {
+    /// Fits Photon and P1.
+    pub const DEFAULT: Self = Self {
+        chunk_size: 512,
+        offer_fast: true,
+        pad_last: true,
+        device_buffer: 800,
+        bad_chunk_limit: 5,
+        resend_factor: 4,
+    };
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Why a transfer cannot begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SenderError {
+    /// The image cannot be cut.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    /// The image is longer than the length field can say.
+    #[error("image of {len} bytes is longer than 4 GiB")]
+    TooLong {
+        /// Bytes of the image.
+        len: usize,
+    },
+    /// The device cannot hold a chunk message.
+    #[error(
+        "{chunks} chunks of {chunk_size} bytes do not fit the device's buffer of {buffer} bytes: take smaller chunks"
+    )]
+    Buffer {
+        /// Bytes per chunk.
+        chunk_size: u16,
+        /// Number of chunks.
+        chunks: u16,
+        /// The device's buffer.
+        buffer: usize,
+    },
+}
+
+/// What came from the device, already found to belong to what was sent last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Input<'a> {
+    /// `Begin` was acknowledged; the device prepares.
+    BeginAccepted,
+    /// `Begin` was answered with an error code (CoAP, 4.xx or 5.xx).
+    BeginRefused {
+        /// The code byte.
+        code: u8,
+    },
+    /// The device is ready.
+    Ready {
+        /// It agrees to fast mode.
+        fast: bool,
+    },
+    /// The slow chunk that was sent last.
+    ChunkReceived {
+        /// Its CRC was right.
+        good: bool,
+    },
+    /// An answer to a slow chunk that was sent again in the meantime: the device has counted it twice.
+    LateChunkReceived,
+    /// Answer to `Done`.
+    DoneAnswered {
+        /// Nothing is missing.
+        complete: bool,
+        /// JSON result, may be empty.
+        result: &'a [u8],
+    },
+    /// Big-endian 16-bit indices of missed chunks.
+    Missed {
+        /// The list; an odd byte at its end is ignored.
+        indices: &'a [u8],
+    },
+    /// The device announced the end by itself.
+    DoneByDevice {
+        /// JSON result, may be empty.
+        result: &'a [u8],
+    },
+}
+
+/// What to send next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Output<'a> {
+    /// Begin.
+    Begin(Begin),
+    /// A chunk; with its index in fast mode.
+    Chunk {
+        /// The chunk.
+        chunk: Chunk<'a>,
+        /// Fast mode.
+        fast: bool,
+    },
+    /// All chunks were sent.
+    Done,
+}
+
+/// How far a transfer is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Progress {
+    /// Fast mode was agreed.
+    pub fast: bool,
+    /// Chunks of the image.
+    pub chunks: u16,
+    /// Chunks that were sent for the first time (fast) or answered (slow).
+    pub sent: u16,
+    /// Chunks that were sent again.
+    pub resent: u32,
+    /// Lists of missed chunks that came.
+    pub repairs: u32,
+}
+
+/// The device has the image. It will reset now; the next Hello and Describe tell whether it took it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Success {
+    /// The device announced the end by itself.
+    pub by_device: bool,
+}
+
+/// Why a transfer failed. Before protocol v3 nothing is resumed: start again with chunk 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Failure {
+    /// No answer to `Begin`.
+    #[error("the device did not answer the start of the update")]
+    BeginUnanswered,
+    /// The device acknowledged and then did not get ready: its application refused, or erasing failed.
+    #[error("the device took the start of the update and then did not get ready")]
+    NeverReady,
+    /// The device refused.
+    #[error("the device refused the update with code {}.{:02}", code >> 5, code & 0x1f)]
+    Refused {
+        /// The code byte.
+        code: u8,
+    },
+    /// One chunk was answered with a bad CRC again and again.
+    #[error("chunk {index} was reported damaged {times} times")]
+    ChunkDamaged {
+        /// Its index.
+        index: u16,
+        /// How often.
+        times: u8,
+    },
+    /// A slow chunk was sent twice and not answered.
+    #[error("the device did not answer chunk {index}")]
+    ChunkUnanswered {
+        /// Its index.
+        index: u16,
+    },
+    /// The device counted a chunk twice, so everything behind it would land in the wrong place.
+    #[error("the device counted chunk {index} twice")]
+    OutOfStep {
+        /// Its index.
+        index: u16,
+    },
+    /// No answer to `Done`.
+    #[error("the device did not answer the end of the update")]
+    DoneUnanswered,
+    /// The link loses more than repair can mend.
+    #[error("{resent} chunks were sent again and some are still missing")]
+    TooManyResends {
+        /// How many.
+        resent: u32,
+    },
+    /// The device has all chunks and found the image invalid.
+    #[error("the device has the image and refused it")]
+    ImageRefused,
+    /// The caller gave up.
+    #[error("the update was cancelled")]
+    Cancelled,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Begin {
+        tries: u8,
+        accepted: bool,
+    },
+    Slow {
+        index: u16,
+        bad: u8,
+        silent: bool,
+    },
+    Fast {
+        next: u16,
+    },
+    Repair {
+        position: usize,
+    },
+    Done {
+        tries: u8,
+    },
+    /// `Done` was answered with "incomplete"; the list should follow.
+    Incomplete {
+        tries: u8,
+    },
+    Ended(Result<Success, Failure>),
+}
+
+/// Sends one image. Give inputs, then poll outputs until `None`; in fast mode the caller sets the pace by polling.
+#[derive(Clone, Debug)]
+pub struct Sender<'a> {
+    chunks: Chunks<'a>,
+    options: Options,
+    state: State,
+    /// The state has something to send.
+    due: bool,
+    deadline: Option<Duration>,
+    repair: [u16; REPAIR_LIST],
+    repair_len: usize,
+    progress: Progress,
+}
+
+impl<'a> Sender<'a> {
+    /// Checks the whole job.
+    ///
+    /// # Errors
+    /// [`SenderError`], before anything is sent.
+    pub fn new(image: &'a [u8], options: Options) -> Result<Self, SenderError> {
+        let chunks = Chunks::new(image, options.chunk_size, options.pad_last)?;
+        if u32::try_from(image.len()).is_err() {
+            return Err(SenderError::TooLong { len: image.len() });
+        }
+        let (chunk_size, count, buffer) = (options.chunk_size, chunks.count(), options.device_buffer);
+        if !message_fits(chunk_size, count, buffer) {
+            return Err(SenderError::Buffer { chunk_size, chunks: count, buffer });
+        }
+        Ok(Self {
+            progress: Progress { chunks: count, ..Progress::default() },
+            chunks,
+            options,
+            state: State::Begin { tries: 0, accepted: false },
+            due: true,
+            deadline: None,
+            repair: [0; REPAIR_LIST],
+            repair_len: 0,
+        })
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub const fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// The result, once there is one.
+    #[must_use]
+    pub const fn outcome(&self) -> Option<Result<Success, Failure>> {
+        match self.state {
+            State::Ended(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// Gives up. The protocol has no message for it; close the connection or let the device's 30 s watch end it.
+    pub fn cancel(&mut self) {
+        self.fail(Failure::Cancelled);
+    }
+
+    /// Takes what the device said. Inputs that do not fit the state are ignored, as late answers must be.
+    pub fn handle_input(&mut self, now: Duration, input: Input<'_>) {
+        match (self.state, input) {
+            (State::Begin { tries, .. }, Input::BeginAccepted) => {
+                self.state = State::Begin { tries, accepted: true };
+                self.due = false;
+                self.wait(now, BEGIN_PATIENCE);
+            }
+            (State::Begin { .. }, Input::BeginRefused { code }) => self.fail(Failure::Refused { code }),
+            (State::Begin { .. }, Input::Ready { fast }) => {
+                self.progress.fast = fast && self.options.offer_fast;
+                self.enter(if self.progress.fast {
+                    State::Fast { next: 0 }
+                } else {
+                    State::Slow { index: 0, bad: 0, silent: false }
+                });
+            }
+            (State::Slow { index, .. }, Input::ChunkReceived { good: true }) => {
+                self.progress.sent = index + 1;
+                self.enter(if index + 1 == self.chunks.count() {
+                    State::Done { tries: 0 }
+                } else {
+                    State::Slow { index: index + 1, bad: 0, silent: false }
+                });
+            }
+            (State::Slow { index, bad, silent }, Input::ChunkReceived { good: false }) => {
+                let times = bad.saturating_add(1);
+                if times > self.options.bad_chunk_limit {
+                    return self.fail(Failure::ChunkDamaged { index, times });
+                }
+                self.progress.resent += 1;
+                self.enter(State::Slow { index, bad: times, silent });
+            }
+            (State::Slow { index, .. }, Input::LateChunkReceived) => self.fail(Failure::OutOfStep { index }),
+            (
+                State::Done { .. } | State::Incomplete { .. },
+                Input::DoneAnswered { complete: true, result },
+            ) => {
+                self.end(result, false);
+            }
+            (State::Done { tries }, Input::DoneAnswered { complete: false, .. }) => {
+                self.state = State::Incomplete { tries };
+                self.due = false;
+                self.wait(now, DONE_TIMEOUT);
+            }
+            (
+                State::Done { .. } | State::Incomplete { .. } | State::Repair { .. },
+                Input::Missed { indices },
+            ) => self.repair(indices),
+            (
+                State::Fast { .. } | State::Done { .. } | State::Incomplete { .. } | State::Repair { .. },
+                Input::DoneByDevice { result },
+            ) => self.end(result, true),
+            _ => {}
+        }
+    }
+
+    /// What to send next, `None` if nothing is due.
+    pub fn poll_output(&mut self, now: Duration) -> Option<Output<'a>> {
+        if !self.due {
+            return None;
+        }
+        match self.state {
+            State::Begin { tries, accepted } => {
+                let tries = tries + 1;
+                self.state = State::Begin { tries, accepted };
+                self.due = false;
+                self.wait(now, if tries < BEGIN_TRIES { BEGIN_TIMEOUT } else { BEGIN_PATIENCE });
+                Some(Output::Begin(Begin {
+                    offers_fast: self.options.offer_fast,
+                    chunk_size: self.options.chunk_size,
+                    // `new` refused what does not fit.
+                    file_length: u32::try_from(self.chunks.image().len()).unwrap_or(u32::MAX),
+                    store: 0,
+                    address: 0,
+                }))
+            }
+            State::Slow { index, .. } => {
+                self.due = false;
+                self.wait(now, CHUNK_TIMEOUT);
+                self.chunks.get(index).map(|chunk| Output::Chunk { chunk, fast: false })
+            }
+            State::Fast { next } => match self.chunks.get(next) {
+                Some(chunk) => {
+                    self.progress.sent = next + 1;
+                    self.state = State::Fast { next: next + 1 };
+                    Some(Output::Chunk { chunk, fast: true })
+                }
+                None => {
+                    self.enter(State::Done { tries: 0 });
+                    self.poll_output(now)
+                }
+            },
+            State::Repair { position } => {
+                let index = self.repair.get(..self.repair_len).and_then(|list| list.get(position));
+                match index.and_then(|index| self.chunks.get(*index)) {
+                    Some(chunk) => {
+                        self.state = State::Repair { position: position + 1 };
+                        self.progress.resent += 1;
+                        Some(Output::Chunk { chunk, fast: true })
+                    }
+                    None => {
+                        self.enter(State::Done { tries: 0 });
+                        self.poll_output(now)
+                    }
+                }
+            }
+            State::Done { tries } => {
+                self.state = State::Done { tries: tries + 1 };
+                self.due = false;
+                self.wait(now, DONE_TIMEOUT);
+                Some(Output::Done)
+            }
+            State::Incomplete { .. } | State::Ended(_) => None,
+        }
+    }
+
+    /// When [`Sender::handle_deadline`] has something to do.
+    #[must_use]
+    pub const fn next_deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+
+    /// Tries again or gives up if the deadline has come. Early calls are harmless.
+    pub fn handle_deadline(&mut self, now: Duration) {
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        match self.state {
+            State::Begin { accepted: true, .. } => self.fail(Failure::NeverReady),
+            State::Begin { tries, .. } if tries >= BEGIN_TRIES => self.fail(Failure::BeginUnanswered),
+            State::Begin { .. } => self.due = true,
+            State::Slow { index, silent: true, .. } => self.fail(Failure::ChunkUnanswered { index }),
+            State::Slow { index, bad, silent: false } => {
+                self.progress.resent += 1;
+                self.enter(State::Slow { index, bad, silent: true });
+            }
+            State::Done { tries } | State::Incomplete { tries } if tries >= DONE_TRIES => {
+                self.fail(Failure::DoneUnanswered);
+            }
+            State::Done { tries } | State::Incomplete { tries } => self.enter(State::Done { tries }),
+            State::Fast { .. } | State::Repair { .. } | State::Ended(_) => self.deadline = None,
+        }
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        self.due = true;
+        self.deadline = None;
+    }
+
+    fn wait(&mut self, now: Duration, time: Duration) {
+        self.deadline = Some(now.saturating_add(time));
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        if !matches!(self.state, State::Ended(_)) {
+            self.state = State::Ended(Err(failure));
+        }
+        self.due = false;
+        self.deadline = None;
+    }
+
+    fn end(&mut self, result: &[u8], by_device: bool) {
+        if result_is_failure(result) {
+            return self.fail(Failure::ImageRefused);
+        }
+        self.state = State::Ended(Ok(Success { by_device }));
+        self.due = false;
+        self.deadline = None;
+    }
+
+    fn repair(&mut self, indices: &[u8]) {
+        self.progress.repairs += 1;
+        let limit = u32::from(self.options.resend_factor) * u32::from(self.chunks.count());
+        if self.progress.resent >= limit {
+            return self.fail(Failure::TooManyResends { resent: self.progress.resent });
+        }
+        self.repair_len = 0;
+        for index in indices.as_chunks::<2>().0.iter().map(|pair| u16::from_be_bytes(*pair)) {
+            let known = self.repair.get(..self.repair_len).unwrap_or_default();
+            if index >= self.chunks.count() || known.contains(&index) {
+                continue;
+            }
+            let Some(place) = self.repair.get_mut(self.repair_len) else { break };
+            *place = index;
+            self.repair_len += 1;
+        }
+        self.enter(State::Repair { position: 0 });
+    }
+}
+
+/// `{"r":"error",…}` (0.7 to 1.x) or a negative number (2.x); nothing, `"ok"` and 0 are success.
+fn result_is_failure(json: &[u8]) -> bool {
+    let value = json
+        .windows(4)
+        .position(|window| window == b"\"r\":")
+        .and_then(|at| json.get(at + 4..))
+        .unwrap_or_default()
+        .trim_ascii_start();
+    value.starts_with(b"-") || value.starts_with(b"\"error\"")
+}
