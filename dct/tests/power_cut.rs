@@ -1,4 +1,5 @@
 //! Power cuts before every flash operation of a write.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The container against images made by the real firmware objects in an emulator.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod common;
 
