@@ -30,7 +30,7 @@ pub const DEVICE_PRIVATE_KEY_READ: usize = 612;
 /// assert!(app.device_private_key().is_none());
 /// # Ok::<(), spark_dct::app::AppError>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct App<'a> {
     image: &'a [u8],
 }
@@ -230,6 +230,13 @@ impl<'a> App<'a> {
     }
 }
 
+impl core::fmt::Debug for App<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        // the image holds a private key
+        f.debug_struct("App").field("len", &self.image.len()).finish_non_exhaustive()
+    }
+}
+
 fn check_len(length: usize) -> Result<(), AppError> {
     if (LEN_OLD..=MAX_LEN).contains(&length) { Ok(()) } else { Err(AppError::Length { length }) }
 }
@@ -261,7 +268,6 @@ pub struct CountryCode {
 /// assert!(App::new(&image)?.claimed());
 /// # Ok::<(), spark_dct::app::AppError>(())
 /// ```
-#[derive(Debug)]
 pub struct AppMut<'a> {
     image: &'a mut [u8],
 }
@@ -394,6 +400,12 @@ impl<'a> AppMut<'a> {
             end: field.end(),
             length,
         })
+    }
+}
+
+impl core::fmt::Debug for AppMut<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("AppMut").field("len", &self.image.len()).finish_non_exhaustive()
     }
 }
 

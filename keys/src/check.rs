@@ -48,11 +48,11 @@ pub fn check_with_candidates(field: &[u8], a: &[u8], b: &[u8]) -> Report {
 }
 
 /// Whether `field` is the bitwise AND of two keys and neither of them: what firmware v0.4.4 to v0.6.4 leaves behind
-/// when power fails while it programs a new key over the old one in place. Shorter inputs count as followed by FF.
+/// when power fails while it programs a new key over the old one in place. Only the bytes of `field` are compared; shorter keys count as followed by FF.
 #[must_use]
 pub fn is_interrupted_write(field: &[u8], a: &[u8], b: &[u8]) -> bool {
     let at = |bytes: &[u8], i: usize| bytes.get(i).copied().unwrap_or(0xFF);
-    let all = |test: &dyn Fn(usize) -> bool| (0..field.len().max(a.len()).max(b.len())).all(test);
+    let all = |test: &dyn Fn(usize) -> bool| (0..field.len()).all(test);
     all(&|i| at(field, i) == at(a, i) & at(b, i))
         && !all(&|i| at(field, i) == at(a, i))
         && !all(&|i| at(field, i) == at(b, i))

@@ -43,7 +43,7 @@ impl SectorId {
 }
 
 /// Both sectors, read only.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Sectors<'a> {
     dct1: &'a Sector,
     dct2: &'a Sector,
@@ -196,6 +196,16 @@ impl<'a> Sectors<'a> {
                 Equal => SectorId::Dct1,
             },
         })
+    }
+}
+
+impl core::fmt::Debug for Sectors<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        // the sectors hold a private key
+        f.debug_struct("Sectors")
+            .field("dct1", &self.state(SectorId::Dct1))
+            .field("dct2", &self.state(SectorId::Dct2))
+            .finish()
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 const PIECE: usize = 64;
 
 /// One operation on the flash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FlashOp<'m> {
     /// Set all bytes of a sector to FF.
@@ -28,6 +28,21 @@ pub enum FlashOp<'m> {
     },
 }
 
+impl core::fmt::Debug for FlashOp<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            FlashOp::Erase { sector } => f.debug_struct("Erase").field("sector", sector).finish(),
+            // the bytes may be a private key
+            FlashOp::Program { sector, offset, data } => f
+                .debug_struct("Program")
+                .field("sector", sector)
+                .field("offset", offset)
+                .field("len", &data.len())
+                .finish(),
+        }
+    }
+}
+
 /// A write to the application section, as the firmware of a [`Generation`] does it.
 ///
 /// Call [`next_op`](Self::next_op) and execute until `None`. The machine works on what the sectors held when it was
@@ -42,7 +57,6 @@ pub enum FlashOp<'m> {
 ///
 /// The new header keeps bytes 10 to 388 of the old one; the sequence of the version record is one more than the old
 /// one, and 1 after a legacy sector.
-#[derive(Debug)]
 pub struct Write<'a> {
     sectors: Sectors<'a>,
     from: SectorId,
@@ -250,6 +264,18 @@ impl<'a> Write<'a> {
                 .unwrap_or(0xFF)
         });
         VersionRecord { crc, ..record }
+    }
+}
+
+impl core::fmt::Debug for Write<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Write")
+            .field("generation", &self.generation)
+            .field("from", &self.from)
+            .field("start", &self.start)
+            .field("len", &self.data.len())
+            .field("step", &self.step)
+            .finish_non_exhaustive()
     }
 }
 
