@@ -1,0 +1,579 @@
+//! View and editor of the application section.
+
+use crate::field::Field;
+use crate::flash_module::{self, FlashModule};
+use crate::ip_config::IpConfig;
+use crate::server_address::{self, AddressError, ServerAddress};
+use crate::server_key_region::{RegionView, ServerKeyRegion};
+use crate::system_flags::SystemFlags;
+
+/// Length of the structure from v0.7.0 on.
+pub const LEN: usize = 8391;
+/// Length before v0.7.0 (4260 before v0.4.5, with two bytes of tail padding).
+pub const LEN_OLD: usize = 4258;
+/// Longest image that is accepted: a whole sector.
+pub const MAX_LEN: usize = 16384;
+/// Bytes of the device's private key field that the firmware reads and writes.
+pub const DEVICE_PRIVATE_KEY_READ: usize = 612;
+
+/// Read access to an application section (`application_dct_t`) of any firmware version.
+///
+/// Accepts images of 4258 to 16384 bytes: a DFU read of alternate setting 1, the part of a flash sector from
+/// [`wiced::APP_OFFSET`](crate::wiced::APP_OFFSET) on, or the file of a Gen 3 device. A shorter image than a field
+/// needs reads as FF there, as erased flash would.
+///
+/// ```
+/// use spark_dct::App;
+/// let image = [0xFF; 8391];
+/// let app = App::new(&image)?;
+/// assert!(!app.claimed());
+/// assert!(app.device_private_key().is_none());
+/// # Ok::<(), spark_dct::app::AppError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct App<'a> {
+    image: &'a [u8],
+}
+
+impl<'a> App<'a> {
+    /// Looks at an image.
+    ///
+    /// # Errors
+    /// [`AppError::Length`] outside of 4258 to 16384 bytes.
+    pub fn new(image: &'a [u8]) -> Result<Self, AppError> {
+        check_len(image.len())?;
+        Ok(Self { image })
+    }
+
+    /// `N` bytes from `offset`, FF where the image has none.
+    #[must_use]
+    pub fn array<const N: usize>(&self, offset: usize) -> [u8; N] {
+        core::array::from_fn(|i| {
+            offset.checked_add(i).and_then(|at| self.image.get(at)).copied().unwrap_or(0xFF)
+        })
+    }
+
+    /// Copies a field into `out` (FF where the image has no bytes) and returns the part of `out` that it fills.
+    ///
+    /// # Errors
+    /// [`AppError::BufferTooSmall`].
+    pub fn read_into<'b>(&self, field: Field, out: &'b mut [u8]) -> Result<&'b [u8], AppError> {
+        let available = out.len();
+        let target = out.get_mut(..field.len()).ok_or(AppError::BufferTooSmall {
+            field: field.name(),
+            needed: field.len(),
+            available,
+        })?;
+        for (slot, at) in target.iter_mut().zip(field.range()) {
+            *slot = self.image.get(at).copied().unwrap_or(0xFF);
+        }
+        Ok(target)
+    }
+
+    /// The bytes of a field, cut where the image ends. Fields up to `led_theme` are always whole.
+    #[must_use]
+    pub fn bytes(&self, field: Field) -> &'a [u8] {
+        self.image.get(field.offset()..field.end().min(self.image.len())).unwrap_or(&[])
+    }
+
+    /// Whether every byte of the field is FF.
+    #[must_use]
+    pub fn is_erased(&self, field: Field) -> bool {
+        self.bytes(field).iter().all(|byte| *byte == 0xFF)
+    }
+
+    /// Flags shared with the bootloader.
+    #[must_use]
+    pub fn system_flags(&self) -> SystemFlags<'a> {
+        SystemFlags::new(self.part(Field::SYSTEM_FLAGS.offset()))
+    }
+
+    /// The 612 readable bytes of the device's private key, `None` when the first one is FF ("no key" for the
+    /// firmware). They may hold anything, and stale bytes may follow the key.
+    #[must_use]
+    pub fn device_private_key(&self) -> Option<&'a [u8; DEVICE_PRIVATE_KEY_READ]> {
+        let key = self.device_private_key_field();
+        if key[0] == 0xFF { None } else { Some(key) }
+    }
+
+    /// The 612 readable bytes of the device's private key, whatever they hold.
+    #[must_use]
+    pub fn device_private_key_field(&self) -> &'a [u8; DEVICE_PRIVATE_KEY_READ] {
+        self.part(Field::DEVICE_PRIVATE_KEY.offset())
+    }
+
+    /// The cached public key: 384 bytes, an SPKI of 162 and the rest 00 when the firmware wrote it.
+    #[must_use]
+    pub fn device_public_key(&self) -> &'a [u8; 384] {
+        self.part(Field::DEVICE_PUBLIC_KEY.offset())
+    }
+
+    /// The first 294 bytes of the server key region, `None` when all are FF.
+    #[must_use]
+    pub fn server_public_key(&self) -> Option<&'a [u8; 294]> {
+        let key: &[u8; 294] = self.part(Field::SERVER_PUBLIC_KEY.offset());
+        if key.iter().all(|byte| *byte == 0xFF) { None } else { Some(key) }
+    }
+
+    /// The whole server key region.
+    ///
+    /// # Errors
+    /// None in practice: the region is always within the image.
+    pub fn server_key_region(&self) -> Result<RegionView<'a>, crate::server_key_region::RegionError> {
+        ServerKeyRegion::parse(self.bytes(Field::SERVER_PUBLIC_KEY))
+    }
+
+    /// Server address for TCP, `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`ServerAddress::parse`].
+    pub fn server_address(&self) -> Result<Option<ServerAddress<'a>>, AddressError> {
+        ServerAddress::parse(self.server_address_block())
+    }
+
+    /// The 128 bytes of the server address for TCP.
+    #[must_use]
+    pub fn server_address_block(&self) -> &'a [u8; server_address::LEN] {
+        self.part(Field::SERVER_PUBLIC_KEY.offset() + crate::server_key_region::ADDRESS_AT)
+    }
+
+    /// Server address for UDP, `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`ServerAddress::parse`].
+    pub fn alt_server_address(&self) -> Result<Option<ServerAddress<'a>>, AddressError> {
+        ServerAddress::parse(self.part(Field::ALT_SERVER_ADDRESS.offset()))
+    }
+
+    /// Whether the device is claimed: the byte is ASCII `'1'`. Binary 1 is not.
+    #[must_use]
+    pub fn claimed(&self) -> bool {
+        self.array(Field::CLAIMED.offset()) == [b'1']
+    }
+
+    /// Claim code, up to 63 characters.
+    #[must_use]
+    pub fn claim_code(&self) -> Option<&'a [u8]> {
+        text(self.bytes(Field::CLAIM_CODE))
+    }
+
+    /// Prefix of the soft-AP name; `None` when unset or when the length byte is above 25.
+    #[must_use]
+    pub fn ssid_prefix(&self) -> Option<&'a [u8]> {
+        let (length, characters) = self.bytes(Field::SSID_PREFIX).split_first()?;
+        if *length == 0 { None } else { characters.get(..usize::from(*length)) }
+    }
+
+    /// Suffix of the soft-AP name, up to 6 characters.
+    #[must_use]
+    pub fn device_code(&self) -> Option<&'a [u8]> {
+        text(self.bytes(Field::DEVICE_CODE))
+    }
+
+    /// Country of the Wi-Fi limits; `None` when unset, which the firmware takes for Japan.
+    #[must_use]
+    pub fn country_code(&self) -> Option<CountryCode> {
+        let [first, second, revision, last] = self.array(Field::COUNTRY_CODE.offset());
+        if matches!(first, 0 | 0xFF) {
+            return None;
+        }
+        let revision = match (char::from(revision).to_digit(16), last) {
+            (Some(digit), _) => u8::try_from(digit).ok(),
+            (None, 0..=15) if matches!(revision, 0 | 0xFF) => Some(last),
+            _ => None,
+        };
+        Some(CountryCode { letters: [first, second], revision })
+    }
+
+    /// The five slots for module copies; slot 0 is the factory copy.
+    #[must_use]
+    pub fn flash_modules(&self) -> [FlashModule; flash_module::SLOTS] {
+        core::array::from_fn(|i| {
+            FlashModule::decode(self.part(Field::FLASH_MODULES.offset() + i * flash_module::LEN))
+        })
+    }
+
+    /// Twelve product numbers; FFFF when unset.
+    #[must_use]
+    pub fn product_store(&self) -> [u16; 12] {
+        core::array::from_fn(|i| u16::from_le_bytes(self.array(Field::PRODUCT_STORE.offset() + 2 * i)))
+    }
+
+    /// The device id copied here by v0.6.0 and later.
+    #[must_use]
+    pub fn device_id(&self) -> Option<&'a [u8; 12]> {
+        let id: &[u8; 12] = self.part(Field::DEVICE_ID.offset());
+        if id.iter().all(|byte| *byte == 0xFF) { None } else { Some(id) }
+    }
+
+    /// Whether an update waits in the update region (A5).
+    #[must_use]
+    pub fn ota_update_flag(&self) -> bool {
+        self.array(Field::OTA_UPDATE_FLAG.offset()) == [0xA5]
+    }
+
+    /// Address configuration.
+    #[must_use]
+    pub fn ip_config(&self) -> IpConfig {
+        IpConfig::decode(self.part(Field::IP_CONFIG.offset()))
+    }
+
+    /// Feature bits, set = on; erased = all on.
+    #[must_use]
+    pub fn feature_flags(&self) -> u32 {
+        u32::from_le_bytes(self.array(Field::FEATURE_FLAGS.offset()))
+    }
+
+    /// `N` bytes from `offset`; `offset + N` is below 4258 at every call, which `new` guarantees to exist.
+    fn part<const N: usize>(&self, offset: usize) -> &'a [u8; N] {
+        self.image.get(offset..).and_then(<[u8]>::first_chunk).unwrap_or(const { &[0xFF; N] })
+    }
+}
+
+impl core::fmt::Debug for App<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        // the image holds a private key
+        f.debug_struct("App").field("len", &self.image.len()).finish_non_exhaustive()
+    }
+}
+
+fn check_len(length: usize) -> Result<(), AppError> {
+    if (LEN_OLD..=MAX_LEN).contains(&length) { Ok(()) } else { Err(AppError::Length { length }) }
+}
+
+/// Text that ends with the field or at the first 00 or FF; `None` when nothing is left.
+fn text(field: &[u8]) -> Option<&[u8]> {
+    let end = field.iter().position(|byte| matches!(byte, 0 | 0xFF)).unwrap_or(field.len());
+    field.get(..end).filter(|text| !text.is_empty())
+}
+
+/// Country of the Wi-Fi limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct CountryCode {
+    /// Two letters, as stored.
+    pub letters: [u8; 2],
+    /// Revision 0 to 15: the third byte as an ASCII hexadecimal digit, or, where that is unset, the fourth byte as a
+    /// plain number. Both forms are met; `None` for anything else.
+    pub revision: Option<u8>,
+}
+
+/// Write access to an application section; bytes outside of the field that is set never change.
+///
+/// ```
+/// use spark_dct::{App, AppMut, Field};
+/// let mut image = [0xFF; 8391];
+/// AppMut::new(&mut image)?.set_claimed(true)?;
+/// assert!(App::new(&image)?.claimed());
+/// # Ok::<(), spark_dct::app::AppError>(())
+/// ```
+pub struct AppMut<'a> {
+    image: &'a mut [u8],
+}
+
+impl<'a> AppMut<'a> {
+    /// Takes an image for editing.
+    ///
+    /// # Errors
+    /// [`AppError::Length`] outside of 4258 to 16384 bytes.
+    pub fn new(image: &'a mut [u8]) -> Result<Self, AppError> {
+        check_len(image.len())?;
+        Ok(Self { image })
+    }
+
+    /// The image as it is now.
+    #[must_use]
+    pub fn view(&self) -> App<'_> {
+        App { image: self.image }
+    }
+
+    /// Sets all bytes of a field.
+    ///
+    /// # Errors
+    /// [`AppError::FieldLength`] unless `value` is as long as the field; [`AppError::OutsideImage`] when the image
+    /// ends before the field does.
+    pub fn set(&mut self, field: Field, value: &[u8]) -> Result<(), AppError> {
+        if value.len() != field.len() {
+            return Err(AppError::FieldLength {
+                field: field.name(),
+                expected: field.len(),
+                found: value.len(),
+            });
+        }
+        self.field_mut(field)?.copy_from_slice(value);
+        Ok(())
+    }
+
+    /// Sets the first bytes of a field and leaves the others as they are.
+    ///
+    /// # Errors
+    /// [`AppError::FieldLength`] when `value` is longer than the field; [`AppError::OutsideImage`].
+    pub fn set_prefix(&mut self, field: Field, value: &[u8]) -> Result<(), AppError> {
+        let target = self.field_mut(field)?;
+        let error = AppError::FieldLength { field: field.name(), expected: field.len(), found: value.len() };
+        target.get_mut(..value.len()).ok_or(error)?.copy_from_slice(value);
+        Ok(())
+    }
+
+    /// Fills a field with FF.
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`].
+    pub fn erase(&mut self, field: Field) -> Result<(), AppError> {
+        self.field_mut(field)?.fill(0xFF);
+        Ok(())
+    }
+
+    /// Writes the device's private key and FF up to byte 612, as firmware v1.0.0 does; the rest of the field stays.
+    ///
+    /// # Errors
+    /// [`AppError::FieldLength`] when `der` is longer than 612 bytes.
+    pub fn set_device_private_key(&mut self, der: &[u8]) -> Result<(), AppError> {
+        let mut padded = [0xFF; DEVICE_PRIVATE_KEY_READ];
+        let error = AppError::FieldLength {
+            field: Field::DEVICE_PRIVATE_KEY.name(),
+            expected: DEVICE_PRIVATE_KEY_READ,
+            found: der.len(),
+        };
+        padded.get_mut(..der.len()).ok_or(error)?.copy_from_slice(der);
+        self.set_prefix(Field::DEVICE_PRIVATE_KEY, &padded)
+    }
+
+    /// Writes server key and server address, and FF in the rest of the region.
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`]; does not happen, as every image holds the region.
+    pub fn set_server_key_region(&mut self, region: &ServerKeyRegion<'_>) -> Result<(), AppError> {
+        let field = Field::SERVER_PUBLIC_KEY;
+        let outside =
+            AppError::OutsideImage { field: field.name(), end: field.end(), length: self.image.len() };
+        region.encode_into(self.field_mut(field)?).map_err(|_| outside)
+    }
+
+    /// Writes the server address for TCP and leaves the key.
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`]; does not happen, as every image holds the region.
+    pub fn set_server_address(&mut self, address: &ServerAddress<'_>) -> Result<(), AppError> {
+        let field = Field::SERVER_PUBLIC_KEY;
+        let target = self.field_mut(field)?;
+        if let Some(block) =
+            target.get_mut(crate::server_key_region::ADDRESS_AT..).and_then(<[u8]>::first_chunk_mut)
+        {
+            address.encode_into(block);
+        }
+        Ok(())
+    }
+
+    /// Marks the device as claimed (ASCII `'1'`) or not (FF).
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`]; does not happen, as every image holds the field.
+    pub fn set_claimed(&mut self, claimed: bool) -> Result<(), AppError> {
+        self.set(Field::CLAIMED, &[if claimed { b'1' } else { 0xFF }])
+    }
+
+    /// Clears the claim code as the firmware does: one 00 in the first byte, the others stay.
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`]; does not happen, as every image holds the field.
+    pub fn clear_claim_code(&mut self) -> Result<(), AppError> {
+        self.set_prefix(Field::CLAIM_CODE, &[0])
+    }
+
+    /// Writes one slot for a module copy.
+    ///
+    /// # Errors
+    /// [`AppError::Slot`] when there is no such slot.
+    pub fn set_flash_module(&mut self, slot: usize, module: &FlashModule) -> Result<(), AppError> {
+        let target = self.field_mut(Field::FLASH_MODULES)?;
+        let record = target.chunks_exact_mut(flash_module::LEN).nth(slot).ok_or(AppError::Slot { slot })?;
+        record.copy_from_slice(&module.encode());
+        Ok(())
+    }
+
+    fn field_mut(&mut self, field: Field) -> Result<&mut [u8], AppError> {
+        let length = self.image.len();
+        self.image.get_mut(field.range()).ok_or(AppError::OutsideImage {
+            field: field.name(),
+            end: field.end(),
+            length,
+        })
+    }
+}
+
+impl core::fmt::Debug for AppMut<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("AppMut").field("len", &self.image.len()).finish_non_exhaustive()
+    }
+}
+
+/// Why an image or an edit is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum AppError {
+    /// Not an application section.
+    #[error(
+        "application section has {length} bytes where 4258 to 16384 are possible; read the whole section"
+    )]
+    Length {
+        /// Length found.
+        length: usize,
+    },
+    /// The value does not have the field's length.
+    #[error("value for field {field} has {found} bytes where it takes {expected}; pad or shorten it")]
+    FieldLength {
+        /// Name of the field.
+        field: &'static str,
+        /// Length of the field.
+        expected: usize,
+        /// Length of the value.
+        found: usize,
+    },
+    /// The image ends before the field does.
+    #[error(
+        "field {field} ends at {end} but the image has only {length} bytes; use an image of newer firmware"
+    )]
+    OutsideImage {
+        /// Name of the field.
+        field: &'static str,
+        /// First byte after the field.
+        end: usize,
+        /// Length of the image.
+        length: usize,
+    },
+    /// The caller's buffer is too short.
+    #[error("field {field} needs {needed} bytes but the buffer has {available}; give a larger buffer")]
+    BufferTooSmall {
+        /// Name of the field.
+        field: &'static str,
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes available.
+        available: usize,
+    },
+    /// No such slot.
+    #[error("flash module slot {slot} does not exist; there are slots 0 to 4")]
+    Slot {
+        /// Slot asked for.
+        slot: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flash_module::SlotMagic;
+    use proptest::prelude::*;
+
+    #[test]
+    fn lengths_outside_of_the_known_range_are_refused() {
+        let image = [0xFF; MAX_LEN + 1];
+        for length in [0, 1, 4257, MAX_LEN + 1] {
+            assert_eq!(App::new(&image[..length]).unwrap_err(), AppError::Length { length });
+        }
+        for length in [4258, 4260, 8391, MAX_LEN] {
+            assert!(App::new(&image[..length]).is_ok());
+        }
+    }
+
+    #[test]
+    fn fields_beyond_a_short_image_read_as_ff() {
+        let image = [0; LEN_OLD];
+        let app = App::new(&image).unwrap();
+        let mut out = [1; 4296];
+        let eap = app.read_into(Field::EAP_CONFIG, &mut out).unwrap();
+        assert!(eap[..435].iter().all(|b| *b == 0));
+        assert!(eap[435..].iter().all(|b| *b == 0xFF));
+        assert_eq!(app.array::<4>(Field::POWER_CONFIG.offset()), [0xFF; 4]);
+        assert_eq!(app.bytes(Field::EAP_CONFIG).len(), 435);
+        assert!(app.bytes(Field::POWER_CONFIG).is_empty());
+    }
+
+    #[test]
+    fn binary_one_is_not_claimed() {
+        let mut image = [0xFF; LEN];
+        image[1825] = 1;
+        assert!(!App::new(&image).unwrap().claimed());
+        image[1825] = b'1';
+        assert!(App::new(&image).unwrap().claimed());
+    }
+
+    #[test]
+    fn text_fields_are_unset_for_ff_and_for_00() {
+        for fill in [0, 0xFF] {
+            let image = [fill; LEN];
+            let app = App::new(&image).unwrap();
+            assert_eq!(app.claim_code(), None);
+            assert_eq!(app.ssid_prefix(), None);
+            assert_eq!(app.device_code(), None);
+            assert_eq!(app.country_code(), None);
+        }
+    }
+
+    #[test]
+    fn ssid_prefix_above_25_characters_is_unset() {
+        let mut image = [b'x'; LEN];
+        image[1826] = 25;
+        assert_eq!(App::new(&image).unwrap().ssid_prefix().map(<[u8]>::len), Some(25));
+        image[1826] = 26;
+        assert_eq!(App::new(&image).unwrap().ssid_prefix(), None);
+    }
+
+    #[test]
+    fn clearing_the_claim_code_keeps_its_other_62_bytes() {
+        let mut image = [b'c'; LEN];
+        AppMut::new(&mut image).unwrap().clear_claim_code().unwrap();
+        assert_eq!(image.iter().filter(|b| **b != b'c').count(), 1);
+        assert_eq!(App::new(&image).unwrap().claim_code(), None);
+    }
+
+    #[test]
+    fn shorter_private_key_leaves_no_stale_tail() {
+        let mut image = [7; LEN];
+        AppMut::new(&mut image).unwrap().set_device_private_key(&[0x30; 608]).unwrap();
+        assert_eq!(image[33], 7);
+        assert_eq!(image[34 + 607], 0x30);
+        assert_eq!(image[34 + 608..34 + 612], [0xFF; 4]);
+        assert_eq!(image[34 + 612], 7);
+        let error = AppMut::new(&mut image).unwrap().set_device_private_key(&[0x30; 613]).unwrap_err();
+        assert_eq!(error, AppError::FieldLength { field: "device_private_key", expected: 612, found: 613 });
+    }
+
+    #[test]
+    fn slots_are_written_one_by_one() {
+        let mut image = [0xFF; LEN];
+        let module = FlashModule { magic: SlotMagic::Used, length: 5, ..FlashModule::FREE };
+        let mut edit = AppMut::new(&mut image).unwrap();
+        edit.set_flash_module(4, &module).unwrap();
+        assert_eq!(edit.set_flash_module(5, &module), Err(AppError::Slot { slot: 5 }));
+        let slots = edit.view().flash_modules();
+        assert_eq!(slots[4], module);
+        assert_eq!(slots[3], FlashModule::FREE);
+    }
+
+    #[test]
+    fn fields_that_the_image_does_not_hold_are_not_written() {
+        let mut image = [0; LEN_OLD];
+        let mut edit = AppMut::new(&mut image).unwrap();
+        let error = edit.erase(Field::DEVICE_SECRET).unwrap_err();
+        assert_eq!(error, AppError::OutsideImage { field: "device_secret", end: 8134, length: LEN_OLD });
+        assert_eq!(image, [0; LEN_OLD]);
+    }
+
+    proptest! {
+        #[test]
+        fn setting_a_field_changes_nothing_else(index in 0..Field::ALL.len(), fill: u8, seed: u8) {
+            let field = Field::ALL[index];
+            let mut image: [u8; LEN] = core::array::from_fn(|i| u8::try_from((i + usize::from(seed)) % 251).unwrap());
+            let before = image;
+            let value = [fill; 4296];
+            AppMut::new(&mut image).unwrap().set(field, &value[..field.len()]).unwrap();
+            for (at, (old, new)) in before.iter().zip(&image).enumerate() {
+                prop_assert_eq!(*new, if field.range().contains(&at) { fill } else { *old });
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The last 16 bytes of a sector, and the CRC in them.
+
+use super::{Header, SECTOR_SIZE, Sector};
+use crc::{CRC_32_ISO_HDLC, Crc};
+
+/// Version record of v0.7.0 and later.
+///
+/// | offset | size | meaning |
+/// |---|---|---|
+/// | 0 | 4 | magic DC0200CD |
+/// | 4 | 2 | usage flags |
+/// | 6 | 2 | version 0370 |
+/// | 8 | 4 | CRC, see [`sector_crc`] |
+/// | 12 | 1 | initial write |
+/// | 13 | 1 | sequence |
+/// | 14 | 2 | 00 |
+///
+/// Integers are little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct VersionRecord {
+    /// [`MAGIC`](Self::MAGIC) in a written record.
+    pub magic: u32,
+    /// 0 in everything that the firmware writes.
+    pub usage_flags: u16,
+    /// [`CURRENT`](Self::CURRENT); 0 in a default table.
+    pub version: u16,
+    /// See [`sector_crc`].
+    pub crc: u32,
+    /// 1 in a default table, 0 after a write.
+    pub initial_write: u8,
+    /// Counts writes, modulo 256.
+    pub sequence: u8,
+    /// 00 00.
+    pub padding: [u8; 2],
+}
+
+impl VersionRecord {
+    /// Length of the record.
+    pub const LEN: usize = 16;
+    /// Where it is in a sector.
+    pub const OFFSET: usize = 16368;
+    /// Where `initial_write` is in a sector.
+    pub const INITIAL_WRITE_AT: usize = 16380;
+    /// Magic number.
+    pub const MAGIC: u32 = 0xDC02_00CD;
+    /// Version that v0.7.0 to v2.3.1 write and the highest one that they take.
+    pub const CURRENT: u16 = 0x0370;
+    /// Version that a sector without valid record counts as.
+    pub const LEGACY: u16 = 0x0330;
+
+    /// Reads a record; every content is accepted.
+    #[must_use]
+    pub const fn decode(raw: &[u8; Self::LEN]) -> Self {
+        Self {
+            magic: u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]),
+            usage_flags: u16::from_le_bytes([raw[4], raw[5]]),
+            version: u16::from_le_bytes([raw[6], raw[7]]),
+            crc: u32::from_le_bytes([raw[8], raw[9], raw[10], raw[11]]),
+            initial_write: raw[12],
+            sequence: raw[13],
+            padding: [raw[14], raw[15]],
+        }
+    }
+
+    /// Writes a record.
+    #[must_use]
+    pub const fn encode(&self) -> [u8; Self::LEN] {
+        let [m0, m1, m2, m3] = self.magic.to_le_bytes();
+        let [u0, u1] = self.usage_flags.to_le_bytes();
+        let [v0, v1] = self.version.to_le_bytes();
+        let [c0, c1, c2, c3] = self.crc.to_le_bytes();
+        let [p0, p1] = self.padding;
+        [m0, m1, m2, m3, u0, u1, v0, v1, c0, c1, c2, c3, self.initial_write, self.sequence, p0, p1]
+    }
+
+    /// The record of a sector.
+    #[must_use]
+    pub fn of_sector(sector: &Sector) -> Self {
+        Self::decode(sector.last_chunk().unwrap_or(const { &[0xFF; Self::LEN] }))
+    }
+
+    /// Whether the firmware believes the record: magic, and version 1 to 0370.
+    #[must_use]
+    pub const fn is_valid(&self) -> bool {
+        self.magic == Self::MAGIC && self.version >= 1 && self.version <= Self::CURRENT
+    }
+
+    /// Whether the firmware skips the CRC: it is 0 and `initial_write` is 1.
+    #[must_use]
+    pub const fn is_unchecked(&self) -> bool {
+        self.crc == 0 && self.initial_write == 1
+    }
+}
+
+/// The CRC of a sector as v0.7.0 and later compute it.
+///
+/// Not one CRC over everything: the platform's helper starts anew at every call and the firmware combines the
+/// results with XOR. With `raw(x)` = CRC-32 without the final inversion:
+///
+/// ```text
+/// FFFFFFFF ^ raw(bytes 0..388 with byte 8 = 0)
+///          ^ raw(each 32-byte piece of 388..16368; the last piece has 12 bytes)
+///          ^ raw(version record with crc = 0 and initial_write = 0)
+/// ```
+///
+/// So two exchanged pieces are not noticed and equal pieces cancel in pairs. The byte `is_current` is covered: to
+/// check the previous generation in the old sector, first set byte 9 back to 1.
+#[must_use]
+pub fn sector_crc(sector: &Sector) -> u32 {
+    combine(&Header::of_sector(sector), VersionRecord::of_sector(sector), |at| {
+        sector.get(at).copied().unwrap_or(0xFF)
+    })
+}
+
+/// [`sector_crc`] of a sector that does not exist yet; `byte` gives bytes 388 to 16368.
+pub(super) fn combine(header: &Header, record: VersionRecord, byte: impl Fn(usize) -> u8) -> u32 {
+    let mut crc = 0xFFFF_FFFF;
+    let mut first = *header.as_bytes();
+    first[Header::WRITE_INCOMPLETE_AT] = 0;
+    crc ^= raw_crc(&first);
+    let mut at = Header::LEN;
+    while at < VersionRecord::OFFSET {
+        let mut piece = [0; 32];
+        let length = piece.len().min(VersionRecord::OFFSET - at);
+        for (slot, position) in piece.iter_mut().zip(at..at + length) {
+            *slot = byte(position);
+        }
+        crc ^= raw_crc(piece.get(..length).unwrap_or(&[]));
+        at += length;
+    }
+    crc ^ raw_crc(&VersionRecord { crc: 0, initial_write: 0, ..record }.encode())
+}
+
+/// CRC-32 without the final inversion.
+fn raw_crc(bytes: &[u8]) -> u32 {
+    const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+    !CRC.checksum(bytes)
+}
+
+const _: () = assert!(VersionRecord::OFFSET + VersionRecord::LEN == SECTOR_SIZE);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hex_literal::hex;
+    use proptest::prelude::*;
+
+    #[test]
+    fn record_maps_to_its_bytes_both_ways() {
+        let record = VersionRecord {
+            magic: VersionRecord::MAGIC,
+            usage_flags: 0,
+            version: VersionRecord::CURRENT,
+            crc: 0xF0D2_4AB7,
+            initial_write: 0,
+            sequence: 1,
+            padding: [0, 0],
+        };
+        let bytes = hex!("CD0002DC 0000 7003 B74AD2F0 00 01 0000");
+        assert_eq!(record.encode(), bytes);
+        assert_eq!(VersionRecord::decode(&bytes), record);
+        assert!(record.is_valid());
+    }
+
+    #[test]
+    fn versions_outside_of_1_to_0370_are_not_believed() {
+        let record = VersionRecord::decode(&hex!("CD0002DC 0000 0000 00000000 01 01 0000"));
+        assert!(!record.is_valid() && record.is_unchecked());
+        assert!(VersionRecord { version: 1, ..record }.is_valid());
+        assert!(!VersionRecord { version: 0x0371, ..record }.is_valid());
+        assert!(!VersionRecord::decode(&[0xFF; 16]).is_valid());
+    }
+
+    #[test]
+    fn exchanged_pieces_are_not_noticed_but_a_flipped_bit_is() {
+        let mut sector: Sector = core::array::from_fn(|i| u8::try_from(i % 251).unwrap());
+        let before = sector_crc(&sector);
+        let (left, right) = sector.split_at_mut(388 + 32);
+        left[388..].swap_with_slice(&mut right[..32]);
+        assert_eq!(sector_crc(&sector), before);
+        sector[5000] ^= 1;
+        assert_ne!(sector_crc(&sector), before);
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_survives_a_round_trip(raw: [u8; 16]) {
+            prop_assert_eq!(VersionRecord::decode(&raw).encode(), raw);
+        }
+    }
+}

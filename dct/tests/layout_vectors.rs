@@ -1,0 +1,196 @@
+//! Field table, application images, server addresses and segments against their vectors.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod common;
+
+use common::{json, vector};
+use spark_dct::segment::Platform;
+use spark_dct::server_address::{DEFAULT_PORT_TCP, DEFAULT_PORT_UDP};
+use spark_dct::{App, Field, FirmwareVersion, Host, ServerAddress};
+
+fn version(tag: &str) -> FirmwareVersion {
+    let mut parts = tag.trim_start_matches('v').split('.').map(|part| part.parse().unwrap());
+    FirmwareVersion::new(parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap())
+}
+
+#[test]
+fn fields_are_where_every_tag_has_them() {
+    // gaps that newer fields were carved out of, and one field that was renamed
+    let gaps = ["unused", "reserved1", "reserved2", "padding"];
+    for layout in json("layouts.json")["layouts"].as_array().unwrap() {
+        let tag = version(layout["tag"].as_str().unwrap());
+        for field in Field::ALL.iter().filter(|field| field.since() <= tag && !gaps.contains(&field.name())) {
+            let name = match field.name() {
+                "device_code" if layout["fields"].get("device_code").is_none() => "device_id",
+                name => name,
+            };
+            if name == "ext_low_speed_clock_disable" && layout["fields"].get(name).is_none() {
+                continue; // missing again in v2.1.0 and v2.2.0
+            }
+            let found = &layout["fields"][name];
+            assert_eq!(found["offset"], field.offset(), "{tag} {name}");
+            assert_eq!(found["size"], field.len(), "{tag} {name}");
+        }
+    }
+}
+
+#[test]
+fn every_named_field_of_the_newest_tag_is_in_the_table() {
+    let layouts = json("layouts.json");
+    let newest = layouts["layouts"].as_array().unwrap().last().unwrap();
+    for (name, place) in newest["fields"].as_object().unwrap().iter().filter(|(name, _)| *name != "end") {
+        let field = Field::by_name(name).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(
+            (place["offset"].as_u64(), place["size"].as_u64()),
+            (Some(field.offset() as u64), Some(field.len() as u64))
+        );
+    }
+}
+
+#[test]
+fn since_is_the_first_tag_that_has_the_field() {
+    for layout in json("layouts.json")["layouts"].as_array().unwrap() {
+        let tag = version(layout["tag"].as_str().unwrap());
+        for field in Field::ALL.iter().filter(|field| field.since() > tag && field.name() != "device_id") {
+            let has = layout["fields"]
+                .get(field.name())
+                .is_some_and(|place| place["offset"] == field.offset() && place["size"] == field.len());
+            assert!(!has, "{tag} already has {}", field.name());
+        }
+    }
+}
+
+#[test]
+fn image_of_v0_4_0_is_read() {
+    let image = vector("app_v0.4.0.bin");
+    let app = App::new(&image).unwrap();
+    assert_eq!(app.array(Field::VERSION.offset()), [1, 0]);
+    assert_eq!(app.device_private_key().unwrap()[..2], [0x30, 0x82]);
+    assert!(app.claimed());
+    assert_eq!(app.ssid_prefix(), Some(&b"Photon"[..]));
+    assert_eq!(app.device_code(), Some(&b"ABC123"[..]));
+    assert_eq!(app.server_public_key().unwrap()[..4], [0x30, 0x82, 0x01, 0x22]);
+}
+
+#[test]
+fn image_of_v0_6_1_is_read() {
+    let image = vector("app_v0.6.1.bin");
+    let app = App::new(&image).unwrap();
+    let country = app.country_code().unwrap();
+    assert_eq!((&country.letters, country.revision), (b"JP", Some(3)));
+    assert_eq!(hex::encode(app.device_id().unwrap()), "33002c000447343339373536");
+    assert_eq!(app.array(Field::RADIO_FLAGS.offset()), [254]);
+    assert_eq!(app.array(Field::ANTENNA_SELECTION.offset()), [2]);
+    assert_eq!(app.array(Field::CLOUD_TRANSPORT.offset()), [0]);
+    assert_eq!(app.feature_flags(), 0xFFFF_FFFC);
+}
+
+#[test]
+fn image_of_v2_3_1_is_read() {
+    let image = vector("app_v2.3.1.bin");
+    let app = App::new(&image).unwrap();
+    assert!(app.ota_update_flag());
+    assert_eq!(app.bytes(Field::DEVICE_SECRET), b"ABCDEFGHIJKLMNO");
+    assert_eq!(u32::from_le_bytes(app.array(Field::POWER_CONFIG.offset())), 769);
+    assert_eq!(u16::from_le_bytes(app.array(Field::POWER_CONFIG.offset() + 6)), 3880);
+    assert_eq!(u32::from_le_bytes(app.array(Field::EXT_LOW_SPEED_CLOCK_DISABLE.offset())), 0xFA17_D15E);
+    assert_eq!(app.array(Field::EAP_CONFIG.offset()), [13]);
+    assert_eq!(u16::from_le_bytes(app.array(Field::EAP_CONFIG.offset() + 4292)), 27);
+}
+
+#[test]
+fn address_blocks_mean_what_tool_and_firmware_take_them_for() {
+    let all = json("server_address.json");
+    for case in all["cli_cases"].as_array().unwrap() {
+        let label = case["label"].as_str().unwrap();
+        let block: [u8; 128] =
+            hex::decode(case["address_block_128"].as_str().unwrap()).unwrap().try_into().unwrap();
+        let parsed = ServerAddress::parse(&block).unwrap();
+        let (scheme, default) =
+            if case["protocol"] == "tcp" { ("tcp", DEFAULT_PORT_TCP) } else { ("udp", DEFAULT_PORT_UDP) };
+        let host = match parsed.map(|address| address.host()) {
+            Some(Host::Ipv4(ip)) => ip.to_string(),
+            Some(Host::Domain(domain)) => domain.to_string(),
+            // the tool shows its default for an erased block
+            None => "device.spark.io".to_string(),
+        };
+        let port = parsed.map_or(default, |address| address.port_or(default));
+        assert_eq!(format!("{scheme}://{host}:{port}"), case["cli_reads_back"].as_str().unwrap(), "{label}");
+        check_against_firmware(label, case, parsed);
+
+        // our own block means the same to us; where the tool pads with FF it is the same block
+        if let Some(address) = parsed {
+            let mut own = [0; 128];
+            address.encode_into(&mut own);
+            assert_eq!(ServerAddress::parse(&own), Ok(Some(address)));
+            let tail = 2 + usize::from(block[1]);
+            if block[tail..66].iter().all(|byte| *byte == 0xFF) {
+                assert_eq!(own, block, "{label}");
+            }
+        }
+    }
+    for case in all["parser_only_cases"].as_array().unwrap() {
+        let label = case["label"].as_str().unwrap();
+        let block: [u8; 128] =
+            hex::decode(case["address_block_128"].as_str().unwrap()).unwrap().try_into().unwrap();
+        match ServerAddress::parse(&block) {
+            Ok(parsed) => check_against_firmware(label, case, parsed),
+            Err(_) => assert!(label.contains("domain length"), "{label}"),
+        }
+    }
+}
+
+fn check_against_firmware(label: &str, case: &serde_json::Value, parsed: Option<ServerAddress<'_>>) {
+    let firmware = &case["firmware"]["v1.0.0"];
+    match parsed.map(|address| address.host()) {
+        None => assert_eq!(firmware["type"], 255, "{label}"),
+        Some(Host::Ipv4(ip)) => assert_eq!(firmware["ip"], ip.to_string(), "{label}"),
+        Some(Host::Domain(domain)) => assert_eq!(firmware["domain_hex"], hex::encode(domain), "{label}"),
+    }
+    if let Some(address) = parsed {
+        match firmware["port"].as_u64().unwrap() {
+            0 | 65535 => assert_eq!(address.port(), None, "{label}"),
+            port => assert_eq!(address.port().map(u64::from), Some(port), "{label}"),
+        }
+    }
+}
+
+fn number(value: &serde_json::Value) -> Option<u64> {
+    if let Some(number) = value.as_u64() {
+        return Some(number);
+    }
+    let text = value.as_str()?;
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+#[test]
+fn segments_are_those_of_the_tool() {
+    let all = json("dfu_segments.json");
+    let mut checked = 0;
+    for table in ["v1.21.0", "v1.29.0", "v2.0.0"] {
+        for (id, entries) in all["tables"][table].as_object().unwrap() {
+            let (vendor, product) = id.split_once(':').unwrap();
+            let parse = |text| u16::from_str_radix(text, 16).unwrap();
+            let platform =
+                Platform::from_usb_id(parse(vendor), parse(product)).unwrap_or_else(|| panic!("{id}"));
+            for (name, entry) in entries.as_object().unwrap().iter().filter(|(_, entry)| entry.is_object()) {
+                let segment = platform.segment(name).unwrap_or_else(|| panic!("{id} {name}"));
+                assert_eq!(number(&entry["alt"]), Some(segment.alternate.into()), "{id} {name}");
+                assert_eq!(number(&entry["address"]), Some(segment.address.into()), "{id} {name}");
+                if let Some(size) = number(&entry["size"]) {
+                    assert_eq!(Some(size), segment.size.map(u64::from), "{id} {name}");
+                }
+                assert_eq!(
+                    number(&entry["addressOffset"]),
+                    segment.server_address_at.map(u64::from),
+                    "{id} {name}"
+                );
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 80);
+}

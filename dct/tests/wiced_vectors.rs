@@ -1,0 +1,243 @@
+//! The container against images made by the real firmware objects in an emulator.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod common;
+
+use common::{Flash, json, vector};
+use spark_dct::wiced::*;
+use spark_dct::{App, Field};
+
+fn key_of(flash: &Flash, id: SectorId) -> Vec<u8> {
+    flash.sectors().app_of(id)[34..34 + 612].to_vec()
+}
+
+/// Operations of the vectors: ("write", address, length) or ("erase", ..).
+fn recorded_ops(step: usize, name: &str) -> Vec<(String, u64, u64)> {
+    let scenario = json("photon_wiced.json");
+    scenario["scenario"][step][name]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|op| (op[0].as_str().unwrap().into(), op[1].as_u64().unwrap(), op[2].as_u64().unwrap()))
+        .collect()
+}
+
+fn log(op: FlashOp<'_>) -> (String, u64, u64) {
+    match op {
+        FlashOp::Erase { sector } => {
+            let first = if sector == SectorId::Dct1 { 8 } else { 16 };
+            ("erase".into(), first, first)
+        }
+        FlashOp::Program { sector, offset, data } => {
+            ("write".into(), u64::from(sector.address()) + offset as u64, data.len() as u64)
+        }
+        _ => panic!("unknown operation"),
+    }
+}
+
+fn run(
+    before: &Flash,
+    generation: Generation,
+    offset: usize,
+    data: &[u8],
+) -> (Flash, Vec<(String, u64, u64)>) {
+    let mut after = before.clone();
+    let mut write = Write::new(before.sectors(), generation, offset, data).unwrap();
+    let mut ops = Vec::new();
+    while let Some(op) = write.next_op() {
+        ops.push(log(op));
+        after.apply(op);
+    }
+    (after, ops)
+}
+
+#[test]
+fn current_sector_is_the_one_that_the_firmware_chose() {
+    for (file, generation, address) in [
+        ("photon_0_factory.bin", Generation::V0_4_4, 0x0800_5D7C),
+        ("photon_1_old_inplace.bin", Generation::V0_4_4, 0x0800_5D7C),
+        ("photon_2_old_swapped.bin", Generation::V0_4_4, 0x0800_9D7C),
+        ("photon_2_old_swapped.bin", Generation::V0_7_0, 0x0800_9D7C),
+        ("photon_3_new_first.bin", Generation::V0_7_0, 0x0800_5D7C),
+        ("photon_4_new_second.bin", Generation::V0_7_0, 0x0800_9D7C),
+        ("photon_5_new_blank_init.bin", Generation::V0_7_0, 0x0800_5D7C),
+    ] {
+        let flash = Flash::load(file);
+        let current = flash.sectors().current(generation).unwrap();
+        assert_eq!(current.address() as usize + APP_OFFSET, address, "{file}");
+    }
+}
+
+#[test]
+fn stored_crc_is_recomputed_from_the_content() {
+    for (file, id) in
+        [("photon_3_new_first.bin", SectorId::Dct1), ("photon_4_new_second.bin", SectorId::Dct2)]
+    {
+        let flash = Flash::load(file);
+        let sector = flash.sectors().sector(id);
+        assert_eq!(sector_crc(sector), VersionRecord::of_sector(sector).crc, "{file}");
+        assert!(matches!(flash.sectors().state(id), SectorState::Versioned { crc: CrcCheck::Good, .. }));
+    }
+}
+
+#[test]
+fn previous_generation_has_a_good_crc_once_its_current_byte_is_set_back() {
+    let mut flash = Flash::load("photon_4_new_second.bin");
+    assert!(matches!(
+        flash.sectors().state(SectorId::Dct1),
+        SectorState::Versioned { crc: CrcCheck::Bad { .. }, .. }
+    ));
+    flash.0[0][9] = 1;
+    assert!(matches!(
+        flash.sectors().state(SectorId::Dct1),
+        SectorState::Versioned { crc: CrcCheck::Good, .. }
+    ));
+}
+
+#[test]
+fn old_write_over_erased_flash_is_done_in_place_as_recorded() {
+    let before = Flash::load("photon_0_factory.bin");
+    let after = Flash::load("photon_1_old_inplace.bin");
+    let (result, ops) = run(&before, Generation::V0_4_4, 34, &key_of(&after, SectorId::Dct1));
+    assert!(result == after);
+    assert_eq!(ops, recorded_ops(1, "ops"));
+}
+
+#[test]
+fn old_write_of_another_key_swaps_sectors_as_recorded() {
+    let before = Flash::load("photon_1_old_inplace.bin");
+    let after = Flash::load("photon_2_old_swapped.bin");
+    let (result, ops) = run(&before, Generation::V0_4_4, 34, &key_of(&after, SectorId::Dct2));
+    assert!(result == after);
+    assert_eq!(ops, recorded_ops(2, "ops"));
+}
+
+#[test]
+fn old_write_of_equal_data_is_one_program_operation_as_recorded() {
+    let before = Flash::load("photon_2_old_swapped.bin");
+    let (result, ops) = run(&before, Generation::V0_4_4, 34, &key_of(&before, SectorId::Dct2));
+    assert!(result == before);
+    assert_eq!(ops, recorded_ops(3, "ops"));
+}
+
+#[test]
+fn first_version_does_nothing_for_equal_data_and_swaps_otherwise() {
+    let before = Flash::load("photon_2_old_swapped.bin");
+    let (result, ops) = run(&before, Generation::V0_4_0, 34, &key_of(&before, SectorId::Dct2));
+    assert!(result == before && ops.is_empty());
+    let (result, _) = run(&before, Generation::V0_4_0, 34, &[0x55; 612]);
+    assert_eq!(result.sectors().current(Generation::V0_4_0), Some(SectorId::Dct1));
+    assert_eq!(key_of(&result, SectorId::Dct1), [0x55; 612]);
+}
+
+#[test]
+fn new_writes_give_the_recorded_images_byte_for_byte() {
+    for (step, before, after) in [
+        (4, "photon_2_old_swapped.bin", "photon_3_new_first.bin"),
+        (5, "photon_3_new_first.bin", "photon_4_new_second.bin"),
+    ] {
+        let (result, ops) = run(&Flash::load(before), Generation::V0_7_0, Field::CLAIMED.offset(), b"1");
+        assert!(result == Flash::load(after), "{after}");
+        let scenario = json("photon_wiced.json");
+        assert_eq!(ops.len() as u64, scenario["scenario"][step]["n_ops"].as_u64().unwrap());
+        let last = recorded_ops(step, "last_ops");
+        assert_eq!(ops[ops.len() - last.len()..], last);
+        let app = App::new(result.sectors().app(Generation::V0_7_0).unwrap()).unwrap();
+        assert!(app.claimed());
+    }
+}
+
+#[test]
+fn blank_flash_is_initialised_as_each_generation_does() {
+    let mut flash = Flash::blank();
+    assert_eq!(flash.sectors().current(Generation::V0_7_0), None);
+    flash.initialise(Initialise::new(Generation::V0_7_0));
+    assert!(flash == Flash::load("photon_5_new_blank_init.bin"));
+
+    let mut flash = Flash::blank();
+    assert_eq!(flash.sectors().current(Generation::V0_4_4), None);
+    flash.initialise(Initialise::new(Generation::V0_4_4));
+    // this image has no file, only the first bytes and a digest; the digest was compared when the header was written down
+    assert_eq!(flash.0[0][..16], *b"\0\0\0\0\0\0\0\0\0\x01\x01\0BRCM");
+    assert!(flash.0[0][16..388].iter().all(|b| *b == 0) && flash.0[0][388..].iter().all(|b| *b == 0xFF));
+}
+
+#[test]
+fn factory_sector_equals_the_factory_image() {
+    let image = Flash::load("photon_0_factory.bin");
+    let mut sector = [0; SECTOR_SIZE];
+    factory_sector(&image.0[0][APP_OFFSET..APP_OFFSET + 4258], &mut sector).unwrap();
+    assert!(sector == image.0[0]);
+    let app = App::new(image.sectors().app(Generation::V0_4_4).unwrap()).unwrap();
+    assert!(app.device_private_key().is_none());
+    assert!(app.server_public_key().is_some());
+    assert_eq!(
+        app.server_address().unwrap(),
+        Some(spark_dct::ServerAddress::domain("device.spark.io", None).unwrap())
+    );
+}
+
+#[test]
+fn writes_behind_the_limit_are_refused() {
+    let flash = Flash::load("photon_4_new_second.bin");
+    for generation in [Generation::V0_4_0, Generation::V0_4_4, Generation::V0_7_0] {
+        assert!(Write::new(flash.sectors(), generation, WRITE_LIMIT - 1, &[0]).is_ok());
+        for (offset, data) in [(WRITE_LIMIT, &[0][..]), (WRITE_LIMIT - 1, &[0, 0]), (usize::MAX, &[0])] {
+            let end = offset.saturating_add(data.len());
+            assert_eq!(
+                Write::new(flash.sectors(), generation, offset, data).unwrap_err(),
+                WriteError::TooLong { end, limit: WRITE_LIMIT }
+            );
+        }
+    }
+    assert_eq!(
+        Write::new(Flash::blank().sectors(), Generation::V0_7_0, 0, &[0]).unwrap_err(),
+        WriteError::NoCurrentSector
+    );
+}
+
+#[test]
+fn sectors_need_both_images() {
+    let bytes = vector("photon_4_new_second.bin");
+    assert!(Sectors::from_slice(&bytes).is_some());
+    for length in (0..bytes.len()).step_by(97).chain([32767]) {
+        assert!(Sectors::from_slice(&bytes[..length]).is_none());
+    }
+}
+
+#[test]
+fn flipped_content_bit_makes_the_crc_bad_and_the_other_sector_is_not_current_by_chance() {
+    let flash = Flash::load("photon_4_new_second.bin");
+    for at in (388..16368).step_by(101) {
+        let mut damaged = flash.clone();
+        damaged.0[1][at] ^= 1;
+        assert!(matches!(
+            damaged.sectors().state(SectorId::Dct2),
+            SectorState::Versioned { crc: CrcCheck::Bad { .. }, .. }
+        ));
+        // both bad: DCT1 only when its is_current byte is not zero
+        assert_eq!(damaged.sectors().current(Generation::V0_7_0), Some(SectorId::Dct2));
+        damaged.0[0][9] = 1;
+        assert_eq!(damaged.sectors().current(Generation::V0_7_0), Some(SectorId::Dct1));
+    }
+}
+
+#[test]
+fn version_beats_legacy_and_unknown_loses() {
+    let versioned = Flash::load("photon_3_new_first.bin");
+    let legacy = Flash::load("photon_0_factory.bin");
+    let mut both = Flash::blank();
+    both.0[0] = legacy.0[0];
+    both.0[1] = versioned.0[0];
+    assert_eq!(both.sectors().current(Generation::V0_7_0), Some(SectorId::Dct2));
+    both.0[1] = legacy.0[0];
+    both.0[0][9] = 0;
+    assert_eq!(
+        both.sectors().current(Generation::V0_7_0),
+        Some(SectorId::Dct1),
+        "is_current is not consulted"
+    );
+    assert_eq!(both.sectors().current(Generation::V0_4_4), Some(SectorId::Dct2), "but old firmware does");
+    both.0[0][12] = 0;
+    assert_eq!(both.sectors().current(Generation::V0_7_0), Some(SectorId::Dct2));
+}

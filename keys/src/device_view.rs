@@ -1,0 +1,58 @@
+//! The private key field as the device's own code reads it: at fixed positions, without looking at DER.
+
+use crate::arithmetic::{Numbers, Relation, narrow, wide};
+use crate::private_key::FIELD_LEN;
+use crypto_bigint::U512;
+
+/// Whether a device with this field decrypts what is encrypted for the public key that it publishes.
+///
+/// The device takes byte 9 for the low length byte of n. A number starts one byte later when its length byte is odd (a
+/// leading zero), and each next length byte is found by stepping over a number of exactly 128 or 64 bytes. It decrypts
+/// with p, q, dp, dq and qinv; d, the version, tags and outer lengths are never looked at, so damage there does not
+/// show. A field shorter than 612 bytes counts as followed by FF.
+///
+/// # Source
+/// `device-os@v0.4.0..v2.3.1: communication/src/handshake.cpp`, run.
+#[must_use]
+pub fn decrypts(field: &[u8]) -> bool {
+    let mut padded = [0xFF; FIELD_LEN];
+    for (slot, byte) in padded.iter_mut().zip(field) {
+        *slot = *byte;
+    }
+    let answer = numbers(&padded).is_some_and(|numbers| {
+        [Relation::ModulusIsProduct, Relation::Dp, Relation::Dq, Relation::Qinv]
+            .into_iter()
+            .all(|relation| numbers.holds(relation))
+    });
+    zeroize::Zeroize::zeroize(&mut padded);
+    answer
+}
+
+fn numbers(field: &[u8; FIELD_LEN]) -> Option<Numbers> {
+    // the published modulus, which is where the loader looks too when n has its leading zero
+    let published = field.get(11..139)?;
+    let n = start(field, 9)?;
+    let d = start(field, n + 128 + 7)?;
+    let p = start(field, d + 129)?;
+    let q = start(field, p + 65)?;
+    let dp = start(field, q + 65)?;
+    let dq = start(field, dp + 65)?;
+    let qinv = start(field, dq + 65)?;
+    let prime = |at: usize| field.get(at..at + 64).and_then(narrow);
+    let loaded = Numbers {
+        n: wide(field.get(n..n + 128)?)?,
+        e: U512::from_u32(65537),
+        d: wide(field.get(d..d + 128)?)?,
+        p: prime(p)?,
+        q: prime(q)?,
+        dp: prime(dp)?,
+        dq: prime(dq)?,
+        qinv: prime(qinv)?,
+    };
+    (wide(published)? == loaded.n).then_some(loaded)
+}
+
+/// Where the number starts whose low length byte is at `at`.
+fn start(field: &[u8], at: usize) -> Option<usize> {
+    field.get(at).map(|length| at + 1 + usize::from(length & 1))
+}

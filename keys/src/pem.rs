@@ -1,0 +1,120 @@
+//! PEM text and PKCS#8 wrapping.
+
+use crate::der::{DerError, OCTET_STRING, Reader, SEQUENCE};
+use crate::form::KeyForm;
+use crate::public_key::rsa_algorithm;
+use pem_rfc7468::{Decoder, LineEnding};
+
+/// Decodes the first key in PEM text into `out`.
+///
+/// Blocks of other kinds before it (`EC PARAMETERS`) and text around it are skipped; LF and CRLF and any line width are
+/// accepted. The form is that of the block's label, for `PRIVATE KEY` and `PUBLIC KEY` that of the DER inside.
+///
+/// # Errors
+/// [`PemError`].
+pub fn decode<'b>(text: &[u8], out: &'b mut [u8]) -> Result<(KeyForm, &'b [u8]), PemError> {
+    let mut rest = text;
+    loop {
+        let start = find(rest, BEGIN).ok_or(PemError::NoKey)?;
+        rest = rest.get(start..).unwrap_or(&[]);
+        let line_end = rest.iter().position(|byte| *byte == b'\n').ok_or(PemError::Malformed)?;
+        let label = rest
+            .get(BEGIN.len()..line_end)
+            .and_then(|line| line.trim_ascii_end().strip_suffix(b"-----"))
+            .ok_or(PemError::Malformed)?;
+        let end = find(rest, END).ok_or(PemError::Malformed)?;
+        let end = end + END.len() + label.len() + DASHES;
+        let block = rest.get(..end).ok_or(PemError::Malformed)?;
+        rest = rest.get(end..).unwrap_or(&[]);
+        let Some((_, form)) = LABELS.iter().find(|(known, _)| known.as_bytes() == label) else { continue };
+
+        let mut decoder = Decoder::new_detect_wrap(block).map_err(|_| PemError::Malformed)?;
+        let needed = decoder.remaining_len();
+        let available = out.len();
+        let target = out.get_mut(..needed).ok_or(PemError::BufferTooSmall { needed, available })?;
+        let der = decoder.decode(target).map_err(|_| PemError::Malformed)?;
+        let form = match form {
+            KeyForm::Pkcs8Private | KeyForm::SpkiRsa => KeyForm::of(der).unwrap_or(*form),
+            form => *form,
+        };
+        return Ok((form, der));
+    }
+}
+
+/// Writes DER as PEM text with LF and lines of 64 characters.
+///
+/// # Errors
+/// [`PemError::NoKey`] for [`KeyForm::Pem`]; [`PemError::BufferTooSmall`].
+pub fn encode<'b>(form: KeyForm, der: &[u8], out: &'b mut [u8]) -> Result<&'b str, PemError> {
+    let label = match form {
+        KeyForm::Pem => return Err(PemError::NoKey),
+        KeyForm::Pkcs8Ec => "PRIVATE KEY",
+        KeyForm::SpkiEc => "PUBLIC KEY",
+        form => {
+            LABELS.iter().find(|(_, known)| *known == form).map(|(label, _)| *label).ok_or(PemError::NoKey)?
+        }
+    };
+    let needed = pem_rfc7468::encoded_len(label, LineEnding::LF, der).map_err(|_| PemError::Malformed)?;
+    let error = PemError::BufferTooSmall { needed, available: out.len() };
+    pem_rfc7468::encode(label, LineEnding::LF, der, out).map_err(|_| error)
+}
+
+/// The PKCS#1 key inside of a PKCS#8 `PrivateKeyInfo`; bytes after it are accepted.
+///
+/// ```text
+/// PrivateKeyInfo ::= SEQUENCE { version 0, SEQUENCE { rsaEncryption, NULL }, OCTET STRING { RSAPrivateKey } }
+/// ```
+///
+/// # Errors
+/// Any [`DerError`]; [`DerError::Value`] when it is not an RSA key.
+///
+/// # Source
+/// RFC 5958 section 2.
+pub fn unwrap_pkcs8(der: &[u8]) -> Result<&[u8], DerError> {
+    let info = Reader::new(der).element(SEQUENCE)?;
+    let mut inner = Reader::inside(&info);
+    let version = inner.integer()?;
+    if !version.magnitude().is_empty() {
+        return Err(DerError::Value { offset: version.offset() });
+    }
+    let algorithm = inner.element(SEQUENCE)?;
+    rsa_algorithm(&mut Reader::inside(&algorithm))?;
+    Ok(inner.element(OCTET_STRING)?.content)
+}
+
+const BEGIN: &[u8] = b"-----BEGIN ";
+const END: &[u8] = b"-----END ";
+const DASHES: usize = 5;
+
+const LABELS: [(&str, KeyForm); 5] = [
+    ("RSA PRIVATE KEY", KeyForm::Pkcs1Private),
+    ("PRIVATE KEY", KeyForm::Pkcs8Private),
+    ("EC PRIVATE KEY", KeyForm::Sec1Ec),
+    ("PUBLIC KEY", KeyForm::SpkiRsa),
+    ("RSA PUBLIC KEY", KeyForm::Pkcs1Public),
+];
+
+fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
+    text.windows(pattern.len()).position(|window| window == pattern)
+}
+
+/// Why PEM text cannot be read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum PemError {
+    /// No block with a key.
+    #[error("text holds no key in PEM form; give a file with a BEGIN ... KEY line")]
+    NoKey,
+    /// Broken lines, base64 or labels.
+    #[error("key in PEM form is damaged; copy the file again")]
+    Malformed,
+    /// The caller's buffer is too small.
+    #[error("result needs {needed} bytes but the buffer has {available}; give a larger buffer")]
+    BufferTooSmall {
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes available.
+        available: usize,
+    },
+}

@@ -1,0 +1,382 @@
+//! RSA private keys in PKCS#1 form.
+
+use crate::der::{
+    BufferTooSmall, DerError, Integer, Reader, SEQUENCE, Writer, header_len, integer_len, strip,
+};
+use crate::public_key::Fingerprint;
+use zeroize::Zeroize;
+
+/// Bytes of the device's key field that the firmware reads.
+pub const FIELD_LEN: usize = 612;
+/// Longest DER that fits the field with 1024 bits: every number with a leading zero.
+pub const MAX_DEVICE_DER: usize = 611;
+
+/// The numbers of a private key, in the order of the standard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[allow(clippy::exhaustive_enums, reason = "PKCS#1 closes the set for two primes")]
+pub enum Number {
+    /// `version`: 0 for two primes.
+    Version,
+    /// `modulus`.
+    N,
+    /// `publicExponent`.
+    E,
+    /// `privateExponent`.
+    D,
+    /// `prime1`.
+    P,
+    /// `prime2`.
+    Q,
+    /// `exponent1`: d mod p-1.
+    Dp,
+    /// `exponent2`: d mod q-1.
+    Dq,
+    /// `coefficient`: inverse of q mod p.
+    Qinv,
+}
+
+impl Number {
+    /// All of them, in the order of the standard.
+    pub const ALL: [Number; 9] = [
+        Number::Version,
+        Number::N,
+        Number::E,
+        Number::D,
+        Number::P,
+        Number::Q,
+        Number::Dp,
+        Number::Dq,
+        Number::Qinv,
+    ];
+
+    /// Short name: `version`, `n`, `e`, `d`, `p`, `q`, `dp`, `dq`, `qinv`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Number::Version => "version",
+            Number::N => "n",
+            Number::E => "e",
+            Number::D => "d",
+            Number::P => "p",
+            Number::Q => "q",
+            Number::Dp => "dp",
+            Number::Dq => "dq",
+            Number::Qinv => "qinv",
+        }
+    }
+
+    /// Whether the device reads a number of that encoded length at the right place: 128 or 129 bytes for n and d, 64
+    /// or 65 for p, q, dp, dq and qinv.
+    #[must_use]
+    pub const fn device_reads(self, encoded_len: usize) -> bool {
+        match self {
+            Number::Version => encoded_len == 1,
+            Number::E => encoded_len == 3,
+            Number::N | Number::D => matches!(encoded_len, 128 | 129),
+            Number::P | Number::Q | Number::Dp | Number::Dq | Number::Qinv => matches!(encoded_len, 64 | 65),
+        }
+    }
+}
+
+impl core::fmt::Display for Number {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An RSA private key (PKCS#1 `RSAPrivateKey`), borrowed from DER.
+///
+/// ```text
+/// RSAPrivateKey ::= SEQUENCE { version, n, e, d, p, q, dp, dq, qinv }   -- nine INTEGERs
+/// ```
+///
+/// Lenient where devices need it: integers with needless zeros and any bytes after the DER are accepted; both can be
+/// asked for. `Debug` shows no secret.
+///
+/// # Source
+/// RFC 8017 appendix A.1.2; `device-os@v0.4.0..v2.3.1: communication/src/dsakeygen.cpp` for the non-minimal form.
+#[derive(Clone, Copy)]
+pub struct RsaPrivateKeyView<'a> {
+    integers: [Integer<'a>; 9],
+    der_len: usize,
+    trailing: &'a [u8],
+}
+
+impl<'a> RsaPrivateKeyView<'a> {
+    /// Reads a key at the start of `input`.
+    ///
+    /// # Errors
+    /// Any [`DerError`]; [`DerError::Value`] for a version other than 0, [`DerError::Sum`] when the outer length does
+    /// not match.
+    pub fn parse(input: &'a [u8]) -> Result<Self, DerError> {
+        let view = Self::parse_any_version(input)?;
+        match view.number(Number::Version).magnitude() {
+            [] => Ok(view),
+            _ => Err(DerError::Value { offset: view.number(Number::Version).offset() }),
+        }
+    }
+
+    /// As [`parse`](Self::parse), but with any version number.
+    fn parse_any_version(input: &'a [u8]) -> Result<Self, DerError> {
+        let mut outer = Reader::new(input);
+        let sequence = outer.element(SEQUENCE)?;
+        let mut inner = Reader::inside(&sequence);
+        let integers = nine(&mut inner)?;
+        if !inner.rest().is_empty() {
+            return Err(DerError::Sum { declared: outer.offset(), found: inner.offset() });
+        }
+        Ok(Self { integers, der_len: outer.offset(), trailing: outer.rest() })
+    }
+
+    /// Reads the nine integers behind a header of four bytes that is not looked at.
+    pub(crate) fn walk(input: &'a [u8]) -> Result<Self, DerError> {
+        const HEADER: usize = 4;
+        let mut inner = Reader::new(input.get(HEADER..).unwrap_or(&[]));
+        let integers = nine(&mut inner).map_err(|error| crate::public_key::shifted(error, HEADER))?;
+        Ok(Self { integers, der_len: HEADER + inner.offset(), trailing: inner.rest() })
+    }
+
+    /// One of the numbers.
+    #[must_use]
+    pub fn number(&self, number: Number) -> Integer<'a> {
+        let [version, n, e, d, p, q, dp, dq, qinv] = self.integers;
+        match number {
+            Number::Version => version,
+            Number::N => n,
+            Number::E => e,
+            Number::D => d,
+            Number::P => p,
+            Number::Q => q,
+            Number::Dp => dp,
+            Number::Dq => dq,
+            Number::Qinv => qinv,
+        }
+    }
+
+    /// Encoded length of every number, in the order of [`Number::ALL`].
+    #[must_use]
+    pub fn encoded_lengths(&self) -> [usize; 9] {
+        self.integers.map(|integer| integer.encoded_len())
+    }
+
+    /// The modulus without leading zeros.
+    #[must_use]
+    pub fn modulus(&self) -> &'a [u8] {
+        self.number(Number::N).magnitude()
+    }
+
+    /// Length of the DER.
+    #[must_use]
+    pub const fn der_len(&self) -> usize {
+        self.der_len
+    }
+
+    /// What follows the DER: FF, 00, or the end of an older, longer key.
+    #[must_use]
+    pub const fn trailing(&self) -> &'a [u8] {
+        self.trailing
+    }
+
+    /// Whether every integer is encoded as DER demands.
+    #[must_use]
+    pub fn is_minimal(&self) -> bool {
+        self.integers.iter().all(Integer::is_minimal)
+    }
+
+    /// The first number that the device would read at a wrong place, with its encoded length.
+    ///
+    /// About one in 70 freshly generated RSA-1024 keys has one: the key is valid for every other program, yet the
+    /// device cannot decrypt with it. The lengths are those of *this* encoding; judge a canonical one before writing.
+    #[must_use]
+    pub fn device_incompatible(&self) -> Option<(Number, usize)> {
+        Number::ALL
+            .into_iter()
+            .zip(self.encoded_lengths())
+            .find(|(number, encoded_len)| !number.device_reads(*encoded_len))
+    }
+
+    /// Length of the canonical encoding.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        let content = self.content_len();
+        header_len(content) + content
+    }
+
+    /// Writes the key in canonical DER: minimal integers, nothing after it.
+    ///
+    /// # Errors
+    /// [`BufferTooSmall`].
+    pub fn encode_into<'b>(&self, out: &'b mut [u8]) -> Result<&'b [u8], BufferTooSmall> {
+        let mut writer = Writer::new(out);
+        writer.header(SEQUENCE, self.content_len());
+        for integer in &self.integers {
+            writer.integer(integer.encoded());
+        }
+        writer.finish()
+    }
+
+    /// Fingerprint of the public key; `None` unless the modulus has 1024 or 2048 bits and e is 65537.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        Fingerprint::of_numbers(self.modulus(), self.number(Number::E).magnitude())
+    }
+
+    fn content_len(&self) -> usize {
+        self.integers.iter().map(|integer| integer_len(integer.encoded())).sum()
+    }
+}
+
+impl core::fmt::Debug for RsaPrivateKeyView<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("RsaPrivateKeyView")
+            .field("fingerprint", &self.fingerprint())
+            .field("encoded_lengths", &self.encoded_lengths())
+            .finish_non_exhaustive()
+    }
+}
+
+fn nine<'a>(reader: &mut Reader<'a>) -> Result<[Integer<'a>; 9], DerError> {
+    let mut integer = || reader.integer();
+    Ok([
+        integer()?,
+        integer()?,
+        integer()?,
+        integer()?,
+        integer()?,
+        integer()?,
+        integer()?,
+        integer()?,
+        integer()?,
+    ])
+}
+
+/// Length of the canonical DER of a key with these numbers (n, e, d, p, q, dp, dq, qinv; big-endian).
+#[must_use]
+pub fn pkcs1_len(numbers: [&[u8]; 8]) -> usize {
+    let content = 3 + numbers.iter().map(|number| integer_len(number)).sum::<usize>();
+    header_len(content) + content
+}
+
+/// Writes a key with these numbers (n, e, d, p, q, dp, dq, qinv; big-endian, leading zeros allowed) in canonical DER.
+///
+/// # Errors
+/// [`BufferTooSmall`].
+pub fn encode_pkcs1<'b>(numbers: [&[u8]; 8], out: &'b mut [u8]) -> Result<&'b [u8], BufferTooSmall> {
+    let content = 3 + numbers.iter().map(|number| integer_len(number)).sum::<usize>();
+    let mut writer = Writer::new(out);
+    writer.header(SEQUENCE, content);
+    writer.integer(&[]);
+    for number in numbers {
+        writer.integer(strip(number));
+    }
+    writer.finish()
+}
+
+/// A device key ready for the device: canonical RSA-1024 PKCS#1 DER that obeys the device's length rule.
+///
+/// Its bytes are wiped when it is dropped; `Debug` shows the fingerprint only.
+pub struct DeviceKey {
+    bytes: [u8; FIELD_LEN],
+    len: usize,
+}
+
+impl DeviceKey {
+    /// Canonicalises a key and checks it for the device.
+    ///
+    /// # Errors
+    /// [`DeviceKeyError`]: not 1024 bits, or a number that the device would misread, or numbers that do not belong
+    /// together. Such a key has to be replaced; another encoding does not help.
+    pub fn from_view(key: &RsaPrivateKeyView<'_>) -> Result<Self, DeviceKeyError> {
+        let bits = bits(key.modulus());
+        if bits != 1024 {
+            return Err(DeviceKeyError::Bits { bits });
+        }
+        let mut this = DeviceKey { bytes: [0xFF; FIELD_LEN], len: 0 };
+        this.len = match key.encode_into(&mut this.bytes) {
+            Ok(der) => der.len(),
+            Err(error) => return Err(DeviceKeyError::Length { length: error.needed }),
+        };
+        let canonical = RsaPrivateKeyView::parse(this.as_der()).map_err(|_| DeviceKeyError::Relation)?;
+        if let Some((number, length)) = canonical.device_incompatible() {
+            return Err(DeviceKeyError::Incompatible { number, length });
+        }
+        if crate::arithmetic::failed_relations(key).next().is_some() {
+            return Err(DeviceKeyError::Relation);
+        }
+        Ok(this)
+    }
+
+    /// The DER, 607 to 611 bytes as a rule.
+    #[must_use]
+    pub fn as_der(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&[])
+    }
+
+    /// The whole field of 612 bytes: DER, then FF. Write this, so that no stale bytes of a longer key remain.
+    #[must_use]
+    pub const fn as_field(&self) -> &[u8; FIELD_LEN] {
+        &self.bytes
+    }
+
+    /// The public key that the device will publish (SPKI, 162 bytes).
+    #[must_use]
+    pub fn public_key(&self) -> [u8; crate::public_key::SPKI_1024_LEN] {
+        crate::public_key::published_by_device(&self.bytes)
+    }
+
+    /// Fingerprint of the public key.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of_spki(&self.public_key())
+    }
+}
+
+impl Drop for DeviceKey {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
+}
+
+impl core::fmt::Debug for DeviceKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("DeviceKey").field("fingerprint", &self.fingerprint()).finish_non_exhaustive()
+    }
+}
+
+/// Number of bits of a big-endian number without leading zeros.
+pub(crate) fn bits(number: &[u8]) -> usize {
+    let number = strip(number);
+    number.first().map_or(0, |first| number.len() * 8 - usize::try_from(first.leading_zeros()).unwrap_or(0))
+}
+
+/// Why a key cannot be a device's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum DeviceKeyError {
+    /// Not RSA-1024.
+    #[error("key has {bits} bits where the device takes 1024; generate an RSA-1024 key")]
+    Bits {
+        /// Bits of the modulus.
+        bits: usize,
+    },
+    /// The DER is longer than the field.
+    #[error("key has {length} bytes where the device reads 612; generate another key")]
+    Length {
+        /// Length of the DER.
+        length: usize,
+    },
+    /// A number that the device reads at a wrong place.
+    #[error("number {number} is encoded in {length} bytes, which the device misreads; generate another key")]
+    Incompatible {
+        /// Which number.
+        number: Number,
+        /// Its encoded length.
+        length: usize,
+    },
+    /// The numbers do not belong together.
+    #[error("numbers of the key do not belong together; the key is damaged, generate another key")]
+    Relation,
+}
