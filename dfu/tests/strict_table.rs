@@ -348,7 +348,7 @@ fn poll_time_is_the_estimate_and_then_what_is_left_of_it() {
     assert_eq!(reply, hex!("00 F40100 04 00"));
     let late = NOW + Duration::from_secs(9);
     let reply = bench.send_at(late, SetupPacket::get_status(0), &[]).unwrap();
-    assert_eq!(reply, hex!("00 010000 04 00"));
+    assert_eq!(reply, hex!("00 0A0000 04 00"));
     assert_eq!(bench.device.work(late), Some(Work::Erase { alternate: 0, address: 0x080A_0000 }));
     bench.device.work_done(late, Ok(())).unwrap();
     assert_eq!(bench.status().state, State::DnloadIdle);

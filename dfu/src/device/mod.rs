@@ -170,6 +170,9 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
     /// The reply to UPLOAD of block 0: get commands, set address, erase.
     pub const COMMANDS: [u8; 3] = [dfuse::GET_COMMANDS, dfuse::SET_ADDRESS, dfuse::ERASE];
 
+    /// What a host is asked to wait when work takes longer than announced.
+    pub const OVERDUE_POLL: Duration = Duration::from_millis(10);
+
     /// A device after power-on, in dfuIDLE with alternate setting 0.
     ///
     /// # Errors
@@ -540,8 +543,8 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
                 Ok(self.reply(self.state, input))
             }
             (State::DnBusy, _) => {
-                // Ask again soon, but never say that nothing is to be waited for.
-                self.poll = self.busy_until.saturating_sub(now).max(Duration::from_millis(1));
+                let left = self.busy_until.saturating_sub(now);
+                self.poll = if left.is_zero() { Self::OVERDUE_POLL } else { left };
                 Ok(self.reply(State::DnBusy, input))
             }
             (State::ManifestSync, _) if self.manifested => {

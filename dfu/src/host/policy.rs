@@ -23,12 +23,12 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// 2 ms floor, 35 s for one wait (an STM32F405's mass erase), 60 s and 1000 polls for one request, no retries.
+    /// 2 ms floor, 35 s for one wait (an STM32F405's mass erase), 60 s and 10 000 polls for one request, no retries.
     pub const DEFAULT: Self = Self {
         busy_floor: Duration::from_millis(2),
         max_wait: Duration::from_secs(35),
         max_busy: Duration::from_secs(60),
-        max_polls: 1000,
+        max_polls: 10_000,
         busy_retries: 0,
         max_connect_requests: 16,
     };
