@@ -26,7 +26,7 @@ impl Access {
     /// The type letter.
     #[must_use]
     pub const fn letter(self) -> char {
-        (b'a' - 1 + self.0) as char
+        (0x60 | self.0 & 7) as char
     }
 
     /// Bit 0: can be read.

@@ -88,7 +88,8 @@ impl Profile {
         stale_status: false,
     };
 
-    /// Photon, P1 and Electron bootloaders from v0.7.0 (0 ms for flash, stale poll time-out and status).
+    /// Photon, P1 and Electron bootloaders from v0.7.0 (0 ms for flash, stale poll time-out and status). For v0.6.4 take
+    /// the flash poll times of [`Self::PHOTON_0_5_3`].
     pub const PHOTON_2_3_1: Self = Self {
         fixed_poll: &[FixedPoll::ms(0, 0), FixedPoll::ms(500, 1)],
         stale_poll_timeout: true,
