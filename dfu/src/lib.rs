@@ -1,1 +1,23 @@
-//! USB DFU 1.0/1.1 and ST DfuSe without I/O: host and device machines, memory layout strings, Particle profiles.
+#![doc = include_str!("../README.md")]
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(any(feature = "alloc", test))]
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+pub mod descriptor;
+pub mod device;
+pub mod dfuse;
+mod error;
+pub mod host;
+pub mod layout;
+pub mod request;
+mod state;
+mod status;
+
+pub use error::BufferTooSmall;
+pub use request::{Request, SetupPacket};
+pub use state::State;
+pub use status::{Status, StatusReply, StatusReplyError};

@@ -1,0 +1,69 @@
+//! Chapter 9: the standard requests that a DFU-mode device needs.
+
+use super::Stall;
+use crate::{
+    descriptor::{self, Description},
+    request::{Direction, SetupPacket, standard},
+};
+
+/// What a standard request asks the machine to do beyond the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// `n` bytes of answer, nothing else.
+    Answer(usize),
+    /// SET_CONFIGURATION.
+    Configure(u8),
+    /// SET_INTERFACE with an existing alternate setting.
+    Select(u8),
+}
+
+/// Answers a standard request. `out` is already cut to wLength.
+pub(super) fn answer(
+    description: &Description<'_>,
+    configuration: u8,
+    alternate: u8,
+    setup: SetupPacket,
+    out: &mut [u8],
+) -> Result<Effect, Stall> {
+    let [low, high] = setup.value.to_le_bytes();
+    let to_interface = setup.request_type & 0x1F == 1;
+    if to_interface && setup.index != 0 {
+        return Err(Stall);
+    }
+    match (setup.direction(), setup.request) {
+        (Direction::In, standard::GET_DESCRIPTOR) => {
+            descriptor_of(description, high, low, out).map(Effect::Answer)
+        }
+        (Direction::In, standard::GET_STATUS) => Ok(Effect::Answer(copy(&[u8::from(!to_interface), 0], out))),
+        (Direction::In, standard::GET_CONFIGURATION) => Ok(Effect::Answer(copy(&[configuration], out))),
+        (Direction::In, standard::GET_INTERFACE) if to_interface => {
+            Ok(Effect::Answer(copy(&[alternate], out)))
+        }
+        (Direction::Out, standard::SET_CONFIGURATION) if setup.value <= 1 => Ok(Effect::Configure(low)),
+        (Direction::Out, standard::SET_INTERFACE) if to_interface && high == 0 => {
+            description.alternate(low).ok_or(Stall)?;
+            Ok(Effect::Select(low))
+        }
+        (Direction::Out, standard::SET_ADDRESS) if setup.value < 128 => Ok(Effect::Answer(0)),
+        _ => Err(Stall),
+    }
+}
+
+fn descriptor_of(description: &Description<'_>, kind: u8, index: u8, out: &mut [u8]) -> Result<usize, Stall> {
+    match (kind, index) {
+        (descriptor::DEVICE, 0) => Ok(copy(&description.device_descriptor(), out)),
+        (descriptor::CONFIGURATION, 0) => Ok(description.configuration_prefix(out)),
+        (descriptor::DFU_FUNCTIONAL, 0) => Ok(copy(&description.functional.to_bytes(), out)),
+        (descriptor::STRING, index) => description.string_prefix(index, out).ok_or(Stall),
+        _ => Err(Stall),
+    }
+}
+
+/// Copies as much as fits; returns the number of bytes.
+pub(super) fn copy(from: &[u8], out: &mut [u8]) -> usize {
+    let len = from.len().min(out.len());
+    for (to, from) in out.iter_mut().zip(from) {
+        *to = *from;
+    }
+    len
+}

@@ -1,0 +1,142 @@
+//! Leaving DFU mode.
+
+use core::time::Duration;
+
+use super::{Action, HostError, Input, Machine, Place, Policy, Progress, Step, exchange::Exchange};
+use crate::{
+    dfuse::{COMMAND_BLOCK, Command, FIRST_DATA_BLOCK},
+    request::SetupPacket,
+    state::State,
+};
+
+/// How a device that accepted the request to leave went away. All three are success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum LeaveOutcome {
+    /// It answered GETSTATUS: dfuMANIFEST by the book, dfuDNLOAD-IDLE from a Photon, dfuMANIFEST-WAIT-RESET from a
+    /// device that waits for a bus reset, dfuIDLE from one that stays.
+    Answered(State),
+    /// It disconnected before it answered, as ROMs and old bootloaders do.
+    Disconnected,
+    /// It stalled or did not answer GETSTATUS, on its way out.
+    Unanswered,
+}
+
+/// Leaves DFU mode: ABORT, SET_ADDRESS to the start of the application, zero-length DNLOAD, GETSTATUS.
+///
+/// A device that goes away after it accepted the zero-length DNLOAD did what was asked;
+/// [`outcome`](Self::outcome) tells which way it took. Before that, going away is an error.
+///
+/// # Source
+/// ST AN3156, section 4.4; quartiq/stabilizer issue 69 and particle-cli issue 68 for false failures of tools.
+#[derive(Debug, Clone)]
+pub struct Leave {
+    interface: u8,
+    policy: Policy,
+    stage: Stage,
+    exchange: Exchange,
+    start: Option<u32>,
+    command: [u8; Command::MAX_LEN],
+    outcome: Option<LeaveOutcome>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Abort,
+    SetAddress,
+    Zero,
+    Finished,
+}
+
+impl Leave {
+    /// A machine that leaves to `start`; without it the address pointer stays where it is.
+    #[must_use]
+    pub fn new(interface: u8, start: Option<u32>, policy: Policy) -> Self {
+        let command = Command::SetAddress(start.unwrap_or(0)).to_array();
+        let exchange = Exchange::new(Place { step: Step::Abort, block: 0, address: 0 }, State::Idle);
+        Self { interface, policy, stage: Stage::Abort, exchange, start, command, outcome: None }
+    }
+
+    /// How the device left; `None` until then.
+    #[must_use]
+    pub const fn outcome(&self) -> Option<LeaveOutcome> {
+        self.outcome
+    }
+
+    fn begin(&mut self, stage: Stage) {
+        let address = self.start.unwrap_or(0);
+        let (step, block) = match stage {
+            Stage::SetAddress => (Step::SetAddress, COMMAND_BLOCK),
+            _ => (Step::Leave, FIRST_DATA_BLOCK),
+        };
+        self.stage = stage;
+        self.exchange = Exchange::new(Place { step, block, address }, State::DnloadIdle);
+    }
+
+    fn end(&mut self, outcome: LeaveOutcome) {
+        self.outcome = Some(outcome);
+        self.stage = Stage::Finished;
+    }
+
+    fn step(&mut self, now: Duration, input: Input<'_>) -> Result<(), HostError> {
+        if self.stage == Stage::Finished {
+            return Err(HostError::UnexpectedInput { place: self.exchange.place });
+        }
+        if self.stage == Stage::Zero && self.exchange.is_settling() {
+            match input {
+                Input::Disconnected => self.end(LeaveOutcome::Disconnected),
+                Input::Stalled | Input::TimedOut if self.exchange.is_polling() => {
+                    self.end(LeaveOutcome::Unanswered)
+                }
+                Input::InDone(bytes) if self.exchange.is_polling() => {
+                    let reply = self.exchange.reply(bytes)?;
+                    match reply.state {
+                        State::Error => self.exchange.give_up(reply)?,
+                        State::DnloadSync | State::DnBusy | State::ManifestSync => {
+                            self.exchange.wait(now, reply.poll_timeout, &self.policy)?;
+                        }
+                        state => self.end(LeaveOutcome::Answered(state)),
+                    }
+                }
+                _ => {
+                    self.exchange.handle(now, input, &self.policy)?;
+                }
+            }
+            return Ok(());
+        }
+        if self.exchange.handle(now, input, &self.policy)?.is_some() {
+            match self.stage {
+                Stage::Abort if self.start.is_some() => self.begin(Stage::SetAddress),
+                _ => self.begin(Stage::Zero),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Machine for Leave {
+    fn action(&self) -> Action<'_> {
+        let request = match self.stage {
+            Stage::Abort => Action::Out { setup: SetupPacket::abort(self.interface), data: &[] },
+            Stage::SetAddress => Action::Out {
+                setup: SetupPacket::dnload(self.interface, COMMAND_BLOCK, 5),
+                data: &self.command,
+            },
+            Stage::Zero => {
+                Action::Out { setup: SetupPacket::dnload(self.interface, FIRST_DATA_BLOCK, 0), data: &[] }
+            }
+            Stage::Finished => return Action::Finished,
+        };
+        self.exchange.action(self.interface, request)
+    }
+
+    fn handle(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError> {
+        let result = self.step(now, input);
+        if result.is_err() {
+            self.stage = Stage::Finished;
+        }
+        result.map(|()| None)
+    }
+}
