@@ -49,32 +49,34 @@ enum Awaited {
 /// }
 /// # Ok(()) }
 /// ```
+///
+/// `I` is whatever holds the image: `&[u8]`, `Vec<u8>`, `Arc<[u8]>`.
 #[derive(Clone, Debug)]
-pub struct Upload<'a> {
-    sender: Sender<'a>,
+pub struct Upload<I> {
+    sender: Sender<I>,
     awaited: Option<(Awaited, u16, Token)>,
     /// Token of a slow chunk that was sent again because of silence.
     superseded: Option<Token>,
 }
 
-impl<'a> Upload<'a> {
+impl<I: AsRef<[u8]>> Upload<I> {
     /// Checks the whole job.
     ///
     /// # Errors
     /// [`SenderError`], before anything is sent.
-    pub fn new(image: &'a [u8], options: Options) -> Result<Self, SenderError> {
+    pub fn new(image: I, options: Options) -> Result<Self, SenderError> {
         Ok(Self { sender: Sender::new(image, options)?, awaited: None, superseded: None })
     }
 
     /// How far it is.
     #[must_use]
-    pub const fn progress(&self) -> Progress {
+    pub fn progress(&self) -> Progress {
         self.sender.progress()
     }
 
     /// The result, once there is one.
     #[must_use]
-    pub const fn outcome(&self) -> Option<Result<Success, Failure>> {
+    pub fn outcome(&self) -> Option<Result<Success, Failure>> {
         self.sender.outcome()
     }
 
@@ -85,7 +87,7 @@ impl<'a> Upload<'a> {
 
     /// When [`Upload::handle_deadline`] has something to do.
     #[must_use]
-    pub const fn next_deadline(&self) -> Option<Duration> {
+    pub fn next_deadline(&self) -> Option<Duration> {
         self.sender.next_deadline()
     }
 

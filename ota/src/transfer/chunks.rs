@@ -65,6 +65,8 @@ impl Chunk<'_> {
 ///
 /// The last chunk is short, or filled up with zeros: devices take both, a Core before 0.4 only the second.
 ///
+/// `I` is whatever holds the image: `&[u8]`, `Vec<u8>`, `Arc<[u8]>`.
+///
 /// ```
 /// use spark_ota::transfer::Chunks;
 ///
@@ -76,30 +78,31 @@ impl Chunk<'_> {
 /// # Ok::<(), spark_ota::transfer::ChunkError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Chunks<'a> {
-    image: &'a [u8],
+pub struct Chunks<I> {
+    image: I,
     size: u16,
     count: u16,
     pad_last: bool,
 }
 
-impl<'a> Chunks<'a> {
+impl<I: AsRef<[u8]>> Chunks<I> {
     /// Cuts `image` into chunks of `size` bytes.
     ///
     /// # Errors
     /// [`ChunkError`].
-    pub fn new(image: &'a [u8], size: u16, pad_last: bool) -> Result<Self, ChunkError> {
-        if image.is_empty() {
+    pub fn new(image: I, size: u16, pad_last: bool) -> Result<Self, ChunkError> {
+        let len = image.as_ref().len();
+        if len == 0 {
             return Err(ChunkError::Empty);
         }
         if size == 0 {
             return Err(ChunkError::ZeroSize);
         }
-        let chunks = image.len().div_ceil(usize::from(size));
+        let chunks = len.div_ceil(usize::from(size));
         let count = u16::try_from(chunks)
             .ok()
             .filter(|count| u32::from(*count) <= MAX_CHUNKS)
-            .ok_or(ChunkError::TooMany { len: image.len(), size, chunks })?;
+            .ok_or(ChunkError::TooMany { len, size, chunks })?;
         Ok(Self { image, size, count, pad_last })
     }
 
@@ -117,18 +120,18 @@ impl<'a> Chunks<'a> {
 
     /// The image.
     #[must_use]
-    pub const fn image(&self) -> &'a [u8] {
-        self.image
+    pub fn image(&self) -> &[u8] {
+        self.image.as_ref()
     }
 
     /// The chunk at `index`.
     #[must_use]
-    pub fn get(&self, index: u16) -> Option<Chunk<'a>> {
+    pub fn get(&self, index: u16) -> Option<Chunk<'_>> {
         if index >= self.count {
             return None;
         }
         let start = usize::from(index) * usize::from(self.size);
-        let data = self.image.get(start..)?;
+        let data = self.image().get(start..)?;
         let data = data.get(..usize::from(self.size)).unwrap_or(data);
         let missing = usize::from(self.size) - data.len();
         let padding = if self.pad_last { u16::try_from(missing).ok()? } else { 0 };
@@ -137,9 +140,8 @@ impl<'a> Chunks<'a> {
 
     /// All of them in order.
     #[must_use]
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Chunk<'a>> + FusedIterator + Clone + use<'a> {
-        let chunks = self.clone();
-        (0..self.count).filter_map(move |index| chunks.get(index))
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Chunk<'_>> + FusedIterator {
+        (0..self.count).filter_map(|index| self.get(index))
     }
 }
 
@@ -163,8 +165,8 @@ mod tests {
 
     #[test]
     fn limits_are_checked_before_the_first_chunk() {
-        assert_eq!(Chunks::new(&[], 256, true).unwrap_err(), ChunkError::Empty);
-        assert_eq!(Chunks::new(&[1], 0, true).unwrap_err(), ChunkError::ZeroSize);
+        assert_eq!(Chunks::new([], 256, true).unwrap_err(), ChunkError::Empty);
+        assert_eq!(Chunks::new([1], 0, true).unwrap_err(), ChunkError::ZeroSize);
         let image = alloc::vec![0; 65_535];
         assert_eq!(Chunks::new(&image[1..], 1, true).unwrap().count(), 65_534);
         let error = ChunkError::TooMany { len: 65_535, size: 1, chunks: 65_535 };

@@ -250,9 +250,11 @@ enum State {
 }
 
 /// Sends one image. Give inputs, then poll outputs until `None`; in fast mode the caller sets the pace by polling.
-#[derive(Clone, Debug)]
-pub struct Sender<'a> {
-    chunks: Chunks<'a>,
+///
+/// `I` is whatever holds the image: `&[u8]`, `Vec<u8>`, `Arc<[u8]>`.
+#[derive(Clone)]
+pub struct Sender<I> {
+    chunks: Chunks<I>,
     options: Options,
     state: State,
     /// The state has something to send.
@@ -263,15 +265,16 @@ pub struct Sender<'a> {
     progress: Progress,
 }
 
-impl<'a> Sender<'a> {
+impl<I: AsRef<[u8]>> Sender<I> {
     /// Checks the whole job.
     ///
     /// # Errors
     /// [`SenderError`], before anything is sent.
-    pub fn new(image: &'a [u8], options: Options) -> Result<Self, SenderError> {
+    pub fn new(image: I, options: Options) -> Result<Self, SenderError> {
+        let len = image.as_ref().len();
         let chunks = Chunks::new(image, options.chunk_size, options.pad_last)?;
-        if u32::try_from(image.len()).is_err() {
-            return Err(SenderError::TooLong { len: image.len() });
+        if u32::try_from(len).is_err() {
+            return Err(SenderError::TooLong { len });
         }
         let (chunk_size, count, buffer) = (options.chunk_size, chunks.count(), options.device_buffer);
         if !message_fits(chunk_size, count, buffer) {
@@ -367,9 +370,15 @@ impl<'a> Sender<'a> {
     }
 
     /// What to send next, `None` if nothing is due.
-    pub fn poll_output(&mut self, now: Duration) -> Option<Output<'a>> {
+    pub fn poll_output(&mut self, now: Duration) -> Option<Output<'_>> {
         if !self.due {
             return None;
+        }
+        // The last chunk of a list is followed by `Done`.
+        match self.state {
+            State::Fast { next } if next == self.chunks.count() => self.enter(State::Done { tries: 0 }),
+            State::Repair { position } if position >= self.repair_len => self.enter(State::Done { tries: 0 }),
+            _ => {}
         }
         match self.state {
             State::Begin { tries, accepted } => {
@@ -391,30 +400,16 @@ impl<'a> Sender<'a> {
                 self.wait(now, CHUNK_TIMEOUT);
                 self.chunks.get(index).map(|chunk| Output::Chunk { chunk, fast: false })
             }
-            State::Fast { next } => match self.chunks.get(next) {
-                Some(chunk) => {
-                    self.progress.sent = next + 1;
-                    self.state = State::Fast { next: next + 1 };
-                    Some(Output::Chunk { chunk, fast: true })
-                }
-                None => {
-                    self.enter(State::Done { tries: 0 });
-                    self.poll_output(now)
-                }
-            },
+            State::Fast { next } => {
+                self.progress.sent = next + 1;
+                self.state = State::Fast { next: next + 1 };
+                self.chunks.get(next).map(|chunk| Output::Chunk { chunk, fast: true })
+            }
             State::Repair { position } => {
-                let index = self.repair.get(..self.repair_len).and_then(|list| list.get(position));
-                match index.and_then(|index| self.chunks.get(*index)) {
-                    Some(chunk) => {
-                        self.state = State::Repair { position: position + 1 };
-                        self.progress.resent += 1;
-                        Some(Output::Chunk { chunk, fast: true })
-                    }
-                    None => {
-                        self.enter(State::Done { tries: 0 });
-                        self.poll_output(now)
-                    }
-                }
+                self.progress.resent += 1;
+                self.state = State::Repair { position: position + 1 };
+                let index = self.repair.get(position).copied()?;
+                self.chunks.get(index).map(|chunk| Output::Chunk { chunk, fast: true })
             }
             State::Done { tries } => {
                 self.state = State::Done { tries: tries + 1 };
@@ -498,6 +493,16 @@ impl<'a> Sender<'a> {
             self.repair_len += 1;
         }
         self.enter(State::Repair { position: 0 });
+    }
+}
+
+impl<I> core::fmt::Debug for Sender<I> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Sender")
+            .field("state", &self.state)
+            .field("progress", &self.progress)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
     }
 }
 

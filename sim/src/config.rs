@@ -1,0 +1,88 @@
+//! The configuration table in flash: `spark-dct` decides, the chip executes.
+
+use crate::flash::{BASE, Flash, FlashError};
+use spark_dct::AppError;
+use spark_dct::wiced::{
+    APP_AREA, FlashOp, Generation, Initialise, SECTOR_ADDRESSES, SECTOR_SIZE, Sectors, Write, WriteError,
+};
+
+/// Why the table could not be changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The flash refused.
+    #[error(transparent)]
+    Flash(#[from] FlashError),
+    /// The write does not fit the table.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A field does not fit.
+    #[error(transparent)]
+    App(#[from] AppError),
+}
+
+/// A copy of the application section of the current sector, as this firmware generation selects it.
+///
+/// Flash without a valid table reads as erased.
+#[must_use]
+pub fn read(flash: &Flash, generation: Generation) -> Vec<u8> {
+    let pair = pair(flash);
+    Sectors::from_slice(&pair)
+        .and_then(|sectors| sectors.app(generation))
+        .map_or_else(|| vec![0xff; APP_AREA], <[u8]>::to_vec)
+}
+
+/// Makes a default table if there is none, as firmware does when it selects one.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn initialise(flash: &mut Flash, generation: Generation) -> Result<(), ConfigError> {
+    let valid = Sectors::from_slice(&pair(flash)).is_some_and(|sectors| sectors.current(generation).is_some());
+    if valid {
+        return Ok(());
+    }
+    let mut job = Initialise::new(generation);
+    while let Some(op) = job.next_op() {
+        execute(flash, &op)?;
+    }
+    Ok(())
+}
+
+/// Writes bytes at an offset of the application section.
+///
+/// # Errors
+/// [`ConfigError`]; after a power cut the table holds what the generation's order of operations leaves.
+pub fn write(
+    flash: &mut Flash,
+    generation: Generation,
+    offset: usize,
+    data: &[u8],
+) -> Result<(), ConfigError> {
+    initialise(flash, generation)?;
+    let before = pair(flash);
+    let Some(sectors) = Sectors::from_slice(&before) else {
+        return Err(WriteError::NoCurrentSector.into());
+    };
+    let mut job = Write::new(sectors, generation, offset, data)?;
+    while let Some(op) = job.next_op() {
+        execute(flash, &op)?;
+    }
+    Ok(())
+}
+
+fn execute(flash: &mut Flash, op: &FlashOp<'_>) -> Result<(), FlashError> {
+    match op {
+        FlashOp::Erase { sector } => flash.erase_sector(SECTOR_ADDRESSES[sector.index()]),
+        FlashOp::Program { sector, offset, data } => {
+            let offset = u32::try_from(*offset).unwrap_or(u32::MAX);
+            flash.program(SECTOR_ADDRESSES[sector.index()].saturating_add(offset), data)
+        }
+        other => unreachable!("spark-dct has no other operation: {other:?}"),
+    }
+}
+
+/// Both sectors, one behind the other.
+fn pair(flash: &Flash) -> Vec<u8> {
+    let start = usize::try_from(SECTOR_ADDRESSES[0] - BASE).unwrap_or_default();
+    flash.contents()[start..start + 2 * SECTOR_SIZE].to_vec()
+}
