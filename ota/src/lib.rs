@@ -7,6 +7,7 @@ extern crate alloc;
 extern crate std;
 
 mod checksum;
+pub mod module;
 pub mod transfer;
 
 #[cfg(feature = "coap-spark")]
