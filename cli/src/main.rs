@@ -1,2 +1,56 @@
 //! The program `spark`.
-fn main() {}
+
+use clap::{Parser, Subcommand};
+use spark_cli::{cloud, device, rescue};
+use std::process::ExitCode;
+
+/// Rescues, serves and simulates Particle (formerly Spark) devices.
+///
+/// Exit codes are those of sysexits(3): 0 fine, 64 usage, 65 bad data, 66 no input, 69 unavailable, 70 internal,
+/// 74 I/O, 76 protocol.
+#[derive(Parser, Debug)]
+#[command(name = "spark", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Rescue(rescue::Args),
+    /// A local cloud.
+    Cloud {
+        #[command(subcommand)]
+        command: Cloud,
+    },
+    Device(device::command::Args),
+}
+
+#[derive(Subcommand, Debug)]
+enum Cloud {
+    Serve(cloud::serve::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let usage = error.use_stderr();
+            // A closed pipe is no reason to complain.
+            let _ = error.print();
+            return if usage { ExitCode::from(64) } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match &cli.command {
+        Command::Rescue(args) => rescue::run(args),
+        Command::Cloud { command: Cloud::Serve(args) } => cloud::serve::run(args),
+        Command::Device(args) => device::command::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("spark: {failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -1,7 +1,6 @@
 //! The configuration table in flash: `spark-dct` decides, the chip executes.
 
 use crate::flash::{BASE, Flash, FlashError};
-use spark_dct::AppError;
 use spark_dct::wiced::{
     APP_AREA, FlashOp, Generation, Initialise, SECTOR_ADDRESSES, SECTOR_SIZE, Sectors, Write, WriteError,
 };
@@ -16,9 +15,6 @@ pub enum ConfigError {
     /// The write does not fit the table.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// A field does not fit.
-    #[error(transparent)]
-    App(#[from] AppError),
 }
 
 /// A copy of the application section of the current sector, as this firmware generation selects it.
@@ -37,7 +33,8 @@ pub fn read(flash: &Flash, generation: Generation) -> Vec<u8> {
 /// # Errors
 /// [`ConfigError`].
 pub fn initialise(flash: &mut Flash, generation: Generation) -> Result<(), ConfigError> {
-    let valid = Sectors::from_slice(&pair(flash)).is_some_and(|sectors| sectors.current(generation).is_some());
+    let valid =
+        Sectors::from_slice(&pair(flash)).is_some_and(|sectors| sectors.current(generation).is_some());
     if valid {
         return Ok(());
     }

@@ -160,22 +160,22 @@ impl BootMemory<'_> {
     fn perform(&mut self, work: &Work<'_>) -> Result<(), Status> {
         match *work {
             Work::Erase { alternate: INTERNAL_FLASH, address } if address >= WRITABLE_FROM => {
-                self.flash.erase_sector(address).map_err(|_| Status::ErrErase)
+                self.flash.erase_sector(address).map_err(|_| Status::Erase)
             }
             Work::Program { alternate: INTERNAL_FLASH, address, data } if address >= WRITABLE_FROM => {
                 // The chip programs words; the tail is filled up with FF, which changes nothing.
-                self.flash.program(address, data).map_err(|_| Status::ErrProg)?;
+                self.flash.program(address, data).map_err(|_| Status::Program)?;
                 let written = self.flash.read(address, data.len());
-                if written == Some(data) { Ok(()) } else { Err(Status::ErrVerify) }
+                if written == Some(data) { Ok(()) } else { Err(Status::Verify) }
             }
             // A no-op that reports success: neighbours of a field survive an erase command.
             Work::Erase { alternate: CONFIGURATION, address } if address < CONFIGURATION_SIZE => Ok(()),
             Work::Program { alternate: CONFIGURATION, address, data } if address < CONFIGURATION_SIZE => {
-                let generation = self.configuration.ok_or(Status::ErrWrite)?;
-                let offset = usize::try_from(address).map_err(|_| Status::ErrAddress)?;
-                config::write(self.flash, generation, offset, data).map_err(|_| Status::ErrWrite)
+                let generation = self.configuration.ok_or(Status::Write)?;
+                let offset = usize::try_from(address).map_err(|_| Status::Address)?;
+                config::write(self.flash, generation, offset, data).map_err(|_| Status::Write)
             }
-            _ => Err(Status::ErrAddress),
+            _ => Err(Status::Address),
         }
     }
 }

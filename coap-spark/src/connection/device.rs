@@ -141,6 +141,14 @@ impl<const N: usize> DeviceConnection<N> {
         Envelope::<FromServer<'_>>::decode(self.link.poll()?).ok()
     }
 
+    /// The same in the caller's buffer, so that the connection is free to send while the message is looked at.
+    pub fn take_message<'b>(&mut self, buffer: &'b mut [u8; N]) -> Option<Envelope<FromServer<'b>>> {
+        let bytes = self.link.poll()?;
+        let copy = buffer.get_mut(..bytes.len())?;
+        copy.copy_from_slice(bytes);
+        Envelope::<FromServer<'_>>::decode(copy).ok()
+    }
+
     /// The next owed acknowledgement or ping, sealed into `out` (32 bytes are enough). Call until `None`.
     ///
     /// # Errors

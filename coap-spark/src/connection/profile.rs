@@ -76,17 +76,20 @@ impl Profile {
         max_frame: 800,
     };
 
-    /// Device OS 2.0.0 to 2.3.1 on Photon and P1 (`lightssl_message_channel.cpp`, `protocol.cpp`).
-    pub const V2_3_1: Self = Self {
+    /// Device OS 0.8.0 to 1.4.x on Photon and P1 (`lightssl_message_channel.cpp`).
+    pub const V0_8_0: Self = Self {
         id_order: IdOrder::LittleEndian,
         token_source: TokenSource::Counter,
-        describe: ReplyStyle::SeparateConfirmable,
-        variable: ReplyStyle::SeparateNonConfirmable,
         hello_timeout: Duration::from_secs(4),
-        ping_interval: PING_INTERVAL,
-        ping_timeout: PING_TIMEOUT,
         max_frame: 768,
+        ..Self::V0_7_0
     };
+
+    /// Device OS 1.5.x on Photon and P1: variables are answered separately.
+    pub const V1_5_0: Self = Self { variable: ReplyStyle::SeparateNonConfirmable, ..Self::V0_8_0 };
+
+    /// Device OS 2.0.0 to 2.3.1 on Photon and P1 (`lightssl_message_channel.cpp`, `protocol.cpp`).
+    pub const V2_3_1: Self = Self { describe: ReplyStyle::SeparateConfirmable, ..Self::V1_5_0 };
 
     /// The id before the first one, from the session's salt.
     #[must_use]

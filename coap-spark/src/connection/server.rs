@@ -128,6 +128,14 @@ impl<const N: usize> ServerConnection<N> {
         Envelope::<FromDevice<'_>>::decode(self.link.poll()?).ok()
     }
 
+    /// The same in the caller's buffer, so that the connection is free to send while the message is looked at.
+    pub fn take_message<'b>(&mut self, buffer: &'b mut [u8; N]) -> Option<Envelope<FromDevice<'b>>> {
+        let bytes = self.link.poll()?;
+        let copy = buffer.get_mut(..bytes.len())?;
+        copy.copy_from_slice(bytes);
+        Envelope::<FromDevice<'_>>::decode(copy).ok()
+    }
+
     /// The next owed reply, sealed into `out` (64 bytes are enough). Call until `None` after each input.
     ///
     /// # Errors

@@ -1,0 +1,89 @@
+//! The module files that a cloud can send.
+
+use crate::exit::{Code, Failure};
+use crate::files;
+use spark_ota::module::{Module, ModuleKey, Prefix};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A module file, checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ModuleFile {
+    /// Its file name.
+    pub name: String,
+    /// The module, exactly.
+    pub image: Arc<[u8]>,
+    /// What it is.
+    pub prefix: Prefix,
+}
+
+impl ModuleFile {
+    /// Checks the content of a module file.
+    ///
+    /// # Errors
+    /// [`Failure`] that says what is wrong with it.
+    pub fn new(name: &str, content: &[u8]) -> Result<Self, Failure> {
+        let bad = |what: String| {
+            let next = "get the file again from where it came from, or take it out of the folder";
+            Failure::new(Code::Data, format_args!("{name}: {what}"), next)
+        };
+        let module = Module::parse(content).map_err(|error| bad(error.to_string()))?;
+        if !module.crc_ok() {
+            let (stored, computed) = (module.stored_crc(), module.computed_crc());
+            return Err(bad(format!("its CRC is {stored:08x} and should be {computed:08x}")));
+        }
+        let (name, image) = (name.to_owned(), Arc::from(module.image()));
+        Ok(Self { name, image, prefix: *module.prefix() })
+    }
+
+    /// Function and index.
+    #[must_use]
+    pub const fn key(&self) -> ModuleKey {
+        self.prefix.key()
+    }
+}
+
+/// All module files of a cloud.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Catalogue {
+    files: Vec<ModuleFile>,
+}
+
+impl Catalogue {
+    /// These files.
+    #[must_use]
+    pub const fn new(files: Vec<ModuleFile>) -> Self {
+        Self { files }
+    }
+
+    /// Every `.bin` file of a folder. Files that are no good modules are left out and reported as the second value.
+    ///
+    /// # Errors
+    /// [`Failure`] if the folder cannot be read.
+    pub fn load(folder: &Path) -> Result<(Self, Vec<Failure>), Failure> {
+        let reading = |error| Failure::reading(folder, &error);
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(reading)? {
+            let path = entry.map_err(reading)?.path();
+            if path.extension().is_some_and(|extension| extension == "bin") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        let (mut files, mut refused) = (Vec::new(), Vec::new());
+        for path in paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match files::read(&path).and_then(|content| ModuleFile::new(&name, &content)) {
+                Ok(file) => files.push(file),
+                Err(failure) => refused.push(failure),
+            }
+        }
+        Ok((Self::new(files), refused))
+    }
+
+    /// The files.
+    #[must_use]
+    pub fn files(&self) -> &[ModuleFile] {
+        &self.files
+    }
+}

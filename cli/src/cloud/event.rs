@@ -1,0 +1,178 @@
+//! What happens in the cloud, for logs, reports and tests.
+
+use coap_spark::handshake::DeviceId;
+use core::fmt;
+use core::time::Duration;
+use serde::Serialize;
+use spark_ota::transfer::Progress;
+
+/// One thing that happened.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Event {
+    /// A connection ended before the device was known, or was refused.
+    Refused {
+        /// The id that was claimed, if it came that far.
+        #[serde(serialize_with = "optional_text")]
+        device: Option<DeviceId>,
+        /// What happened.
+        reason: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// A device said Hello.
+    Online {
+        /// Which.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+        /// Platform id, 6 for a Photon.
+        platform_id: Option<u16>,
+        /// The update before this connection succeeded.
+        update_succeeded: bool,
+    },
+    /// A device published an event.
+    Published {
+        /// Which device.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+        /// Name of the event.
+        name: String,
+        /// Its data, if it is text.
+        data: Option<String>,
+        /// Anyone may see it.
+        public: bool,
+    },
+    /// A device described itself.
+    Described {
+        /// Which.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+        /// The document.
+        describe: coap_spark::message::describe::Describe,
+    },
+    /// An update begins.
+    UpdateStarted {
+        /// Which device.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+        /// The module file.
+        module: String,
+        /// Why this module, and why now.
+        why: String,
+        /// Bytes of the module.
+        bytes: usize,
+    },
+    /// An update goes on.
+    UpdateProgress {
+        /// Which device.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+        /// How far it is.
+        progress: Progress,
+    },
+    /// An update ended.
+    UpdateFinished {
+        /// Which device.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+        /// The module file.
+        module: String,
+        /// How far it came.
+        progress: Progress,
+        /// `None` if the device has the image, else why not.
+        failure: Option<String>,
+        /// How long it took.
+        #[serde(serialize_with = "seconds")]
+        took: Duration,
+    },
+    /// All modules that the device needs are there.
+    UpToDate {
+        /// Which device.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+    },
+    /// The device needs what this cloud cannot give.
+    CannotUpdate {
+        /// Which device.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+        /// Why.
+        reason: String,
+    },
+    /// A device is gone.
+    Offline {
+        /// Which.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { device: Some(device), reason, advice } => {
+                write!(f, "{device}: refused: {reason}\n  next: {advice}")
+            }
+            Self::Refused { device: None, reason, advice } => {
+                write!(f, "a connection ended: {reason}\n  next: {advice}")
+            }
+            Self::Online { device, platform_id, update_succeeded } => {
+                let platform = platform_id.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+                let updated = if *update_succeeded { ", its update succeeded" } else { "" };
+                write!(f, "{device}: online, platform {platform}{updated}")
+            }
+            Self::Published { device, name, data, .. } => {
+                write!(f, "{device}: event {name} {}", data.as_deref().unwrap_or(""))
+            }
+            Self::Described { device, describe } => {
+                let modules = describe.modules.as_deref().unwrap_or_default();
+                let names: Vec<String> = modules
+                    .iter()
+                    .map(|module| {
+                        let part = |text: &Option<String>| text.clone().unwrap_or_default();
+                        let version = module.version.unwrap_or(0);
+                        format!("{}{} {version}", part(&module.function), part(&module.index))
+                    })
+                    .collect();
+                write!(f, "{device}: runs {}", names.join(", "))
+            }
+            Self::UpdateStarted { device, module, why, bytes } => {
+                write!(f, "{device}: sending {module}, {bytes} bytes: {why}")
+            }
+            Self::UpdateProgress { device, progress } => {
+                write!(f, "{device}: {} of {} chunks", progress.sent, progress.chunks)
+            }
+            Self::UpdateFinished { device, module, progress, failure: None, took } => write!(
+                f,
+                "{device}: {module} arrived, {} chunks, {} sent again, {:.1} s",
+                progress.chunks,
+                progress.resent,
+                took.as_secs_f64()
+            ),
+            Self::UpdateFinished { device, module, failure: Some(failure), .. } => {
+                write!(f, "{device}: {module} did not arrive: {failure}")
+            }
+            Self::UpToDate { device } => write!(f, "{device}: has every module it needs"),
+            Self::CannotUpdate { device, reason } => write!(f, "{device}: cannot be updated: {reason}"),
+            Self::Offline { device, reason } => write!(f, "{device}: offline: {reason}"),
+        }
+    }
+}
+
+fn text<S: serde::Serializer>(id: &DeviceId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+fn optional_text<S: serde::Serializer>(id: &Option<DeviceId>, serializer: S) -> Result<S::Ok, S::Error> {
+    match id {
+        Some(id) => serializer.collect_str(id),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}

@@ -1,0 +1,11 @@
+//! The program `spark` as a library: everything but the command line.
+#![allow(clippy::std_instead_of_alloc, clippy::std_instead_of_core, reason = "a program for hosts")]
+
+pub mod cloud;
+pub mod device;
+pub mod exit;
+pub mod files;
+pub mod photons;
+pub mod rescue;
+pub mod synthetic;
+pub mod ui;

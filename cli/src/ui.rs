@@ -1,0 +1,54 @@
+//! What a person sees: numbered steps, notes and progress bars, all on standard error.
+//!
+//! Standard output is for results. With `--json` nothing but the result is shown.
+
+use core::time::Duration;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+
+/// Where steps and progress go.
+#[derive(Clone, Debug)]
+pub struct Ui {
+    quiet: bool,
+}
+
+impl Ui {
+    /// `quiet` shows nothing.
+    #[must_use]
+    pub const fn new(quiet: bool) -> Self {
+        Self { quiet }
+    }
+
+    /// A numbered step of a story.
+    pub fn step(&self, number: u8, title: &str) {
+        self.line(&format!("\n{number}. {title}"));
+    }
+
+    /// One line below a step.
+    pub fn note(&self, text: impl core::fmt::Display) {
+        self.line(&format!("   {text}"));
+    }
+
+    /// One line.
+    pub fn line(&self, text: &str) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    /// A bar over `length` units of work. It disappears when it is finished; without a terminal it is not drawn.
+    #[must_use]
+    pub fn bar(&self, what: &str, length: u64) -> ProgressBar {
+        let target = if self.quiet || !std::io::stderr().is_terminal() {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
+        let bar = ProgressBar::with_draw_target(Some(length), target);
+        let style = ProgressStyle::with_template("   {msg:28} [{bar:32}] {pos}/{len} {elapsed}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+        bar.set_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        bar
+    }
+}
