@@ -39,7 +39,11 @@ impl Failure {
     /// A file that cannot be read.
     pub fn reading(path: &Path, error: &std::io::Error) -> Self {
         let code = if error.kind() == std::io::ErrorKind::NotFound { Code::NoInput } else { Code::Io };
-        Self::new(code, format_args!("cannot read {}: {error}", path.display()), "check the path and its permissions")
+        Self::new(
+            code,
+            format_args!("cannot read {}: {error}", path.display()),
+            "check the path and its permissions",
+        )
     }
 
     /// A file or folder that cannot be written.

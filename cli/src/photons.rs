@@ -4,7 +4,7 @@ use crate::cloud::catalogue::ModuleFile;
 use crate::exit::{Code, Failure};
 use crate::synthetic;
 use coap_spark::handshake::DeviceId;
-use rand_core::{CryptoRng, Rng};
+use rand_core::CryptoRng;
 use spark_dct::wiced::{Generation, SECTOR_ADDRESSES, factory_sector};
 use spark_dct::{AppMut, Field, ServerKeyRegion};
 use spark_keys::{DeviceKey, rsa_backend};

@@ -120,15 +120,18 @@ pub fn application() -> Result<ModuleFile, Failure> {
 /// [`Failure`] if a recipe is wrong.
 pub fn small(recipes_of_new: bool) -> Result<Vec<ModuleFile>, Failure> {
     let recipes = if recipes_of_new { NEW } else { OLD };
-    recipes.iter().map(|recipe| make(&Recipe { size: 1_400 + usize::from(recipe.index) * 700, ..*recipe })).collect()
+    recipes
+        .iter()
+        .map(|recipe| make(&Recipe { size: 1_400 + usize::from(recipe.index) * 700, ..*recipe }))
+        .collect()
 }
 
 fn make(recipe: &Recipe) -> Result<ModuleFile, Failure> {
     let wrong = |error: &dyn core::fmt::Display| {
         Failure::new(Code::Software, format_args!("cannot make {}: {error}", recipe.name), "report this")
     };
-    let mut builder = ModuleBuilder::new(PHOTON, recipe.function, recipe.index, recipe.version)
-        .depends_on(recipe.needs);
+    let mut builder =
+        ModuleBuilder::new(PHOTON, recipe.function, recipe.index, recipe.version).depends_on(recipe.needs);
     if recipe.function != ModuleFunction::User {
         builder = builder.vector_table(STACK_POINTER);
     }

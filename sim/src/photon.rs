@@ -5,7 +5,7 @@ use crate::firmware::Firmware;
 use crate::flash::{Flash, FlashError, PowerCut};
 use crate::usb::UsbPort;
 use coap_spark::handshake::DeviceId;
-use coap_spark::message::describe::{DependencyInfo, Describe, ModuleInfo};
+use coap_spark::message::describe::Describe;
 use rand_core::CryptoRng;
 use rsa::{BoxedUint, RsaPrivateKey, RsaPublicKey};
 use spark_dct::flash_module::{
@@ -17,6 +17,7 @@ use spark_dct::{App, Field, Host};
 use spark_dfu::device::DeviceError;
 use spark_keys::{load_device_key, published_by_device, rsa_backend};
 use spark_ota::coap::Target;
+use spark_ota::describe::module_info;
 use spark_ota::module::{
     Candidate, FlashLayout, FlashModule, Installed, ModuleFunction, Rules, Slot, Store, Validation,
     check_in_flash, validate,
@@ -248,30 +249,8 @@ impl Photon {
             .filter(|place| place.slot.store == Store::Main || place.module.is_some())
             .map(|place| {
                 let validation = self.judge(&place, &installed).unwrap_or_default();
-                let mut info = ModuleInfo {
-                    maximum_size: place.slot.region.size,
-                    store: place.slot.store.letter().into(),
-                    validity_checked: validation.checked.0,
-                    validity_result: validation.result.0,
-                    ..ModuleInfo::default()
-                };
-                if let Some(module) = place.module {
-                    let prefix = module.prefix;
-                    let is_user = prefix.function == ModuleFunction::User;
-                    info.sha256 = is_user.then(|| hex(&module.suffix.sha256));
-                    info.function = Some(prefix.function.letter().into());
-                    info.index = Some(prefix.index.to_string());
-                    info.version = Some(prefix.version);
-                    let needs = prefix.dependencies.iter().filter(|need| !need.is_none());
-                    info.dependencies = needs
-                        .map(|need| DependencyInfo {
-                            function: need.function.letter().into(),
-                            index: need.index.to_string(),
-                            version: need.version,
-                        })
-                        .collect();
-                }
-                info
+                let module = place.module.as_ref().map(|module| (&module.prefix, &module.suffix));
+                module_info(&place.slot, validation, module, self.firmware().dependencies)
             })
             .collect();
         Describe {
@@ -495,8 +474,4 @@ impl Target for UpdateTarget<'_> {
         };
         self.photon.update_succeeded = done.is_ok();
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,11 +2,11 @@
 
 use super::session::Session;
 use super::{Cloud, Enrolment, Event};
-use core::time::Duration;
 use coap_spark::connection::{ServerConnection, ServerPolicy};
 use coap_spark::handshake::server::{Accepted, AwaitIdentity, Identified};
 use coap_spark::handshake::{Cause, DeviceId, Failure, Stage};
 use coap_spark::session::SessionKeys;
+use core::time::Duration;
 use rand_core::Rng;
 use rsa::RsaPublicKey;
 use std::sync::Arc;
@@ -29,11 +29,9 @@ pub(super) async fn serve(cloud: Arc<Cloud>, mut socket: TcpStream) {
             let reason = converse(&cloud, &mut socket, &accepted).await;
             cloud.report(Event::Offline { device, reason });
         }
-        Err(refusal) => cloud.report(Event::Refused {
-            device: claimed,
-            reason: refusal.reason,
-            advice: refusal.advice,
-        }),
+        Err(refusal) => {
+            cloud.report(Event::Refused { device: claimed, reason: refusal.reason, advice: refusal.advice })
+        }
     }
 }
 
@@ -72,7 +70,7 @@ async fn handshake(
             let missing = waiting.missing();
             let count = socket.read(&mut buffer[..missing]).await.map_err(|error| Refusal::io(&error))?;
             if count == 0 {
-                return Err(Failure { stage: Stage::ReceiveIdentity, cause: Cause::Closed }.into());
+                return Err(Refusal::from(Failure { stage: Stage::ReceiveIdentity, cause: Cause::Closed }));
             }
             waiting.push(&buffer[..count]);
         }
@@ -166,13 +164,17 @@ async fn converse(cloud: &Arc<Cloud>, socket: &mut TcpStream, accepted: &Accepte
     });
     let connection = ServerConnection::new(&accepted.session, ServerPolicy::DEFAULT, first_id, now());
     let id = accepted.device_id;
-    let mut session = Session::new(id, connection, Arc::clone(&cloud.catalogue), cloud.options.session.clone());
+    let mut session =
+        Session::new(id, connection, Arc::clone(&cloud.catalogue), cloud.options.session.clone());
     session.set_attempts(cloud.attempts_of(id));
     let mut published = cloud.subscribe();
     let mut input = [0; READ];
     let mut out = [0; 2048];
     loop {
         while let Some(event) = session.poll_event() {
+            if matches!(event, Event::UpdateStarted { .. }) {
+                cloud.keep_attempts(id, session.attempts().clone());
+            }
             cloud.note(id, &event);
             cloud.report(event);
         }

@@ -59,7 +59,8 @@ impl Folder {
     }
 
     fn write_server_key(&self, key: &RsaPrivateKey) -> Result<(), Failure> {
-        let text = rsa_backend::private_key_pem(key).map_err(|error| bad_key(&self.server_key_file(), &error))?;
+        let text =
+            rsa_backend::private_key_pem(key).map_err(|error| bad_key(&self.server_key_file(), &error))?;
         let spki = rsa_backend::server_spki(key.as_public_key())
             .map_err(|error| bad_key(&self.server_key_file(), &error))?;
         files::write_atomically(&self.server_public_key_file(), public_pem(&spki)?.as_bytes())?;

@@ -1,9 +1,9 @@
 //! What the cloud does with a connected device, without I/O: Describe, events, the time, and system updates until the
 //! application can run.
 
+use super::Event;
 use super::catalogue::Catalogue;
 use super::updates::{Attempts, Next, next_update};
-use super::Event;
 use coap_spark::coap::{Code, Token};
 use coap_spark::connection::{ConnectionError, SendError, ServerConnection};
 use coap_spark::handshake::DeviceId;
@@ -11,8 +11,8 @@ use coap_spark::message::describe::Describe;
 use coap_spark::message::{
     Envelope, Event as Publication, FromDevice, FromServer, HelloFlags, Name, Response, Scope, system_event,
 };
-use core::time::Duration;
 use coap_spark::session::SealError;
+use core::time::Duration;
 use spark_ota::coap::Upload;
 use spark_ota::transfer::{Options, Progress};
 use std::collections::VecDeque;
@@ -255,15 +255,14 @@ impl Session {
             Next::Nothing => self.events.push_back(Event::UpToDate { device }),
             Next::Impossible(reason) => self.events.push_back(Event::CannotUpdate { device, reason }),
             Next::Send { file, why } => {
-                let letter = file.function_letter();
-                let slow = self.options.slow.contains(letter);
+                let slow = self.options.slow.contains(file.prefix.function.letter());
                 let options = Options { offer_fast: !slow, ..self.options.transfer };
                 match Upload::new(Arc::clone(&file.image), options) {
                     Ok(upload) => {
                         self.attempts.count(&file);
                         self.owe(Owed::Publish {
                             name: system_event::SAFE_MODE_UPDATING.to_owned(),
-                            data: Some(file.index().to_string()),
+                            data: Some(file.prefix.index.to_string()),
                             public: false,
                         });
                         self.events.push_back(Event::UpdateStarted {
@@ -314,11 +313,7 @@ impl Session {
     ///
     /// # Errors
     /// [`SendError`]: close the socket.
-    pub fn poll_send<'o>(
-        &mut self,
-        now: Duration,
-        out: &'o mut [u8],
-    ) -> Result<Option<&'o [u8]>, SendError> {
+    pub fn poll_send<'o>(&mut self, now: Duration, out: &'o mut [u8]) -> Result<Option<&'o [u8]>, SendError> {
         let len = match self.seal_next(now, out)? {
             Some(len) => len,
             None => return Ok(None),

@@ -47,7 +47,11 @@ pub fn update(
     ui: &Ui,
 ) -> Result<Outcome, Failure> {
     let cannot = |error: std::io::Error| {
-        Failure::new(Code::Software, format_args!("cannot start the cloud: {error}"), "free memory or threads")
+        Failure::new(
+            Code::Software,
+            format_args!("cannot start the cloud: {error}"),
+            "free memory or threads",
+        )
     };
     // The bootloader is small enough for one chunk, one answer.
     let session = SessionOptions { slow: "b".to_owned(), ..SessionOptions::default() };
@@ -55,11 +59,8 @@ pub fn update(
     let address = listener.local_addr().map_err(cannot)?.to_string();
     listener.set_nonblocking(true).map_err(cannot)?;
     let mut events = cloud.subscribe();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(cannot)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(cannot)?;
     let entered = runtime.enter();
     let listener = tokio::net::TcpListener::from_std(listener).map_err(cannot)?;
     drop(entered);

@@ -50,7 +50,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let folder = match &args.keep {
         Some(folder) => folder.as_path(),
         None => {
-            temporary = tempfile::tempdir().map_err(|error| Failure::writing(Path::new("a folder"), &error))?;
+            temporary =
+                tempfile::tempdir().map_err(|error| Failure::writing(Path::new("a folder"), &error))?;
             temporary.path()
         }
     };
@@ -108,9 +109,7 @@ impl Modules {
         let (catalogue, _) = Catalogue::load(folder)?;
         let photon = |file: &&ModuleFile| file.prefix.platform_id == spark_sim::PLATFORM_ID;
         let newest = |function: ModuleFunction, index: u8| {
-            let of_key = |file: &&ModuleFile| {
-                (file.prefix.function, file.prefix.index) == (function, index)
-            };
+            let of_key = |file: &&ModuleFile| (file.prefix.function, file.prefix.index) == (function, index);
             let found = catalogue.files().iter().filter(photon).filter(of_key);
             found.max_by_key(|file| file.prefix.version).cloned().ok_or_else(|| {
                 Failure::new(
@@ -165,7 +164,7 @@ pub fn rescue(modules: &Modules, folder: &Path, keep: bool, ui: &Ui) -> Result<R
     }
 
     ui.step(2, "What is wrong, over DFU");
-    let fields = on_usb(&mut photon, usb::read_fields)?;
+    let fields = on_usb(&mut photon, |usb| usb::read_fields(usb))?;
     let damages =
         usb::diagnose(&fields, (candidates.old.as_field().as_slice(), candidates.new.as_field().as_slice()));
     for damage in &damages {

@@ -10,15 +10,15 @@ use spark_dct::segment::{Platform, Segment};
 use spark_dfu::SetupPacket;
 use spark_dfu::descriptor::Description;
 use spark_dfu::host::{
-    Clock, Connect, ControlTransfer, Download, EraseMode, HostError, Leave, LeaveOutcome, Plan, Policy,
-    Progress, Upload, Verify, drive,
+    Clock, Connect, ControlTransfer, Download, EraseMode, Leave, LeaveOutcome, Plan, Policy, Progress,
+    Upload, Verify, drive,
 };
 use spark_dfu::layout::MemoryLayout;
 use spark_keys::{DeviceKey, Finding as KeyFinding, Report as KeyReport, check::check_with_candidates};
 
 /// wTransferSize of Particle's STM32F2 bootloaders.
 const TRANSFER_SIZE: u16 = 4096;
-const INTERFACE: u16 = 0;
+const INTERFACE: u8 = 0;
 
 /// A Photon in DFU mode on a bus.
 #[derive(Debug)]
@@ -43,9 +43,9 @@ impl<'b, B: ControlTransfer + Clock> Usb<'b, B> {
         let plan = Plan::read(&layout, address, len).map_err(|error| refused(&error))?;
         self.select(alternate)?;
         let mut data = vec![0; len];
-        let mut upload =
-            Upload::new(INTERFACE, TRANSFER_SIZE, &plan, &mut data, Policy::DEFAULT).map_err(failed)?;
-        drive(&mut upload, self.bus, &mut self.buffer, |_| ()).map_err(failed)?;
+        let mut upload = Upload::new(INTERFACE, TRANSFER_SIZE, &plan, &mut data, Policy::DEFAULT)
+            .map_err(|error| failed(&error))?;
+        drive(&mut upload, self.bus, &mut self.buffer, |_| ()).map_err(|error| failed(&error))?;
         Ok(data)
     }
 
@@ -64,12 +64,13 @@ impl<'b, B: ControlTransfer + Clock> Usb<'b, B> {
         let layout = layout(alternate)?;
         let plan = Plan::write(&layout, address, data.len(), erase).map_err(|error| refused(&error))?;
         self.select(alternate)?;
-        let mut download =
-            Download::new(INTERFACE, TRANSFER_SIZE, &plan, data, Policy::DEFAULT).map_err(failed)?;
-        drive(&mut download, self.bus, &mut self.buffer, &mut *on_progress).map_err(failed)?;
-        let mut verify =
-            Verify::new(INTERFACE, TRANSFER_SIZE, &plan, data, Policy::DEFAULT).map_err(failed)?;
-        drive(&mut verify, self.bus, &mut self.buffer, on_progress).map_err(failed)
+        let mut download = Download::new(INTERFACE, TRANSFER_SIZE, &plan, data, Policy::DEFAULT)
+            .map_err(|error| failed(&error))?;
+        drive(&mut download, self.bus, &mut self.buffer, &mut *on_progress)
+            .map_err(|error| failed(&error))?;
+        let mut verify = Verify::new(INTERFACE, TRANSFER_SIZE, &plan, data, Policy::DEFAULT)
+            .map_err(|error| failed(&error))?;
+        drive(&mut verify, self.bus, &mut self.buffer, on_progress).map_err(|error| failed(&error))
     }
 
     /// Leaves DFU mode and starts the firmware.
@@ -78,7 +79,7 @@ impl<'b, B: ControlTransfer + Clock> Usb<'b, B> {
     /// [`Failure`] if the device refuses.
     pub fn leave(&mut self) -> Result<LeaveOutcome, Failure> {
         let mut leave = Leave::new(INTERFACE, None, Policy::DEFAULT);
-        drive(&mut leave, self.bus, &mut self.buffer, |_| ()).map_err(failed)?;
+        drive(&mut leave, self.bus, &mut self.buffer, |_| ()).map_err(|error| failed(&error))?;
         leave.outcome().ok_or_else(|| {
             Failure::new(Code::Protocol, "the device did not leave DFU mode", "press its RESET button")
         })
@@ -91,7 +92,7 @@ impl<'b, B: ControlTransfer + Clock> Usb<'b, B> {
 
     fn select(&mut self, alternate: u8) -> Result<(), Failure> {
         if self.selected != Some(alternate) {
-            let setup = SetupPacket::set_interface(INTERFACE, u16::from(alternate));
+            let setup = SetupPacket::set_interface(INTERFACE, alternate);
             self.bus.control_out(setup, &[]).map_err(|error| {
                 Failure::new(
                     Code::Unavailable,
@@ -102,7 +103,7 @@ impl<'b, B: ControlTransfer + Clock> Usb<'b, B> {
             self.selected = Some(alternate);
         }
         let mut connect = Connect::new(INTERFACE, Policy::DEFAULT);
-        drive(&mut connect, self.bus, &mut self.buffer, |_| ()).map_err(failed)
+        drive(&mut connect, self.bus, &mut self.buffer, |_| ()).map_err(|error| failed(&error))
     }
 }
 
@@ -115,9 +116,9 @@ fn refused(error: &dyn core::error::Error) -> Failure {
     Failure::new(Code::Data, chain(error), "nothing was written; report this")
 }
 
-fn failed(error: HostError) -> Failure {
+fn failed(error: &dyn core::error::Error) -> Failure {
     let next = "leave the device plugged in and start again: nothing that was read is lost";
-    Failure::new(Code::Io, format_args!("DFU failed: {}", chain(&error)), next)
+    Failure::new(Code::Io, format_args!("DFU failed: {}", chain(error)), next)
 }
 
 /// The two fields that a rescue cares about.
@@ -133,7 +134,7 @@ pub struct Fields {
 ///
 /// # Errors
 /// [`Failure`] if the table of segments lacks one, which it does not.
-pub fn segment(name: &str) -> Result<&'static Segment, Failure> {
+pub fn segment(name: &str) -> Result<Segment, Failure> {
     Platform::Photon.segment(name).ok_or_else(|| {
         Failure::new(Code::Software, format_args!("the Photon has no segment {name}"), "report this")
     })
@@ -146,7 +147,7 @@ pub fn segment(name: &str) -> Result<&'static Segment, Failure> {
 pub fn read_fields<B: ControlTransfer + Clock>(usb: &mut Usb<'_, B>) -> Result<Fields, Failure> {
     let mut read = |name| -> Result<Vec<u8>, Failure> {
         let segment = segment(name)?;
-        let len = usize::try_from(segment.size).unwrap_or_default();
+        let len = segment.size.and_then(|size| usize::try_from(size).ok()).unwrap_or_default();
         usb.read(segment.alternate, segment.address, len)
     };
     Ok(Fields { device_key: read("tcpPrivateKey")?, server_key: read("tcpServerKey")? })
