@@ -264,7 +264,7 @@ impl Flags {
 /// | 20 | 4 | second dependency; 0 before Device OS 0.7 |
 ///
 /// # Source
-/// device-os@v2.3.1: `module_info_t` in `hal/shared/module_info.h`.
+/// device-os@v2.3.1: `module_info_t` in `module_info.h`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
