@@ -6,6 +6,7 @@
 //! cargo run -p spark-ota --features alloc --example plan_update
 //! ```
 
+use core::error::Error;
 use core::time::Duration;
 use spark_ota::module::{
     Candidate, Dependency, DependencyRule, FlashLayout, Installed, Module, ModuleBuilder, ModuleFunction,
@@ -13,7 +14,6 @@ use spark_ota::module::{
 };
 use spark_ota::resolve::{CatalogueEntry, Request, Step, next_step, plan};
 use spark_ota::transfer::{Options, Profile, Receiver, ReceiverOutput, Sender, SenderInput, SenderOutput};
-use std::error::Error;
 
 const PHOTON: u16 = 6;
 const NONE: Dependency = Dependency::NONE;
