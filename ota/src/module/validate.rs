@@ -129,12 +129,12 @@ pub struct Candidate<'a> {
 /// only together.
 ///
 /// ```
+/// # #[cfg(feature = "alloc")] {
 /// use spark_ota::module::{
 ///     Candidate, Dependency, DependencyRule, FlashLayout, Installed, Module, ModuleBuilder, ModuleFunction, Rules,
 ///     Store, Validity, validate,
 /// };
 ///
-/// # #[cfg(feature = "alloc")] {
 /// let needs = [Dependency::system(2, 2202), Dependency::NONE];
 /// let file = ModuleBuilder::new(6, ModuleFunction::User, 1, 6).depends_on(needs).body(&[1; 64]).build().unwrap();
 /// let module = Module::parse(&file).unwrap();
