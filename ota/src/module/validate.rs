@@ -149,8 +149,8 @@ pub struct Candidate<'a> {
 /// ```
 ///
 /// # Source
-/// device-os@v2.3.1: `fetch_module`, `validate_module_dependencies` and `validate_module_dependencies_full` in
-/// `hal/src/stm32f2xx`.
+/// device-os: the functions `fetch_module`, `validate_module_dependencies` and `validate_module_dependencies_full` of the
+/// HAL of the STM32 platforms.
 #[must_use]
 pub fn validate(candidate: &Candidate<'_>, installed: &[Installed], rules: Rules) -> Validation {
     let Candidate { prefix, crc_ok, region, platform_id } = *candidate;
