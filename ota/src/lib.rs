@@ -8,9 +8,13 @@ extern crate std;
 
 mod checksum;
 pub mod module;
+#[cfg(feature = "alloc")]
+pub mod resolve;
 pub mod transfer;
 
 #[cfg(feature = "coap-spark")]
 pub mod coap;
+#[cfg(feature = "describe")]
+pub mod describe;
 
 pub use checksum::{Crc32, crc32};

@@ -129,7 +129,8 @@ pub fn check_in_flash<E>(
     })
 }
 
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(test)]
+#[cfg(feature = "alloc")]
 mod tests {
     use super::*;
     use crate::module::{Module, ModuleBuilder, ModuleFunction};

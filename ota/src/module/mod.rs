@@ -14,7 +14,7 @@
 //! bytes. Nothing is inflated, split or rewritten here.
 //!
 //! # Source
-//! device-os@v2.3.1: `hal/shared/module_info.h`, `hal/shared/module_info.inc`; binary-version-reader@4.2.0:
+//! device-os@v2.3.1: `module_info.h`, `module_info.inc`; binary-version-reader@4.2.0:
 //! `lib/HalModuleParser.js`.
 
 #[cfg(feature = "alloc")]
@@ -46,7 +46,7 @@ pub const VECTOR_TABLE_LEN: u16 = 0x184;
 /// [`VECTOR_TABLE_LEN`]. This is how a Photon, P1 or Electron decides.
 ///
 /// # Source
-/// device-os@v2.3.1: `APP_START_MASK` in `platform/MCU/STM32F2xx/SPARK_Firmware_Driver/inc/flash_mal.h`.
+/// device-os@v2.3.1: `APP_START_MASK` in `flash_mal.h` of `platform/MCU/STM32F2xx`.
 #[must_use]
 pub const fn is_stack_pointer(word: u32) -> bool {
     word & 0x2ff1_0000 == 0x2000_0000

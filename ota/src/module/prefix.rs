@@ -264,7 +264,7 @@ impl Flags {
 /// | 20 | 4 | second dependency; 0 before Device OS 0.7 |
 ///
 /// # Source
-/// device-os@v2.3.1: `module_info_t` in `hal/shared/module_info.h`.
+/// device-os@v2.3.1: `module_info_t` in `module_info.h`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -295,32 +295,15 @@ impl Prefix {
 
     /// Reads a prefix. Any 24 bytes are one; [`find_prefix`](super::find_prefix) judges them.
     #[must_use]
+    #[rustfmt::skip] // one line per field
     pub const fn decode(raw: &[u8; Self::LEN]) -> Self {
         let [
-            s0,
-            s1,
-            s2,
-            s3,
-            e0,
-            e1,
-            e2,
-            e3,
-            reserved,
-            flags,
-            v0,
-            v1,
-            p0,
-            p1,
-            function,
-            index,
-            a0,
-            a1,
-            a2,
-            a3,
-            b0,
-            b1,
-            b2,
-            b3,
+            s0, s1, s2, s3,
+            e0, e1, e2, e3,
+            reserved, flags, v0, v1,
+            p0, p1, function, index,
+            a0, a1, a2, a3,
+            b0, b1, b2, b3,
         ] = *raw;
         Self {
             start_address: u32::from_le_bytes([s0, s1, s2, s3]),
@@ -337,6 +320,7 @@ impl Prefix {
 
     /// The bytes.
     #[must_use]
+    #[rustfmt::skip] // one line per field
     pub const fn encode(&self) -> [u8; Self::LEN] {
         let [s0, s1, s2, s3] = self.start_address.to_le_bytes();
         let [e0, e1, e2, e3] = self.end_address.to_le_bytes();
@@ -346,30 +330,12 @@ impl Prefix {
         let [a0, a1, a2, a3] = first.encode();
         let [b0, b1, b2, b3] = second.encode();
         [
-            s0,
-            s1,
-            s2,
-            s3,
-            e0,
-            e1,
-            e2,
-            e3,
-            self.reserved,
-            self.flags.0,
-            v0,
-            v1,
-            p0,
-            p1,
-            self.function.number(),
-            self.index,
-            a0,
-            a1,
-            a2,
-            a3,
-            b0,
-            b1,
-            b2,
-            b3,
+            s0, s1, s2, s3,
+            e0, e1, e2, e3,
+            self.reserved, self.flags.0, v0, v1,
+            p0, p1, self.function.number(), self.index,
+            a0, a1, a2, a3,
+            b0, b1, b2, b3,
         ]
     }
 

@@ -30,7 +30,7 @@ impl Product {
 /// product fields are made up for them. Size 0xffff is a blank suffix, seen in padded factory bootloaders.
 ///
 /// # Source
-/// device-os@v2.3.1: `module_info_suffix_t` in `hal/shared/module_info.h`.
+/// device-os@v2.3.1: `module_info_suffix_t` in `module_info.h`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

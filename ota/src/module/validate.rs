@@ -124,15 +124,17 @@ pub struct Candidate<'a> {
 /// Judges a module as the firmware does, among the modules in `installed`. The result is data: nothing is refused.
 ///
 /// A dependency is met by a usable installed module of at least its version; what that one needs is not looked at.
-/// A user part has to start where its region starts.
+/// (Firmware takes a damaged module for present as well; give it [`Installed`] with `integrity_ok` set to see that.)
+/// Out of range, nothing else is looked at and no bit is good. The bits for dependencies and full dependencies are good
+/// only together.
 ///
 /// ```
+/// # #[cfg(feature = "alloc")] {
 /// use spark_ota::module::{
 ///     Candidate, Dependency, DependencyRule, FlashLayout, Installed, Module, ModuleBuilder, ModuleFunction, Rules,
 ///     Store, Validity, validate,
 /// };
 ///
-/// # #[cfg(feature = "alloc")] {
 /// let needs = [Dependency::system(2, 2202), Dependency::NONE];
 /// let file = ModuleBuilder::new(6, ModuleFunction::User, 1, 6).depends_on(needs).body(&[1; 64]).build().unwrap();
 /// let module = Module::parse(&file).unwrap();
@@ -147,31 +149,26 @@ pub struct Candidate<'a> {
 /// ```
 ///
 /// # Source
-/// device-os@v2.3.1: `fetch_module` in `hal/src/stm32f2xx/ota_flash_hal_stm32f2xx.cpp`.
+/// device-os: the functions `fetch_module`, `validate_module_dependencies` and `validate_module_dependencies_full` of the
+/// HAL of the STM32 platforms.
 #[must_use]
 pub fn validate(candidate: &Candidate<'_>, installed: &[Installed], rules: Rules) -> Validation {
     let Candidate { prefix, crc_ok, region, platform_id } = *candidate;
-    let at_its_place = prefix.function != ModuleFunction::User || prefix.start_address == region.address;
-    let mut checks = [
-        (Validity::INTEGRITY, Some(crc_ok)),
-        (Validity::DEPENDENCIES, Some(dependencies_met(prefix, installed, rules))),
-        (Validity::RANGE, Some(at_its_place && region.accepts(prefix))),
-        (Validity::PLATFORM, Some(prefix.platform_id == platform_id)),
-        (Validity::DEPENDENCIES_FULL, None),
+    let full = if rules.full { Validity::DEPENDENCIES_FULL } else { Validity::default() };
+    let checked = Validity::USUAL | full;
+    if !region.accepts(prefix) {
+        return Validation { checked, result: Validity::default() };
+    }
+    let met =
+        dependencies_met(prefix, installed, rules) && (!rules.full || nothing_needs_newer(prefix, installed));
+    let results = [
+        (Validity::INTEGRITY, crc_ok),
+        (Validity::DEPENDENCIES | full, met),
+        (Validity::RANGE, true),
+        (Validity::PLATFORM, prefix.platform_id == platform_id),
     ];
-    if let (true, Some((_, full))) = (rules.full, checks.last_mut()) {
-        *full = Some(nothing_needs_newer(prefix, installed));
-    }
-    let mut validation = Validation::default();
-    for (bit, good) in checks {
-        if let Some(good) = good {
-            validation.checked = validation.checked | bit;
-            if good {
-                validation.result = validation.result | bit;
-            }
-        }
-    }
-    validation
+    let good = results.into_iter().filter(|(_, good)| *good);
+    Validation { checked, result: good.fold(Validity::default(), |all, (bits, _)| all | bits) }
 }
 
 fn met(dependency: &Dependency, installed: &[Installed]) -> bool {
@@ -269,7 +266,7 @@ mod tests {
         let needs = [Dependency::system(1, 207), Dependency::bootloader(1003)];
         assert_eq!(judge(ModuleFunction::System, 207, needs, &part, rules), 0);
         let needs = [Dependency::system(1, 207), Dependency::system(2, 207)];
-        assert_eq!(judge(ModuleFunction::System, 207, needs, &part, rules), 4);
+        assert_eq!(judge(ModuleFunction::System, 207, needs, &part, rules), 4 | 64);
         assert_eq!(judge(ModuleFunction::User, 6, needs, &part, rules), 0);
     }
 
@@ -278,21 +275,29 @@ mod tests {
         let needs = [Dependency::system(2, 207), NONE];
         let rules = Rules::ota(DependencyRule::Both, true);
         let part = [Installed::main(ModuleFunction::System, 1, 2202, needs)];
-        assert_eq!(judge(ModuleFunction::System, 206, [NONE; 2], &part, rules), 64);
+        assert_eq!(judge(ModuleFunction::System, 206, [NONE; 2], &part, rules), 4 | 64);
         assert_eq!(judge(ModuleFunction::System, 207, [NONE; 2], &part, rules), 0);
         let user = [Installed::main(ModuleFunction::User, 1, 6, needs)];
         assert_eq!(judge(ModuleFunction::System, 206, [NONE; 2], &user, rules), 0);
     }
 
     #[test]
-    fn integrity_range_and_platform_have_their_own_bits() {
+    fn integrity_and_platform_have_their_own_bits_and_nothing_is_good_out_of_range() {
         let region = Region { address: 0x080a_0000, size: 0x20000 };
         let mut prefix = Prefix::decode(&[0; 24]);
         prefix.function = ModuleFunction::User;
-        (prefix.start_address, prefix.end_address) = (region.address + 4, region.end());
-        let candidate = Candidate { prefix: &prefix, crc_ok: false, region, platform_id: 6 };
-        let validation = validate(&candidate, &[], Rules::installed(DependencyRule::Both));
-        assert_eq!((validation.checked.0, validation.result.0), (30, 4));
-        assert!(!validation.is_valid());
+        (prefix.start_address, prefix.end_address) = (region.address, region.end());
+        let judge = |prefix: &Prefix, crc_ok, platform_id| {
+            let candidate = Candidate { prefix, crc_ok, region, platform_id };
+            let validation = validate(&candidate, &[], Rules::installed(DependencyRule::Both));
+            assert_eq!(validation.checked, Validity::USUAL);
+            assert_eq!(validation.is_valid(), validation.failed() == Validity(0));
+            validation.result.0
+        };
+        assert_eq!(judge(&prefix, true, 0), 30);
+        assert_eq!(judge(&prefix, false, 0), 28);
+        assert_eq!(judge(&prefix, true, 6), 14);
+        prefix.end_address += 1;
+        assert_eq!(judge(&prefix, true, 0), 0);
     }
 }
