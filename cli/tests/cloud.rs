@@ -1,0 +1,249 @@
+//! The cloud on a real port: many devices at once, enrolment, and peers that break the rules.
+#![allow(clippy::unwrap_used, clippy::std_instead_of_alloc, reason = "test code")]
+
+use coap_spark::handshake::server::AwaitIdentity;
+use core::time::Duration;
+use spark_cli::cloud::catalogue::Catalogue;
+use spark_cli::cloud::folder::Folder;
+use spark_cli::cloud::session::SessionOptions;
+use spark_cli::cloud::{Cloud, Enrolment, Event, Options};
+use spark_cli::device::run;
+use spark_cli::{photons, synthetic};
+use spark_keys::rsa_backend;
+use spark_sim::{End, Photon, Started};
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tokio::sync::broadcast;
+
+struct Running {
+    _runtime: tokio::runtime::Runtime,
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+    address: SocketAddr,
+    server_key: [u8; 294],
+    events: broadcast::Receiver<Event>,
+}
+
+impl Running {
+    fn start(enrolment: Enrolment, catalogue: Catalogue) -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().to_path_buf();
+        let (folder, new) = Folder::open(&path, &mut rand::rng()).unwrap();
+        assert!(new && !Folder::open(&path, &mut rand::rng()).unwrap().1, "the key is made once");
+        let server_key = rsa_backend::server_spki(folder.server_key().unwrap().as_public_key()).unwrap();
+        let options = Options { enrolment, session: SessionOptions::default() };
+        let cloud = Cloud::new(folder, catalogue, options).unwrap();
+        let events = cloud.subscribe();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(cloud.serve(listener));
+        Self { _runtime: runtime, _folder: temporary, path, address, server_key, events }
+    }
+
+    fn device(&self, outdated: bool) -> (Photon, [u8; 162]) {
+        photons::healthy(&self.server_key, outdated, &mut rand::rng()).unwrap()
+    }
+
+    /// The next event that `wanted` picks something out of.
+    fn wait<T>(&mut self, wanted: impl Fn(&Event) -> Option<T>) -> T {
+        let started = Instant::now();
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => {
+                    if let Some(found) = wanted(&event) {
+                        return found;
+                    }
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(2)),
+            }
+            assert!(started.elapsed() < Duration::from_secs(60), "the event does not come");
+        }
+    }
+
+    fn refusal(&mut self) -> String {
+        self.wait(|event| match event {
+            Event::Refused { reason, .. } => Some(reason.clone()),
+            _ => None,
+        })
+    }
+}
+
+fn connect(photon: &mut Photon, address: SocketAddr) -> Option<End> {
+    run::connect(photon, &address.to_string(), &AtomicBool::new(false), &mut |_| ()).unwrap()
+}
+
+#[test]
+fn forty_devices_are_updated_at_once() {
+    let mut running = Running::start(Enrolment::FirstUse, Catalogue::new(synthetic::new_system().unwrap()));
+    let stop = AtomicBool::new(false);
+    let mut devices: Vec<Photon> = (0..40).map(|_| running.device(true).0).collect();
+    let address = running.address.to_string();
+    let mut waiting: BTreeSet<_> = devices.iter().map(Photon::id).collect();
+    std::thread::scope(|scope| {
+        for photon in &mut devices {
+            let (stop, address) = (&stop, &address);
+            scope.spawn(move || {
+                photon.power_on();
+                while !stop.load(Ordering::Relaxed) {
+                    if run::connect(photon, address, stop, &mut |_| ()).unwrap() == Some(End::Reset) {
+                        photon.start();
+                    }
+                }
+            });
+        }
+        while !waiting.is_empty() {
+            let id = running.wait(|event| match event {
+                Event::UpToDate { device } => Some(*device),
+                Event::CannotUpdate { reason, .. } | Event::Refused { reason, .. } => panic!("{reason}"),
+                _ => None,
+            });
+            waiting.remove(&id);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(devices.iter().all(Photon::application_runs));
+}
+
+#[test]
+fn unknown_device_gets_in_once_its_key_is_moved() {
+    let mut running = Running::start(Enrolment::Manual, Catalogue::default());
+    let (mut photon, _) = running.device(false);
+    assert_eq!(photon.power_on(), Started::Running);
+    assert!(
+        matches!(connect(&mut photon, running.address), Some(End::Handshake(failure)) if failure.protocol_error() == Some(26))
+    );
+    assert_eq!(running.refusal(), "unknown device");
+    let file = format!("{}.pub.pem", photon.id());
+    std::fs::rename(running.path.join("pending").join(&file), running.path.join("devices").join(&file))
+        .unwrap();
+    let stop = AtomicBool::new(false);
+    let mut events = running.events.resubscribe();
+    std::thread::scope(|scope| {
+        scope.spawn(|| run::connect(&mut photon, &running.address.to_string(), &stop, &mut |_| ()));
+        let started = Instant::now();
+        while !matches!(events.try_recv(), Ok(Event::UpToDate { .. })) {
+            assert!(started.elapsed() < Duration::from_secs(20));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let state =
+        std::fs::read_to_string(running.path.join("devices").join(format!("{}.json", photon.id()))).unwrap();
+    assert!(state.contains("\"platform_id\": 6") && state.contains("\"describe\""), "{state}");
+}
+
+#[test]
+fn changed_key_is_refused_and_said_so() {
+    let mut running = Running::start(Enrolment::FirstUse, Catalogue::default());
+    let (mut photon, _) = running.device(false);
+    let (_, other_key) = running.device(false);
+    let (folder, _) = Folder::open(&running.path, &mut rand::rng()).unwrap();
+    folder.enrol(photon.id(), &other_key).unwrap();
+    photon.power_on();
+    assert!(matches!(connect(&mut photon, running.address), Some(End::Handshake(_))));
+    assert!(running.refusal().starts_with("key changed"));
+    let recorded = folder.device_key(photon.id()).unwrap().unwrap().1;
+    assert_eq!(recorded, other_key, "the record stays");
+}
+
+#[test]
+fn device_with_another_servers_key_is_dropped() {
+    let mut running = Running::start(Enrolment::FirstUse, Catalogue::default());
+    let other = Running::start(Enrolment::FirstUse, Catalogue::default());
+    let (mut photon, _) = other.device(false);
+    photon.power_on();
+    let end = connect(&mut photon, running.address);
+    assert!(matches!(end, Some(End::Handshake(failure)) if failure.protocol_error() == Some(26)));
+    assert!(running.refusal().contains("the message was rejected"));
+}
+
+/// Sends bytes after the nonce and waits for the server to close.
+fn closes_after(address: SocketAddr, bytes: &[u8], hang_up: bool) {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut nonce = [0; 40];
+    socket.read_exact(&mut nonce).unwrap();
+    socket.write_all(bytes).unwrap();
+    if hang_up {
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+    let mut rest = Vec::new();
+    // A reset is an end, too.
+    let _ = socket.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "not a word to a stranger");
+}
+
+#[test]
+fn garbage_and_cut_identities_end_in_a_closed_connection() {
+    let mut running = Running::start(Enrolment::FirstUse, Catalogue::default());
+    closes_after(running.address, &[0x5a; 256], false);
+    assert!(running.refusal().contains("the message was rejected"));
+    closes_after(running.address, &[0xff; 300], false);
+    assert!(running.refusal().contains("the message was rejected"));
+    for len in [0, 1, 40, 255] {
+        closes_after(running.address, &[0x5a; 255][..len], true);
+        assert!(running.refusal().contains("closed the connection"), "{len}");
+    }
+}
+
+/// A device that does the handshake right and then sends this instead of Hello.
+fn closes_first_frame(running: &mut Running, damage: impl FnOnce(&mut Vec<u8>)) -> String {
+    use coap_spark::handshake::device::AwaitNonce;
+    use coap_spark::session::Sealer;
+    let key = rsa_backend::generate_device_key(&mut rand::rng()).unwrap();
+    let view = spark_keys::RsaPrivateKeyView::parse(key.as_der()).unwrap();
+    let private = rsa_backend::to_rsa_private(&view).unwrap();
+    let folder = Folder::open(&running.path, &mut rand::rng()).unwrap().0;
+    let server = folder.server_key().unwrap().to_public_key();
+    let mut socket = TcpStream::connect(running.address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut waiting = AwaitNonce::start(Duration::ZERO);
+    let mut nonce = [0; 40];
+    socket.read_exact(&mut nonce).unwrap();
+    waiting.push(&nonce);
+    let id = coap_spark::handshake::DeviceId([3; 12]);
+    folder.enrol(id, &key.public_key()).unwrap();
+    let (waiting, job) = waiting.complete(id, Some(&key.public_key())).unwrap();
+    let (mut waiting, identity) = waiting.resume(job.run(&server, &mut rand::rng()), Duration::ZERO).unwrap();
+    socket.write_all(&identity).unwrap();
+    let mut message = [0; 384];
+    socket.read_exact(&mut message).unwrap();
+    waiting.push(&message);
+    let (waiting, job) = waiting.complete().unwrap();
+    let session = waiting.resume(job.run(&private, &server, &mut rand::rng())).unwrap();
+    let mut out = [0; 64];
+    let hello = [0x50, 2, 0, 7, 0xb1, b'h', 0xff, 0, 6, 0, 1, 0, 0, 0, 6];
+    let mut frame = Sealer::new(&session).seal(&hello, &mut out).unwrap().to_vec();
+    damage(&mut frame);
+    socket.write_all(&frame).unwrap();
+    socket.shutdown(std::net::Shutdown::Write).unwrap();
+    let _ = socket.read_to_end(&mut Vec::new());
+    running.wait(|event| match event {
+        Event::Offline { reason, .. } => Some(reason.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn damaged_first_frames_end_in_a_closed_connection() {
+    let mut running = Running::start(Enrolment::Manual, Catalogue::default());
+    let reason = closes_first_frame(&mut running, |_| ());
+    assert_eq!(reason, "the device closed the connection", "an undamaged one is fine");
+    let reason = closes_first_frame(&mut running, |frame| frame[1] = 0);
+    assert!(reason.contains("does not decrypt"), "{reason}");
+    let reason = closes_first_frame(&mut running, |frame| frame[17] ^= 1);
+    assert!(reason.contains("waiting for Hello"), "{reason}");
+    let reason = closes_first_frame(&mut running, |frame| frame.truncate(9));
+    assert_eq!(reason, "the device closed the connection");
+}
+
+#[test]
+fn silent_connections_are_given_up_by_their_deadline() {
+    // The limit itself; waiting for it would take half a minute.
+    let waiting = AwaitIdentity::start([0; 40], Duration::ZERO);
+    assert_eq!(waiting.next_deadline(), Duration::from_secs(30));
+}
