@@ -1,4 +1,4 @@
-//! The program `spark` as a library: everything but the command line.
+#![doc = include_str!("../README.md")]
 #![allow(clippy::std_instead_of_alloc, clippy::std_instead_of_core, reason = "a program for hosts")]
 
 pub mod cloud;
