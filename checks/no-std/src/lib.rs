@@ -53,7 +53,7 @@ fn dfu(bytes: &mut [u8; 16384], now: Duration) -> usize {
     let device = Device::new(Description::photon("1"), DeviceProfile::STRICT, [0_u8; 4096]);
     let answered = device.map(|mut device| device.control(now, &mut Nothing, &setup, &[], &mut reply));
     let layout = MemoryLayout::parse(bytes);
-    let plan = layout.and_then(|l| Ok(Plan::write(&l, 0x0802_0000, 64, EraseMode::Pages).map_err(|_| ())));
+    let plan = layout.map(|layout| Plan::write(&layout, 0x0802_0000, 64, EraseMode::Pages));
     let pages = match &plan {
         Ok(Ok(plan)) => Download::new(0, 64, plan, &bytes[..64], Policy::DEFAULT)
             .is_ok_and(|download| download.action() == Action::Finished),
