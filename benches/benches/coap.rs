@@ -184,7 +184,8 @@ fn handshake(c: &mut Criterion) {
     let encrypted = job.run(&server_key.to_public_key(), &mut rng);
     let (_, identity) = state.resume(encrypted, Duration::ZERO).unwrap();
     waiting.push(&identity);
-    let look_up = |asked, _: Option<&[u8; DEVICE_PUBLIC_KEY_LEN]>| (asked == id).then(|| device_public.clone());
+    let look_up =
+        |asked, _: Option<&[u8; DEVICE_PUBLIC_KEY_LEN]>| (asked == id).then(|| device_public.clone());
 
     let mut group = c.benchmark_group("handshake/server");
     group.throughput(Throughput::Elements(1)).sample_size(20);
@@ -201,7 +202,8 @@ fn handshake(c: &mut Criterion) {
             assert_eq!(plain.len(), 52);
             let cipher = device_public.encrypt(&mut rng, Pkcs1v15Encrypt, &KEYS).unwrap();
             let digest = [cipher[0]; 20];
-            let signature = server_key.sign_with_rng(&mut rng, Pkcs1v15Sign::new_unprefixed(), &digest).unwrap();
+            let signature =
+                server_key.sign_with_rng(&mut rng, Pkcs1v15Sign::new_unprefixed(), &digest).unwrap();
             assert_eq!(signature.len(), 256);
         });
     });

@@ -3,7 +3,7 @@
 
 use core::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use spark_dct::wiced::{Sector, Sectors, SectorState, SectorId, factory_sector, sector_crc};
+use spark_dct::wiced::{Sector, SectorId, SectorState, Sectors, factory_sector, sector_crc};
 
 /// The firmware's formula over any CRC-32 without final inversion.
 fn by_formula(sector: &Sector, raw: impl Fn(&[u8]) -> u32) -> u32 {

@@ -29,7 +29,10 @@ fn layout(c: &mut Criterion) {
     group.bench_function("spark-dfu", |b| {
         b.iter(|| {
             let layout = MemoryLayout::parse(black_box(LAYOUT)).unwrap();
-            assert_eq!(layout.segments().map(|segment| segment.pages * segment.page_size).sum::<u32>(), total);
+            assert_eq!(
+                layout.segments().map(|segment| segment.pages * segment.page_size).sum::<u32>(),
+                total
+            );
         });
     });
     let text = core::str::from_utf8(LAYOUT).unwrap();
@@ -71,7 +74,12 @@ struct Bus {
 }
 
 impl Bus {
-    fn transfer(&mut self, setup: SetupPacket, out: &[u8], input: &mut [u8]) -> Result<usize, TransferFailure> {
+    fn transfer(
+        &mut self,
+        setup: SetupPacket,
+        out: &[u8],
+        input: &mut [u8],
+    ) -> Result<usize, TransferFailure> {
         let answer = self.device.control(self.now, &mut self.flash, &setup.to_bytes(), out, input);
         while let Some(work) = self.device.work(self.now) {
             if let Work::Program { address, data, .. } = work {

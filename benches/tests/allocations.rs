@@ -85,12 +85,15 @@ fn main() {
     });
     nothing("check and load a device key", || {
         let der = include_bytes!("../../keys/tests/vectors/rsa1024_608.der");
-        assert!(spark_keys::load_device_key(der).is_ok_and(|key| spark_keys::check(key.as_field()).is_clean()));
+        assert!(
+            spark_keys::load_device_key(der).is_ok_and(|key| spark_keys::check(key.as_field()).is_clean())
+        );
     });
     let mut sector = [0xFF; 16384];
     nothing("plan a DCT write and check the sector", || {
         factory_sector(&[0; 100], &mut sector).unwrap();
-        let mut write = Write::new(Sectors::new(&sector, &sector), Generation::V0_7_0, 34, &[1; 612]).unwrap();
+        let mut write =
+            Write::new(Sectors::new(&sector, &sector), Generation::V0_7_0, 34, &[1; 612]).unwrap();
         let operations = core::iter::from_fn(|| write.next_op().map(|_| ())).count();
         assert!(operations > 100 && sector_crc(&sector) != 0);
     });

@@ -51,7 +51,11 @@ fn dfu() -> Result<(), Box<dyn Error>> {
         put("dfu_layout", &format!("case_{i:02}"), text.as_bytes())?;
         let units: Vec<u8> = text.encode_utf16().take(120).flat_map(u16::to_le_bytes).collect();
         if i % 6 == 0 {
-            put("dfu_descriptors", &format!("string_{i:02}"), &[&[units.len() as u8 + 2, 3], &units[..]].concat())?;
+            put(
+                "dfu_descriptors",
+                &format!("string_{i:02}"),
+                &[&[units.len() as u8 + 2, 3], &units[..]].concat(),
+            )?;
         }
     }
     let description = spark_dfu::descriptor::Description::photon("53ff6d065072534212345667");
@@ -70,13 +74,52 @@ fn dfu() -> Result<(), Box<dyn Error>> {
         let (erase, set) = (command(0x41, 0x1000), command(0x21, 0x1000));
         let start = [profile];
         let job: Vec<&[u8]> = vec![
-            &start, status, &erase, status, done, status, &set, status, done, status, &write, status, done, wait,
-            status, &[6], &set, status, status, &[6], &read, &[6], &set, status, status, &[1, 0, 0, 0], status,
-            wait, wait, done, status,
+            &start,
+            status,
+            &erase,
+            status,
+            done,
+            status,
+            &set,
+            status,
+            done,
+            status,
+            &write,
+            status,
+            done,
+            wait,
+            status,
+            &[6],
+            &set,
+            status,
+            status,
+            &[6],
+            &read,
+            &[6],
+            &set,
+            status,
+            status,
+            &[1, 0, 0, 0],
+            status,
+            wait,
+            wait,
+            done,
+            status,
         ];
         put("dfu_device", &format!("write_and_leave_{profile}"), &job.concat())?;
-        let errors: Vec<&[u8]> =
-            vec![&start, &write, status, &[10, 4], status, &[5], &[11], &[8, 1], &[7], &[12, 3, 4, 0, 255], &read];
+        let errors: Vec<&[u8]> = vec![
+            &start,
+            &write,
+            status,
+            &[10, 4],
+            status,
+            &[5],
+            &[11],
+            &[8, 1],
+            &[7],
+            &[12, 3, 4, 0, 255],
+            &read,
+        ];
         put("dfu_device", &format!("errors_{profile}"), &errors.concat())?;
     }
     // Answers for `dfu::host`: a device that says busy once and then the state that is expected.
@@ -117,7 +160,11 @@ fn dct() -> Result<(), Box<dyn Error>> {
     for set in ["cli_cases", "parser_only_cases"] {
         for (i, case) in list(&addresses[set]).iter().enumerate() {
             let block = bytes(&case["address_block_128"]);
-            put("dct_server_address", &format!("{set}_{i:02}"), &[&block[..], b"$id.udp.example.org"].concat())?;
+            put(
+                "dct_server_address",
+                &format!("{set}_{i:02}"),
+                &[&block[..], b"$id.udp.example.org"].concat(),
+            )?;
             if i == 0 {
                 let patch = [&[2, 0x09, 0xA2, 128], &block[..]].concat();
                 put("dct_app", &format!("address_{set}"), &patch)?;
@@ -180,7 +227,11 @@ fn coap() -> Result<(), Box<dyn Error>> {
     put("coap_frame", "wire_small_cuts", &[&[0, 1, 2, 3, 0], &wire[..wire.len().min(600)]].concat())?;
     let plain: Vec<u8> = hellos.iter().take(4).flat_map(|hello| block(hello)).collect();
     put("coap_frame", "sealed", &[&[15, 0, 30, 16, 1], &plain[..]].concat())?;
-    put("coap_frame", "sealed_lengths", &[&[1, 1, 1, 1, 1], &block(&[7; 15])[..], &block(&[8; 16])].concat())?;
+    put(
+        "coap_frame",
+        "sealed_lengths",
+        &[&[1, 1, 1, 1, 1], &block(&[7; 15])[..], &block(&[8; 16])].concat(),
+    )?;
     put("coap_frame", "bad_length", &[31, 31, 31, 31, 0, 0, 17, 1, 2, 3])?;
 
     let nonce = [0x42; 40];
@@ -207,7 +258,11 @@ fn coap() -> Result<(), Box<dyn Error>> {
     }
     let mut out = [0; 64];
     let hello = Sealer::new(&SessionKeys::new([7; 40])).seal(&hellos[0], &mut out)?.to_vec();
-    put("coap_connection", "raw_hello", &[&[0, 1][..], &block(&hello[..5]), &[0], &block(&hello[5..])].concat())?;
+    put(
+        "coap_connection",
+        "raw_hello",
+        &[&[0, 1][..], &block(&hello[..5]), &[0], &block(&hello[5..])].concat(),
+    )?;
     Ok(())
 }
 
@@ -220,7 +275,9 @@ fn ota() -> Result<(), Box<dyn Error>> {
             fast.extend([&[9, 0, index][..], &block(&chunk)].concat());
             slow.extend([&[12, 0][..], &block(&chunk)].concat());
         }
-        gaps.extend([&[9, 0, 2][..], &block(&chunk), &[5, 0, 6, 0, 0x0F, 0xFF, 9, 4, 0], &block(&chunk)].concat());
+        gaps.extend(
+            [&[9, 0, 2][..], &block(&chunk), &[5, 0, 6, 0, 0x0F, 0xFF, 9, 4, 0], &block(&chunk)].concat(),
+        );
         gaps.extend([&[9, 0, 0][..], &block(&chunk), &[9, 0, 1], &block(&chunk)].concat());
         for (name, mut data) in [("fast", fast), ("slow", slow), ("gaps", gaps)] {
             data.extend([5, 0]);

@@ -72,7 +72,13 @@ struct Ram {
 
 impl Ram {
     /// By the strict rules nothing outside of the map, or against its letters, reaches the memory.
-    fn check(&self, alternate: u8, address: u32, len: usize, allowed: impl Fn(spark_dfu::layout::Access) -> bool) {
+    fn check(
+        &self,
+        alternate: u8,
+        address: u32,
+        len: usize,
+        allowed: impl Fn(spark_dfu::layout::Access) -> bool,
+    ) {
         let text = ALTERNATES[usize::from(alternate)];
         let layout = MemoryLayout::parse(text.as_bytes()).expect("a constant");
         for at in (u64::from(address)..).take(len).filter(|_| self.strict) {

@@ -40,7 +40,9 @@ fn every_target_has_its_file() {
     let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz_targets");
     let mut files: Vec<_> = fs::read_dir(targets)
         .expect("a folder")
-        .map(|entry| entry.expect("an entry").path().file_stem().expect("a name").to_string_lossy().into_owned())
+        .map(|entry| {
+            entry.expect("an entry").path().file_stem().expect("a name").to_string_lossy().into_owned()
+        })
         .collect();
     let mut names: Vec<_> = spark_fuzz::TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     files.sort();
