@@ -1,5 +1,5 @@
 //! `spark-ota`: cutting an image into chunks with their CRC, and the list of missing chunks.
-#![allow(missing_docs, clippy::unwrap_used, reason = "benchmarks")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::std_instead_of_alloc, reason = "benchmarks")]
 
 use core::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

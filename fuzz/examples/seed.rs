@@ -3,7 +3,13 @@
 //! Files are named after their vector. Fuzzing adds others; this program never deletes any.
 
 use coap_spark::session::{Sealer, SessionKeys};
+use core::time::Duration;
 use serde_json::Value;
+use spark_dfu::descriptor::Description;
+use spark_dfu::device::{Device, Memory, Profile, Work};
+use spark_dfu::host::{Action, Input};
+use spark_dfu::request::Direction;
+use spark_fuzz::dfu::{HOST_LAYOUT, host_job};
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,7 +64,7 @@ fn dfu() -> Result<(), Box<dyn Error>> {
             )?;
         }
     }
-    let description = spark_dfu::descriptor::Description::photon("53ff6d065072534212345667");
+    let description = Description::photon("53ff6d065072534212345667");
     let mut out = [0; 256];
     put("dfu_descriptors", "configuration", description.configuration_descriptor(&mut out)?)?;
     put("dfu_descriptors", "functional", &description.functional.to_bytes())?;
@@ -122,17 +128,68 @@ fn dfu() -> Result<(), Box<dyn Error>> {
         ];
         put("dfu_device", &format!("errors_{profile}"), &errors.concat())?;
     }
-    // Answers for `dfu::host`: a device that says busy once and then the state that is expected.
-    for machine in 0..5_u8 {
-        for state in [2_u8, 5] {
-            let busy = [0, 4, 0x04, 4, state].repeat(12);
-            put("dfu_host", &format!("machine_{machine}_state_{state}"), &[&[machine], &busy[..]].concat())?;
-        }
-        let data = [&[machine, 4, 2, 0, 4, 5, 4, 5, 0, 4, 2], &[36][..], &[0x33; 32]].concat();
-        put("dfu_host", &format!("machine_{machine}_data"), &data)?;
-        put("dfu_host", &format!("machine_{machine}_error"), &[machine, 0, 1, 4, 0x8A, 0, 3])?;
+    for job in 0..5_u8 {
+        put("dfu_host", &format!("job_{job}"), &answers(job)?)?;
+        put("dfu_host", &format!("job_{job}_busy"), &[job, 0, 4, 4, 4])?;
+        put("dfu_host", &format!("job_{job}_stall"), &[job, 0, 1, 4, 0x8A, 0, 3])?;
     }
     Ok(())
+}
+
+struct Ram;
+
+impl Memory for Ram {
+    fn read(&mut self, _: u8, _: u32, out: &mut [u8]) -> usize {
+        out.fill(0x33);
+        out.len()
+    }
+
+    fn estimate(&self, _: &Work<'_>) -> Duration {
+        Duration::from_millis(1)
+    }
+}
+
+/// What our device machine answers to one job of `dfu::host`.
+fn answers(job: u8) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut description = Description::photon("1");
+    description.alternates = &[HOST_LAYOUT];
+    description.functional.transfer_size = 32;
+    let mut device = Device::new(description, Profile::STRICT, [0; 32])?;
+    let (mut now, mut buffer, mut data) = (Duration::ZERO, [0; 200], vec![job]);
+    let mut machine = host_job(job, &mut buffer);
+    loop {
+        let mut reply = [0; 64];
+        let (setup, out) = match machine.action() {
+            Action::Out { setup, data } => (setup, data),
+            Action::In { setup } => (setup, &[][..]),
+            Action::Wait { until } => {
+                now = until;
+                machine.handle(now, Input::TimeReached)?;
+                continue;
+            }
+            Action::Finished => return Ok(data),
+        };
+        let is_in = setup.direction() == Direction::In;
+        let input = match device.control(now, &mut Ram, &setup.to_bytes(), out, &mut reply) {
+            Ok(len) if is_in => {
+                data.push(4 + u8::try_from(len)?);
+                data.extend(&reply[..len]);
+                Input::InDone(&reply[..len])
+            }
+            Ok(_) => {
+                data.push(0);
+                Input::OutDone
+            }
+            Err(_) => {
+                data.push(1);
+                Input::Stalled
+            }
+        };
+        while device.work(now).is_some() {
+            device.work_done(now, Ok(()))?;
+        }
+        machine.handle(now, input)?;
+    }
 }
 
 fn dct() -> Result<(), Box<dyn Error>> {

@@ -5,7 +5,8 @@ use core::time::Duration;
 use spark_dfu::descriptor::{Configuration, Description, FunctionalDescriptor, decode_string};
 use spark_dfu::device::{Device, Memory, Profile, Rules, Work};
 use spark_dfu::host::{
-    Action, Connect, Download, EraseMode, Input as Answer, Leave, Machine, Plan, Policy, Upload, Verify,
+    Action, Connect, Download, EraseMode, Input as Answer, Leave, Machine, Plan, Policy, Progress, Upload,
+    Verify,
 };
 use spark_dfu::layout::MemoryLayout;
 use spark_dfu::{SetupPacket, Status, StatusReply};
@@ -154,40 +155,62 @@ pub fn device(data: &[u8]) {
     }
 }
 
+/// How the device answers the host's next transfer.
+#[derive(Clone, Copy)]
+enum Reply<'a> {
+    /// Acknowledges OUT; an IN transfer then brings nothing.
+    Done,
+    Stalled,
+    TimedOut,
+    Gone,
+    Status([u8; 6]),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Reply<'a> {
+    /// 0 to 3, 4 and a byte of status and state, or 4 + n and n bytes.
+    fn read(input: &mut Input<'a>) -> Self {
+        match input.byte() {
+            0 => Self::Done,
+            1 => Self::Stalled,
+            2 => Self::TimedOut,
+            3 => Self::Gone,
+            4 => {
+                let code = input.byte();
+                Self::Status([code >> 4, 1, 0, 0, code & 15, 0])
+            }
+            kind => Self::Bytes(input.bytes(usize::from(kind - 4))),
+        }
+    }
+}
+
 /// Ends a host job whatever the device says: first the answers of the input, then the last one again and again.
 fn run(machine: &mut dyn Machine, input: &mut Input<'_>) {
-    let (mut now, mut done, mut last) = (Duration::ZERO, 0, (4, &[][..]));
+    let (mut now, mut done, mut reply) = (Duration::ZERO, 0, Reply::Done);
     for _ in 0..3000 {
-        if !input.is_empty() {
-            let kind = input.byte();
-            last = (kind, if kind >= 5 { input.bytes(usize::from(kind - 4)) } else { &[] });
+        let action = machine.action();
+        if !input.is_empty() && !matches!(action, Action::Wait { .. }) {
+            reply = Reply::read(input);
         }
-        let status_of = |code: u8| [code >> 4, 1, 0, 0, code & 15, 0];
-        let status;
-        let answer = match (machine.action(), last) {
+        let answer = match (action, &reply) {
             (Action::Finished, _) => return,
             (Action::Wait { until }, _) => {
                 now = now.max(until);
                 Answer::TimeReached
             }
-            (Action::Out { setup, data }, (0 | 4.., _)) => {
+            (_, Reply::Stalled) => Answer::Stalled,
+            (_, Reply::TimedOut) => Answer::TimedOut,
+            (_, Reply::Gone) => Answer::Disconnected,
+            (Action::Out { setup, data }, _) => {
                 assert_eq!(usize::from(setup.length), data.len());
                 Answer::OutDone
             }
-            (_, (1, _)) => Answer::Stalled,
-            (_, (2, _)) => Answer::TimedOut,
-            (_, (3, _)) => Answer::Disconnected,
-            (_, (4, _)) => {
-                status = status_of(input.byte());
-                Answer::InDone(&status)
-            }
-            (_, (_, bytes)) => Answer::InDone(bytes),
+            (_, Reply::Done) => Answer::InDone(&[]),
+            (_, Reply::Status(bytes)) => Answer::InDone(bytes),
+            (_, Reply::Bytes(bytes)) => Answer::InDone(bytes),
         };
         match machine.handle(now, answer) {
-            Ok(Some(
-                spark_dfu::host::Progress::Written { done: at, total }
-                | spark_dfu::host::Progress::Read { done: at, total },
-            )) => {
+            Ok(Some(Progress::Written { done: at, total } | Progress::Read { done: at, total })) => {
                 assert!(done <= at && at <= total);
                 done = at;
             }
@@ -198,19 +221,28 @@ fn run(machine: &mut dyn Machine, input: &mut Input<'_>) {
     panic!("the job does not end");
 }
 
-/// Any answers of a device: every job ends, and nothing is written outside of the plan.
-pub fn host(data: &[u8]) {
-    const LEN: usize = 200;
-    let mut input = Input::new(data);
-    let layout = MemoryLayout::parse(b"@x/0x1000/4*64 g").expect("a constant");
-    let plan = Plan::write(&layout, 0x1010, LEN, EraseMode::Pages).expect("it lies in the map");
+/// The image of [`host`] and what its memory holds.
+pub const HOST_IMAGE: [u8; 200] = [0x33; 200];
+/// The memory map of [`host`].
+pub const HOST_LAYOUT: &str = "@x/0x1000/4*64 g";
+
+/// One of the five host jobs; `buffer` is for the one that reads.
+pub fn host_job<'a>(choice: u8, buffer: &'a mut [u8; 200]) -> Box<dyn Machine + 'a> {
+    let layout = MemoryLayout::parse(HOST_LAYOUT.as_bytes()).expect("a constant");
+    let plan = Plan::write(&layout, 0x1010, buffer.len(), EraseMode::Pages).expect("it lies in the map");
     let policy = Policy { max_polls: 8, busy_retries: 1, ..Policy::DEFAULT };
-    let (image, mut buffer) = ([0x33; LEN], [0; LEN]);
-    match input.byte() % 5 {
-        0 => run(&mut Connect::new(0, policy), &mut input),
-        1 => run(&mut Download::new(0, 32, &plan, &image, policy).expect("it fits"), &mut input),
-        2 => run(&mut Upload::new(0, 32, &plan, &mut buffer, policy).expect("it fits"), &mut input),
-        3 => run(&mut Verify::new(0, 32, &plan, &image, policy).expect("it fits"), &mut input),
-        _ => run(&mut Leave::new(0, Some(0x1000), policy), &mut input),
+    match choice % 5 {
+        0 => Box::new(Connect::new(0, policy)),
+        1 => Box::new(Download::new(0, 32, &plan, &HOST_IMAGE, policy).expect("it fits")),
+        2 => Box::new(Upload::new(0, 32, &plan, buffer, policy).expect("it fits")),
+        3 => Box::new(Verify::new(0, 32, &plan, &HOST_IMAGE, policy).expect("it fits")),
+        _ => Box::new(Leave::new(0, Some(0x1000), policy)),
     }
+}
+
+/// Any answers of a device: every job ends.
+pub fn host(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mut buffer = [0; 200];
+    run(&mut *host_job(input.byte(), &mut buffer), &mut input);
 }
