@@ -82,8 +82,11 @@ fn frames(c: &mut Criterion) {
     }
 }
 
+/// Options and payload.
+type Parsed = (Vec<(u16, Vec<u8>)>, Vec<u8>);
+
 /// Reads the options of a message into vectors, as a first version would.
-fn naive_parse(mut rest: &[u8]) -> Option<(Vec<(u16, Vec<u8>)>, Vec<u8>)> {
+fn naive_parse(mut rest: &[u8]) -> Option<Parsed> {
     let token_len = usize::from(rest.first()? & 15);
     rest = rest.get(4 + token_len..)?;
     let (mut number, mut options) = (0, Vec::new());
