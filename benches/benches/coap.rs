@@ -1,0 +1,217 @@
+//! `coap-spark`: frames, CoAP messages, the server's side of the handshake.
+#![allow(missing_docs, clippy::unwrap_used, reason = "benchmarks")]
+
+use aes::Aes128;
+use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit, block_padding::Pkcs7};
+use coap_spark::coap::{Code, Message, ParseOptions, Token, Type, Writer};
+use coap_spark::handshake::{DEVICE_PUBLIC_KEY_LEN, DeviceId, device, server};
+use coap_spark::session::{Opener, Sealer, SessionKeys, sealed_len};
+use core::hint::black_box;
+use core::time::Duration;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use rsa::{Pkcs1v15Encrypt, Pkcs1v15Sign};
+use spark_benches::{EVENT, image};
+use spark_keys::rsa_backend;
+
+const KEYS: [u8; 40] = [7; 40];
+
+/// What one writes without the crate: two allocations a frame.
+fn naive_seal(key: &[u8; 16], iv: &mut [u8; 16], message: &[u8]) -> Vec<u8> {
+    let body = cbc::Encryptor::<Aes128>::new(key.into(), (&*iv).into()).encrypt_padded_vec::<Pkcs7>(message);
+    iv.copy_from_slice(&body[..16]);
+    let mut frame = u16::try_from(body.len()).unwrap().to_be_bytes().to_vec();
+    frame.extend(body);
+    frame
+}
+
+fn naive_open(key: &[u8; 16], iv: &mut [u8; 16], frame: &[u8]) -> Vec<u8> {
+    let body = &frame[2..];
+    let plain = cbc::Decryptor::<Aes128>::new(key.into(), (&*iv).into()).decrypt_padded_vec::<Pkcs7>(body);
+    iv.copy_from_slice(&body[..16]);
+    plain.unwrap()
+}
+
+fn frames(c: &mut Criterion) {
+    let keys = SessionKeys::new(KEYS);
+    for len in [32_usize, 512] {
+        let message = image(len);
+        let mut out = [0; 600];
+        let sealed = Sealer::new(&keys).seal(&message, &mut out).unwrap().to_vec();
+        assert_eq!(sealed, naive_seal(&keys.key(), &mut keys.iv(), &message));
+
+        let mut group = c.benchmark_group(format!("frame/seal/{len}"));
+        group.throughput(Throughput::Bytes(len as u64));
+        let mut sealer = Sealer::new(&keys);
+        group.bench_function("coap-spark", |b| {
+            b.iter(|| {
+                let frame = sealer.seal(black_box(&message), &mut out).unwrap();
+                assert_eq!(frame.len(), sealed_len(len));
+            });
+        });
+        let mut iv = keys.iv();
+        group.bench_function("cbc, naive", |b| {
+            b.iter(|| {
+                let frame = naive_seal(&KEYS[..16].try_into().unwrap(), &mut iv, black_box(&message));
+                assert_eq!(frame.len(), sealed_len(len));
+            });
+        });
+        group.finish();
+
+        let mut group = c.benchmark_group(format!("frame/open/{len}"));
+        group.throughput(Throughput::Bytes(len as u64));
+        group.bench_function("coap-spark", |b| {
+            b.iter_batched_ref(
+                || (Opener::new(&keys), sealed.clone()),
+                |(opener, frame)| {
+                    let plain = opener.open_in_place(&mut frame[2..]).unwrap();
+                    assert_eq!(frame[2..2 + plain], message);
+                },
+                BatchSize::SmallInput,
+            );
+        });
+        group.bench_function("cbc, naive", |b| {
+            b.iter_batched_ref(
+                || (keys.iv(), sealed.clone()),
+                |(iv, frame)| assert_eq!(naive_open(&KEYS[..16].try_into().unwrap(), iv, frame), message),
+                BatchSize::SmallInput,
+            );
+        });
+        group.finish();
+    }
+}
+
+/// Options and payload.
+type Parsed = (Vec<(u16, Vec<u8>)>, Vec<u8>);
+
+/// Reads the options of a message into vectors, as a first version would.
+fn naive_parse(mut rest: &[u8]) -> Option<Parsed> {
+    let token_len = usize::from(rest.first()? & 15);
+    rest = rest.get(4 + token_len..)?;
+    let (mut number, mut options) = (0, Vec::new());
+    while let Some((&first, more)) = rest.split_first() {
+        if first == 0xFF {
+            return Some((options, more.to_vec()));
+        }
+        // Extended numbers and lengths are left out.
+        let (delta, len) = (first >> 4, usize::from(first & 15));
+        if delta > 12 || len > 12 {
+            return None;
+        }
+        number += u16::from(delta);
+        options.push((number, more.get(..len)?.to_vec()));
+        rest = more.get(len..)?;
+    }
+    Some((options, Vec::new()))
+}
+
+fn messages(c: &mut Criterion) {
+    let mut group = c.benchmark_group("coap/parse");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("coap-spark", |b| {
+        b.iter(|| {
+            let message = Message::parse(black_box(&EVENT), ParseOptions::STRICT).unwrap();
+            let bytes: usize = message.options().map(|option| option.value.len()).sum();
+            assert_eq!((bytes, message.payload().map(<[u8]>::len)), (20, Some(6)));
+        });
+    });
+    group.bench_function("naive", |b| {
+        b.iter(|| {
+            let (options, payload) = naive_parse(black_box(&EVENT)).unwrap();
+            assert_eq!((options.iter().map(|(_, value)| value.len()).sum::<usize>(), payload.len()), (20, 6));
+        });
+    });
+    group.bench_function("coap-lite", |b| {
+        b.iter(|| {
+            let packet = coap_lite::Packet::from_bytes(black_box(&EVENT)).unwrap();
+            let bytes: usize = packet.options().flat_map(|(_, values)| values).map(Vec::len).sum();
+            assert_eq!((bytes, packet.payload.len()), (20, 6));
+        });
+    });
+    group.finish();
+
+    let parsed = Message::parse(&EVENT, ParseOptions::STRICT).unwrap();
+    let options: Vec<_> = parsed.options().collect();
+    let payload = parsed.payload().unwrap();
+    let packet = coap_lite::Packet::from_bytes(&EVENT).unwrap();
+    let mut group = c.benchmark_group("coap/emit");
+    group.throughput(Throughput::Elements(1));
+    let mut out = [0; 64];
+    group.bench_function("coap-spark", |b| {
+        b.iter(|| {
+            let (kind, token) = (Type::NonConfirmable, Token::EMPTY);
+            let mut writer = Writer::new(&mut out, kind, Code::POST, black_box(0xA1B6), token).unwrap();
+            for option in &options {
+                writer.option(option.number, option.value).unwrap();
+            }
+            assert_eq!(writer.payload(payload).unwrap(), EVENT);
+        });
+    });
+    group.bench_function("naive", |b| {
+        b.iter(|| {
+            let mut bytes = vec![0x50, 2];
+            bytes.extend(black_box(0xA1B6_u16).to_be_bytes());
+            let mut previous = 0;
+            for option in &options {
+                let (delta, len) = (option.number - previous, option.value.len());
+                bytes.push(u8::try_from((usize::from(delta) << 4) | len).unwrap());
+                bytes.extend(option.value);
+                previous = option.number;
+            }
+            bytes.push(0xFF);
+            bytes.extend(payload);
+            assert_eq!(bytes, EVENT);
+        });
+    });
+    group.bench_function("coap-lite", |b| {
+        b.iter(|| assert_eq!(black_box(&packet).to_bytes().unwrap(), EVENT));
+    });
+    group.finish();
+}
+
+fn handshake(c: &mut Criterion) {
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let pem = include_bytes!("../../keys/tests/vectors/server2048.pem");
+    let server_key = rsa_backend::load_server_key(pem).unwrap();
+    let der = include_bytes!("../../keys/tests/vectors/rsa1024_608.der");
+    let view = spark_keys::RsaPrivateKeyView::parse(der).unwrap();
+    let device_key = rsa_backend::to_rsa_private(&view).unwrap();
+    let device_public = device_key.to_public_key();
+
+    let mut waiting = server::AwaitIdentity::start([3; 40], Duration::ZERO);
+    let mut at_device = device::AwaitNonce::start(Duration::ZERO);
+    at_device.push(waiting.nonce());
+    let id: DeviceId = "53ff6d065072534212345667".parse().unwrap();
+    let (state, job) = at_device.complete(id, None).unwrap();
+    let encrypted = job.run(&server_key.to_public_key(), &mut rng);
+    let (_, identity) = state.resume(encrypted, Duration::ZERO).unwrap();
+    waiting.push(&identity);
+    let look_up =
+        |asked, _: Option<&[u8; DEVICE_PUBLIC_KEY_LEN]>| (asked == id).then(|| device_public.clone());
+
+    let mut group = c.benchmark_group("handshake/server");
+    group.throughput(Throughput::Elements(1)).sample_size(20);
+    group.bench_function("coap-spark, rsa", |b| {
+        b.iter(|| {
+            let session = SessionKeys::new(black_box(KEYS));
+            let accepted = server::answer(waiting.clone(), &server_key, look_up, session, &mut rng).unwrap();
+            assert_eq!(accepted.device_id, id);
+        });
+    });
+    group.bench_function("rsa alone, naive", |b| {
+        b.iter(|| {
+            let plain = server_key.decrypt_blinded(&mut rng, Pkcs1v15Encrypt, black_box(&identity)).unwrap();
+            assert_eq!(plain.len(), 52);
+            let cipher = device_public.encrypt(&mut rng, Pkcs1v15Encrypt, &KEYS).unwrap();
+            let digest = [cipher[0]; 20];
+            let signature =
+                server_key.sign_with_rng(&mut rng, Pkcs1v15Sign::new_unprefixed(), &digest).unwrap();
+            assert_eq!(signature.len(), 256);
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(all, frames, messages, handshake);
+criterion_main!(all);

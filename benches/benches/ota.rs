@@ -1,0 +1,94 @@
+//! `spark-ota`: cutting an image into chunks with their CRC, and the list of missing chunks.
+#![allow(missing_docs, clippy::unwrap_used, clippy::std_instead_of_alloc, reason = "benchmarks")]
+
+use core::hint::black_box;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use spark_benches::image;
+use spark_ota::transfer::{Bitmap, Chunks};
+use std::collections::BTreeSet;
+
+fn bit_by_bit(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
+}
+
+fn chunks(c: &mut Criterion) {
+    // A whole number of chunks: the naive and the peer version know no padding.
+    let image = image(200 * 512);
+    let expected = image.chunks(512).fold(0, |all, chunk| all ^ crc32fast::hash(chunk));
+    let mut group = c.benchmark_group("ota/chunks");
+    group.throughput(Throughput::Bytes(image.len() as u64));
+    group.bench_function("spark-ota", |b| {
+        b.iter(|| {
+            let chunks = Chunks::new(black_box(&image), 512, true).unwrap();
+            assert_eq!(chunks.iter().fold(0, |all, chunk| all ^ chunk.crc()), expected);
+        });
+    });
+    group.bench_function("naive", |b| {
+        b.iter(|| {
+            let crc = black_box(&image).chunks(512).fold(0, |all, chunk| all ^ bit_by_bit(chunk));
+            assert_eq!(crc, expected);
+        });
+    });
+    group.bench_function("crc32fast", |b| {
+        b.iter(|| {
+            let crc = black_box(&image).chunks(512).fold(0, |all, chunk| all ^ crc32fast::hash(chunk));
+            assert_eq!(crc, expected);
+        });
+    });
+    group.finish();
+
+    let mut group = c.benchmark_group("ota/one_chunk");
+    group.throughput(Throughput::Bytes(512));
+    let first = crc32fast::hash(&image[..512]);
+    group.bench_function("spark-ota", |b| {
+        let chunks = Chunks::new(&image, 512, true).unwrap();
+        b.iter(|| assert_eq!(black_box(&chunks).get(0).unwrap().crc(), first));
+    });
+    group.finish();
+}
+
+const COUNT: u16 = 1000;
+
+/// Every tenth chunk is lost.
+fn arrived() -> impl Iterator<Item = u16> {
+    (0..COUNT).filter(|index| index % 10 != 3)
+}
+
+fn bitmap(c: &mut Criterion) {
+    let mut group = c.benchmark_group("ota/missing");
+    group.throughput(Throughput::Elements(u64::from(COUNT)));
+    let (number, sum) = (100_usize, (0..COUNT).filter(|index| index % 10 == 3).map(u32::from).sum::<u32>());
+    let judge = |missing: &mut dyn Iterator<Item = u16>| {
+        let found = missing.fold((0_usize, 0_u32), |(n, sum), index| (n + 1, sum + u32::from(index)));
+        assert_eq!(found, (number, sum));
+    };
+    group.bench_function("spark-ota", |b| {
+        b.iter(|| {
+            let mut bitmap = Bitmap::<128>::new();
+            assert!(bitmap.reset(COUNT, false));
+            black_box(arrived()).for_each(|index| bitmap.set(index));
+            judge(&mut bitmap.missing());
+        });
+    });
+    group.bench_function("naive, Vec<bool>", |b| {
+        b.iter(|| {
+            let mut there = vec![false; usize::from(COUNT)];
+            black_box(arrived()).for_each(|index| there[usize::from(index)] = true);
+            judge(&mut (0..COUNT).filter(|index| !there[usize::from(*index)]));
+        });
+    });
+    group.bench_function("naive, BTreeSet", |b| {
+        b.iter(|| {
+            let mut missing: BTreeSet<u16> = (0..COUNT).collect();
+            black_box(arrived()).for_each(|index| {
+                missing.remove(&index);
+            });
+            judge(&mut missing.iter().copied());
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(all, chunks, bitmap);
+criterion_main!(all);

@@ -1,0 +1,100 @@
+//! Counts allocations: none on the paths that claim to need no heap.
+//!
+//! Its own `main`, because a test harness allocates on other threads while a test runs.
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use coap_spark::coap::{Code, Message, ParseOptions, Token, Type, Writer};
+use coap_spark::connection::{DeviceConnection, Profile, ServerConnection, ServerPolicy};
+use coap_spark::message::{Envelope, FromDevice, Hello, HelloFlags};
+use coap_spark::session::{Opener, Sealer, SessionKeys};
+use core::hint::black_box;
+use core::time::Duration;
+use spark_benches::{EVENT, LAYOUT, image};
+use spark_dct::wiced::{Generation, Sectors, Write, factory_sector, sector_crc};
+use spark_dfu::layout::MemoryLayout;
+use spark_ota::transfer::{Bitmap, Chunks, Options, Sender};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Allocations and bytes of one call.
+fn count(work: impl FnOnce()) -> (usize, usize) {
+    let region = Region::new(ALLOCATOR);
+    work();
+    let change = region.change();
+    (change.allocations + change.reallocations, change.bytes_allocated)
+}
+
+fn nothing(name: &str, work: impl FnOnce()) {
+    let counted = count(work);
+    println!("{name}: {} allocations, {} bytes", counted.0, counted.1);
+    assert_eq!(counted, (0, 0), "{name} allocates");
+}
+
+fn main() {
+    assert!(count(|| drop(black_box(vec![0_u8; 100]))) == (1, 100), "the counter does not count");
+
+    let keys = SessionKeys::new([7; 40]);
+    let (message, image) = (image(512), image(100_000));
+    let mut out = [0; 1024];
+    nothing("seal and open a frame of 512 bytes", || {
+        let len = Sealer::new(&keys).seal(&message, &mut out).unwrap().len();
+        let opened = Opener::new(&keys).open_in_place(&mut out[2..len]).unwrap();
+        assert_eq!(out[2..2 + opened], message);
+    });
+    nothing("parse and emit a CoAP message", || {
+        let parsed = Message::parse(&EVENT, ParseOptions::STRICT).unwrap();
+        let (kind, token) = (Type::NonConfirmable, Token::EMPTY);
+        let mut writer = Writer::new(&mut out, kind, Code::POST, parsed.id(), token).unwrap();
+        for option in parsed.options() {
+            writer.option(option.number, option.value).unwrap();
+        }
+        assert_eq!(writer.payload(parsed.payload().unwrap()).unwrap(), EVENT);
+    });
+    nothing("decode and encode an event", || {
+        let event = Envelope::<FromDevice<'_>>::decode(&EVENT).unwrap();
+        assert_eq!(event.encode_into(&mut out).unwrap().len(), EVENT.len() + 2);
+    });
+    nothing("Hello from a device to a server and back", || {
+        let now = Duration::ZERO;
+        let mut device: DeviceConnection = DeviceConnection::new(&keys, Profile::V2_3_1, now);
+        let mut server: ServerConnection = ServerConnection::new(&keys, ServerPolicy::DEFAULT, 1, now);
+        let hello = FromDevice::Hello(Hello::new(6, 1, HelloFlags::default(), 6));
+        let mut reply = [0; 64];
+        let sent = device.send(Type::NonConfirmable, hello, &mut out).unwrap();
+        server.handle_input(now, sent.bytes).unwrap();
+        let back = server.poll_output(&mut reply).unwrap().unwrap();
+        device.handle_input(now, back).unwrap();
+        assert!(server.is_up() && device.is_up());
+    });
+    nothing("cut 100 kB into chunks with their CRC", || {
+        let chunks = Chunks::new(&image, 512, true).unwrap();
+        assert_ne!(chunks.iter().fold(0, |all, chunk| all ^ chunk.crc()), 0);
+    });
+    nothing("start a transfer and list missing chunks", || {
+        let mut sender = Sender::new(&image, Options::DEFAULT).unwrap();
+        assert!(sender.poll_output(Duration::ZERO).is_some());
+        let mut bitmap = Bitmap::<128>::new();
+        assert!(bitmap.reset(1000, false) && bitmap.missing().count() == 1000);
+    });
+    nothing("parse a layout string", || {
+        let layout = MemoryLayout::parse(LAYOUT).unwrap();
+        assert_eq!(layout.page_at(0x080A_1234).unwrap().start, 0x080A_0000);
+    });
+    nothing("check and load a device key", || {
+        let der = include_bytes!("../../keys/tests/vectors/rsa1024_608.der");
+        assert!(
+            spark_keys::load_device_key(der).is_ok_and(|key| spark_keys::check(key.as_field()).is_clean())
+        );
+    });
+    let mut sector = [0xFF; 16384];
+    nothing("plan a DCT write and check the sector", || {
+        factory_sector(&[0; 100], &mut sector).unwrap();
+        let mut write =
+            Write::new(Sectors::new(&sector, &sector), Generation::V0_7_0, 34, &[1; 612]).unwrap();
+        let operations = core::iter::from_fn(|| write.next_op().map(|_| ())).count();
+        assert!(operations > 100 && sector_crc(&sector) != 0);
+    });
+}

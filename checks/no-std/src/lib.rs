@@ -1,0 +1,105 @@
+//! Uses each of the five crates without features, in a library with its own panic handler and no allocator.
+//!
+//! If anything drags in std, the build stops with E0152 (two panic handlers); if anything drags in `alloc`, with "no
+//! global memory allocator". `run` builds it, and then with each fault switched on to see that it would be found.
+#![no_std]
+
+#[cfg(feature = "with-alloc")]
+extern crate alloc;
+
+use coap_spark::coap::Type;
+use coap_spark::connection::{DeviceConnection, Profile, ServerConnection, ServerPolicy};
+use coap_spark::handshake::server::AwaitIdentity;
+use coap_spark::message::{FromDevice, Hello, HelloFlags};
+use coap_spark::session::SessionKeys;
+use core::time::Duration;
+use spark_dct::wiced::{Generation, Sectors, Write};
+use spark_dct::{App, AppMut, ServerAddress};
+use spark_dfu::descriptor::Description;
+use spark_dfu::device::{Device, Memory, Profile as DeviceProfile, Work};
+use spark_dfu::host::{Action, Connect, Download, EraseMode, Machine, Plan, Policy};
+use spark_dfu::layout::MemoryLayout;
+use spark_ota::transfer::{Chunks, Options, Profile as Update, Receiver, Sender};
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The one symbol of the library; `bytes` keeps the compiler from knowing the answers.
+#[unsafe(no_mangle)]
+pub extern "C" fn use_everything(bytes: &mut [u8; 16384]) -> usize {
+    let now = Duration::ZERO;
+    #[cfg(feature = "with-alloc")]
+    let now = now + Duration::from_secs(alloc::vec::Vec::from(&bytes[..]).len() as u64);
+    dfu(bytes, now) + dct(bytes) + keys(bytes) + coap(bytes, now) + ota(bytes, now)
+}
+
+struct Nothing;
+
+impl Memory for Nothing {
+    fn read(&mut self, _: u8, _: u32, _: &mut [u8]) -> usize {
+        0
+    }
+
+    fn estimate(&self, _: &Work<'_>) -> Duration {
+        Duration::ZERO
+    }
+}
+
+fn dfu(bytes: &mut [u8; 16384], now: Duration) -> usize {
+    let mut reply = [0; 64];
+    let setup = bytes.first_chunk().copied().unwrap_or_default();
+    let device = Device::new(Description::photon("1"), DeviceProfile::STRICT, [0_u8; 4096]);
+    let answered = device.map(|mut device| device.control(now, &mut Nothing, &setup, &[], &mut reply));
+    let layout = MemoryLayout::parse(bytes);
+    let plan = layout.map(|layout| Plan::write(&layout, 0x0802_0000, 64, EraseMode::Pages));
+    let pages = match &plan {
+        Ok(Ok(plan)) => Download::new(0, 64, plan, &bytes[..64], Policy::DEFAULT)
+            .is_ok_and(|download| download.action() == Action::Finished),
+        _ => false,
+    };
+    usize::from(pages)
+        + usize::from(answered.is_ok())
+        + Connect::new(0, Policy::DEFAULT).last_reply().map_or(0, |_| 1)
+}
+
+fn dct(bytes: &mut [u8; 16384]) -> usize {
+    if let (Ok(mut image), Ok(address)) = (AppMut::new(bytes), ServerAddress::domain("a.b", Some(1))) {
+        let _ = image.set_server_address(&address);
+    }
+    let claimed = App::new(bytes).is_ok_and(|app| app.claimed());
+    let mut write = Write::new(Sectors::new(bytes, bytes), Generation::V0_7_0, 34, &[1, 2, 3]).ok();
+    usize::from(claimed) + core::iter::from_fn(|| write.as_mut()?.next_op().map(|_| 1)).sum::<usize>()
+}
+
+fn keys(bytes: &mut [u8; 16384]) -> usize {
+    let report = spark_keys::check(&bytes[..612]);
+    report.findings().count() + spark_keys::load_device_key(bytes).map_or(0, |key| key.as_der().len())
+}
+
+fn coap(bytes: &mut [u8; 16384], now: Duration) -> usize {
+    let keys = SessionKeys::new([9; 40]);
+    let mut out = [0; 1024];
+    let mut waiting = AwaitIdentity::start([7; 40], now);
+    waiting.push(bytes);
+    let identified =
+        waiting.complete().is_ok_and(|(state, job)| state.resume(job.finish(Some(bytes))).is_ok());
+    let mut device: DeviceConnection = DeviceConnection::new(&keys, Profile::V2_3_1, now);
+    let mut server: ServerConnection = ServerConnection::new(&keys, ServerPolicy::DEFAULT, 1, now);
+    let hello = FromDevice::Hello(Hello::new(6, 1, HelloFlags::default(), 6));
+    let sent = device.send(Type::NonConfirmable, hello, &mut out);
+    let used = sent.is_ok_and(|sent| server.handle_input(now, sent.bytes).is_ok());
+    usize::from(identified)
+        + usize::from(used)
+        + server.poll_output(&mut out).ok().flatten().map_or(0, <[u8]>::len)
+}
+
+fn ota(bytes: &mut [u8; 16384], now: Duration) -> usize {
+    let crc = Chunks::new(bytes, 512, true)
+        .map_or(0, |chunks| chunks.iter().map(|chunk| chunk.crc() as usize).sum());
+    let mut receiver = Receiver::<128>::new(Update::C4, 65_536);
+    receiver.handle_chunk(now, Some(1), 2, &bytes[..512]);
+    let sent = Sender::new(bytes, Options::DEFAULT).is_ok_and(|mut sender| sender.poll_output(now).is_some());
+    crc ^ receiver.missing().count() ^ usize::from(sent)
+}

@@ -1,0 +1,353 @@
+//! Writes the first corpus from the vectors of the crates' tests: `cargo run --no-default-features --example seed`.
+//!
+//! Files are named after their vector. Fuzzing adds others; this program never deletes any.
+
+use coap_spark::session::{Sealer, SessionKeys};
+use core::time::Duration;
+use serde_json::Value;
+use spark_dfu::descriptor::Description;
+use spark_dfu::device::{Device, Memory, Profile, Work};
+use spark_dfu::host::{Action, Input};
+use spark_dfu::request::Direction;
+use spark_fuzz::dfu::{HOST_LAYOUT, host_job};
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn json(path: &str) -> Result<Value, Box<dyn Error>> {
+    Ok(serde_json::from_slice(&fs::read(root().join(path))?)?)
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    value.as_str().and_then(|text| hex::decode(text).ok()).unwrap_or_default()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], |list| list)
+}
+
+fn put(target: &str, name: &str, data: &[u8]) -> Result<(), Box<dyn Error>> {
+    let folder = root().join("fuzz/corpus").join(target);
+    fs::create_dir_all(&folder)?;
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    Ok(fs::write(folder.join(name), data)?)
+}
+
+/// A length byte and the bytes, cut to 255.
+fn block(data: &[u8]) -> Vec<u8> {
+    let data = &data[..data.len().min(255)];
+    [&[data.len() as u8], data].concat()
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    dfu()?;
+    dct()?;
+    keys()?;
+    coap()?;
+    ota()
+}
+
+fn dfu() -> Result<(), Box<dyn Error>> {
+    for (i, case) in list(&json("dfu/tests/vectors/memlayout_cases.json")?["cases"]).iter().enumerate() {
+        let text = case["string"].as_str().unwrap_or_default();
+        put("dfu_layout", &format!("case_{i:02}"), text.as_bytes())?;
+        let units: Vec<u8> = text.encode_utf16().take(120).flat_map(u16::to_le_bytes).collect();
+        if i % 6 == 0 {
+            put(
+                "dfu_descriptors",
+                &format!("string_{i:02}"),
+                &[&[units.len() as u8 + 2, 3], &units[..]].concat(),
+            )?;
+        }
+    }
+    let description = Description::photon("53ff6d065072534212345667");
+    let mut out = [0; 256];
+    put("dfu_descriptors", "configuration", description.configuration_descriptor(&mut out)?)?;
+    put("dfu_descriptors", "functional", &description.functional.to_bytes())?;
+    put("dfu_descriptors", "status", &[0, 50, 0, 0, 4, 0])?;
+    put("dfu_descriptors", "setup", &[0x21, 1, 2, 0, 0, 0, 64, 0])?;
+
+    // Operations of `dfu::device`: erase, set address, write, read back, leave; by each profile.
+    let (status, done, wait) = ([4].as_slice(), [9].as_slice(), [255].as_slice());
+    let command = |code: u8, address: u32| [&[2, code], &address.to_le_bytes()[..]].concat();
+    for profile in 0..3 {
+        let write = [&[1, 0, 2], &block(&[0x5A; 64])[..]].concat();
+        let read = [3, 0, 2, 0, 64];
+        let (erase, set) = (command(0x41, 0x1000), command(0x21, 0x1000));
+        let start = [profile];
+        let job: Vec<&[u8]> = vec![
+            &start,
+            status,
+            &erase,
+            status,
+            done,
+            status,
+            &set,
+            status,
+            done,
+            status,
+            &write,
+            status,
+            done,
+            wait,
+            status,
+            &[6],
+            &set,
+            status,
+            status,
+            &[6],
+            &read,
+            &[6],
+            &set,
+            status,
+            status,
+            &[1, 0, 0, 0],
+            status,
+            wait,
+            wait,
+            done,
+            status,
+        ];
+        put("dfu_device", &format!("write_and_leave_{profile}"), &job.concat())?;
+        let errors: Vec<&[u8]> = vec![
+            &start,
+            &write,
+            status,
+            &[10, 4],
+            status,
+            &[5],
+            &[11],
+            &[8, 1],
+            &[7],
+            &[12, 3, 4, 0, 255],
+            &read,
+        ];
+        put("dfu_device", &format!("errors_{profile}"), &errors.concat())?;
+    }
+    for job in 0..5_u8 {
+        put("dfu_host", &format!("job_{job}"), &answers(job)?)?;
+        put("dfu_host", &format!("job_{job}_busy"), &[job, 0, 4, 4, 4])?;
+        put("dfu_host", &format!("job_{job}_stall"), &[job, 0, 1, 4, 0x8A, 0, 3])?;
+    }
+    Ok(())
+}
+
+struct Ram;
+
+impl Memory for Ram {
+    fn read(&mut self, _: u8, _: u32, out: &mut [u8]) -> usize {
+        out.fill(0x33);
+        out.len()
+    }
+
+    fn estimate(&self, _: &Work<'_>) -> Duration {
+        Duration::from_millis(1)
+    }
+}
+
+/// What our device machine answers to one job of `dfu::host`.
+fn answers(job: u8) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut description = Description::photon("1");
+    description.alternates = &[HOST_LAYOUT];
+    description.functional.transfer_size = 32;
+    let mut device = Device::new(description, Profile::STRICT, [0; 32])?;
+    let (mut now, mut buffer, mut data) = (Duration::ZERO, [0; 200], vec![job]);
+    let mut machine = host_job(job, &mut buffer);
+    loop {
+        let mut reply = [0; 64];
+        let (setup, out) = match machine.action() {
+            Action::Out { setup, data } => (setup, data),
+            Action::In { setup } => (setup, &[][..]),
+            Action::Wait { until } => {
+                now = until;
+                machine.handle(now, Input::TimeReached)?;
+                continue;
+            }
+            Action::Finished => return Ok(data),
+        };
+        let is_in = setup.direction() == Direction::In;
+        let input = match device.control(now, &mut Ram, &setup.to_bytes(), out, &mut reply) {
+            Ok(len) if is_in => {
+                data.push(4 + u8::try_from(len)?);
+                data.extend(&reply[..len]);
+                Input::InDone(&reply[..len])
+            }
+            Ok(_) => {
+                data.push(0);
+                Input::OutDone
+            }
+            Err(_) => {
+                data.push(1);
+                Input::Stalled
+            }
+        };
+        while device.work(now).is_some() {
+            device.work_done(now, Ok(()))?;
+        }
+        machine.handle(now, input)?;
+    }
+}
+
+fn dct() -> Result<(), Box<dyn Error>> {
+    for version in ["v0.4.0", "v0.6.1", "v2.3.1"] {
+        let image = fs::read(root().join(format!("dct/tests/vectors/app_{version}.bin")))?;
+        // Only what differs from erased memory.
+        let mut data = vec![match image.len() {
+            4258 => 0,
+            4260 => 1,
+            _ => 2,
+        }];
+        let mut at = 0;
+        while at < image.len() {
+            let piece = &image[at..image.len().min(at + 255)];
+            if piece.iter().any(|byte| *byte != 0xFF) {
+                data.extend(u16::try_from(at)?.to_be_bytes());
+                data.extend(block(piece));
+            }
+            at += piece.len();
+        }
+        put("dct_app", version, &data)?;
+    }
+    put("dct_app", "erased", &[2])?;
+    let addresses = json("dct/tests/vectors/server_address.json")?;
+    for set in ["cli_cases", "parser_only_cases"] {
+        for (i, case) in list(&addresses[set]).iter().enumerate() {
+            let block = bytes(&case["address_block_128"]);
+            put(
+                "dct_server_address",
+                &format!("{set}_{i:02}"),
+                &[&block[..], b"$id.udp.example.org"].concat(),
+            )?;
+            if i == 0 {
+                let patch = [&[2, 0x09, 0xA2, 128], &block[..]].concat();
+                put("dct_app", &format!("address_{set}"), &patch)?;
+            }
+        }
+    }
+    for generation in 0..3_u8 {
+        let write = |at: u16, data: &[u8]| [&[1][..], &at.to_be_bytes(), &block(data)].concat();
+        let two = [write(1825, b"1"), write(34, &[0x30; 200]), write(8700, &[0; 84])].concat();
+        put("dct_wiced", &format!("writes_{generation}"), &[&[generation][..], &two].concat())?;
+        let cut = [&[0x95, 0x07, 0x21][..], &block(b"1"), &write(1825, b"0")].concat();
+        put("dct_wiced", &format!("cut_{generation}"), &[&[generation][..], &cut].concat())?;
+        let damage = [&[0, 0, 8, 2, 1, 1][..], &[6, 0, 0, 4], b"BRCM", &write(0, b"abc")].concat();
+        put("dct_wiced", &format!("damage_{generation}"), &[&[generation][..], &damage].concat())?;
+        put("dct_wiced", &format!("blank_{generation}"), &[&[generation | 4][..], &two].concat())?;
+    }
+    Ok(())
+}
+
+fn keys() -> Result<(), Box<dyn Error>> {
+    for entry in fs::read_dir(root().join("keys/tests/vectors"))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.ends_with(".json") || name.ends_with(".md") {
+            continue;
+        }
+        let data = fs::read(&path)?;
+        let is_field = name.starts_with("bad_") || name.starts_with("field") || name.starts_with("devgen");
+        if is_field || name.contains("rsa1024_60") {
+            put("keys_check", &name, &data)?;
+        }
+        if !is_field {
+            put("keys_load", &name, &data)?;
+        }
+    }
+    Ok(())
+}
+
+fn coap() -> Result<(), Box<dyn Error>> {
+    let cases = json("coap-spark/tests/vectors/coap_decode.json")?;
+    for (i, case) in list(&cases["cases"]).iter().enumerate() {
+        put("coap_message", &format!("decode_{i:02}"), &bytes(&case["hex"]))?;
+    }
+    let mut hellos = Vec::new();
+    for message in list(&json("coap-spark/tests/vectors/device_messages.json")?["messages"]) {
+        let (name, data) = (message["name"].as_str().unwrap_or_default(), bytes(&message["hex"]));
+        if data.len() <= 128 {
+            put("coap_envelope", name, &data)?;
+        }
+        if name.starts_with("hello") {
+            hellos.push(data);
+        }
+    }
+    for message in list(&json("coap-spark/tests/vectors/server_messages.json")?["messages"]) {
+        let name = message["message"].as_str().unwrap_or_default();
+        put("coap_envelope", &format!("server_{name}"), &bytes(&message["brewskey_hex"]))?;
+    }
+    let framing = json("coap-spark/tests/vectors/framing.json")?;
+    let wire = bytes(&framing["concatenated_wire_hex"]);
+    put("coap_frame", "wire_small_cuts", &[&[0, 1, 2, 3, 0], &wire[..wire.len().min(600)]].concat())?;
+    let plain: Vec<u8> = hellos.iter().take(4).flat_map(|hello| block(hello)).collect();
+    put("coap_frame", "sealed", &[&[15, 0, 30, 16, 1], &plain[..]].concat())?;
+    put(
+        "coap_frame",
+        "sealed_lengths",
+        &[&[1, 1, 1, 1, 1], &block(&[7; 15])[..], &block(&[8; 16])].concat(),
+    )?;
+    put("coap_frame", "bad_length", &[31, 31, 31, 31, 0, 0, 17, 1, 2, 3])?;
+
+    let nonce = [0x42; 40];
+    for (name, len) in [("with_key", 12 + 162), ("without_key", 12), ("short", 11), ("long", 175)] {
+        put("coap_handshake", name, &[&[100], &nonce[..], &vec![0x30; len]].concat())?;
+    }
+    let document = concat!(
+        r#"{"f":["brew"],"v":{"temp":2},"p":6,"m":[{"s":262144,"l":"m","vc":30,"vv":30,"#,
+        r#""u":"AB12","f":"s","n":"1","v":11,"d":[{"f":"b","n":"0","v":3,"_":""}]}]}"#
+    );
+    put("coap_describe", "whole", document.as_bytes())?;
+    put("coap_describe", "cut", &document.as_bytes()[..100])?;
+    put("coap_describe", "empty", b"{}")?;
+    put("coap_describe", "unknown_member", br#"{"f":[],"v":{},"x":[1,{"y":null}]}"#)?;
+
+    let session = json("coap-spark/tests/vectors/session_particle_v0.7.0.json")?;
+    for (mode, from) in [(2, "device_to_server"), (3, "server_to_device"), (7, "server_to_device")] {
+        let mut data = vec![mode];
+        for message in list(&session["messages"]).iter().filter(|message| message["dir"] == from) {
+            data.push(1);
+            data.extend(block(&bytes(&message["coap_hex"])));
+        }
+        put("coap_connection", &format!("session_{mode}"), &data)?;
+    }
+    let mut out = [0; 64];
+    let hello = Sealer::new(&SessionKeys::new([7; 40])).seal(&hellos[0], &mut out)?.to_vec();
+    put(
+        "coap_connection",
+        "raw_hello",
+        &[&[0, 1][..], &block(&hello[..5]), &[0], &block(&hello[5..])].concat(),
+    )?;
+    Ok(())
+}
+
+fn ota() -> Result<(), Box<dyn Error>> {
+    let chunk = [0x11; 16];
+    for profile in 0..6_u8 {
+        let begin = |fast: u8| [profile, 0x10, 0, fast, 0, 0, 16, 0, 40];
+        let (mut fast, mut slow, mut gaps) = (begin(8).to_vec(), begin(0).to_vec(), begin(8).to_vec());
+        for index in 0..3 {
+            fast.extend([&[9, 0, index][..], &block(&chunk)].concat());
+            slow.extend([&[12, 0][..], &block(&chunk)].concat());
+        }
+        gaps.extend(
+            [&[9, 0, 2][..], &block(&chunk), &[5, 0, 6, 0, 0x0F, 0xFF, 9, 4, 0], &block(&chunk)].concat(),
+        );
+        gaps.extend([&[9, 0, 0][..], &block(&chunk), &[9, 0, 1], &block(&chunk)].concat());
+        for (name, mut data) in [("fast", fast), ("slow", slow), ("gaps", gaps)] {
+            data.extend([5, 0]);
+            put("ota_receiver", &format!("{name}_{profile}"), &data)?;
+        }
+    }
+    let start = |choice: u8| [choice, 128, 3, 32, 1, 44];
+    let slow = [&start(0x32)[..], &[0, 2, 3, 3, 131, 3, 8, 20, 3, 5, 0, 133, 0]].concat();
+    let fast = [&start(0x33)[..], &[0, 128, 5, 0, 6, 4, 0, 1, 0, 2, 131, 0]].concat();
+    let repair = [&start(0x13)[..], &[0, 137, 137, 5, 0, 6, 2, 0, 1, 6, 2, 0, 1, 7, 0]].concat();
+    for (name, data) in [("slow", slow), ("fast", fast), ("repair", repair)] {
+        put("ota_sender", name, &data)?;
+    }
+    put("ota_sender", "refused", &[&start(1)[..], &[1, 0x80]].concat())?;
+    Ok(())
+}

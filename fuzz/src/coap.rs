@@ -1,0 +1,228 @@
+//! `coap-spark`: codec, frames, handshake, connection.
+
+use crate::input::Input;
+use coap_spark::coap::{Message, ParseOptions, Type, Writer};
+use coap_spark::connection::{DeviceConnection, Profile, Request, ServerConnection, ServerPolicy};
+use coap_spark::handshake::{IDENTITY_WITH_KEY, IDENTITY_WITHOUT_KEY, server};
+use coap_spark::message::describe::Describe;
+use coap_spark::message::{Envelope, FromDevice, FromServer, Response};
+use coap_spark::session::{Decoded, FrameBuffer, FrameLimit, Opener, Sealer, SessionKeys, sealed_len, split};
+use core::time::Duration;
+
+/// What parses by the letter is emitted byte for byte; what parses with tolerance is emitted as the same message.
+pub fn message(data: &[u8]) {
+    let Ok(message) = Message::parse(data, ParseOptions::SPARK) else {
+        assert!(Message::parse(data, ParseOptions::STRICT).is_err(), "strict takes less than tolerant");
+        return;
+    };
+    let mut out = vec![0; data.len()];
+    let (kind, code, id, token) = (message.kind(), message.code(), message.id(), message.token());
+    let mut writer = Writer::new(&mut out, kind, code, id, token).expect("no longer than the input");
+    for option in message.options() {
+        writer.option(option.number, option.value).expect("no longer than the input");
+    }
+    let bytes = writer.payload(message.payload().unwrap_or_default()).expect("no longer than the input");
+    if let Ok(strict) = Message::parse(data, ParseOptions::STRICT) {
+        assert_eq!(strict, message);
+        assert_eq!(bytes, data, "the coding of a strict message is unique");
+    }
+    let again = Message::parse(bytes, ParseOptions::SPARK).expect("our own message");
+    assert!((again.kind(), again.code(), again.id(), again.token()) == (kind, code, id, token));
+    assert!(again.options().eq(message.options()));
+    assert_eq!(again.payload(), message.payload().filter(|payload| !payload.is_empty()));
+}
+
+macro_rules! fixed_point {
+    ($body:ident, $data:expr) => {
+        if let Ok(first) = Envelope::<$body<'_>>::decode($data) {
+            let (mut out, mut out2) = (vec![0; $data.len() + 64], vec![0; $data.len() + 64]);
+            // A ttl above what devices take is refused; everything else that decodes can be sent.
+            if let Ok(bytes) = first.encode_into(&mut out) {
+                let second = Envelope::<$body<'_>>::decode(bytes).expect("our own message");
+                assert_eq!((second.kind, second.id, second.token), (first.kind, first.id, first.token));
+                let bytes2 = second.encode_into(&mut out2).expect("it was emitted before");
+                assert_eq!(bytes2, bytes, "{first:?}");
+                let _ = format!("{second:?}");
+            }
+        }
+    };
+}
+
+/// Decoding, encoding and decoding again is the same message from either end.
+pub fn envelope(data: &[u8]) {
+    fixed_point!(FromDevice, data);
+    fixed_point!(FromServer, data);
+}
+
+const KEYS: [u8; 40] = [7; 40];
+const LIMIT: usize = 256;
+
+/// Frames are the same whatever way the stream was cut, and what was sealed opens.
+pub fn frame(data: &[u8]) {
+    let mut input = Input::new(data);
+    let cuts = input.array::<4>().map(|cut| usize::from(cut % 32) + 1);
+    let stream = if input.byte() & 1 == 0 {
+        input.rest().to_vec()
+    } else {
+        let (mut sealer, mut stream) = (Sealer::new(&SessionKeys::new(KEYS)), Vec::new());
+        while !input.is_empty() {
+            let plain = input.block();
+            let mut out = [0; sealed_len(255)];
+            let frame = sealer.seal(plain, &mut out).expect("255 bytes at most");
+            assert_eq!(frame.len(), sealed_len(plain.len()));
+            stream.extend(frame);
+        }
+        stream
+    };
+
+    let mut whole = Vec::new();
+    let mut rest = &stream[..];
+    let end = loop {
+        match split(rest, FrameLimit::new(LIMIT)) {
+            Ok(Decoded::Frame { body, used }) => {
+                whole.push(body.to_vec());
+                rest = &rest[used..];
+            }
+            Ok(Decoded::NeedMore { at_least }) => {
+                assert!(at_least > rest.len());
+                break None;
+            }
+            Err(error) => break Some(error),
+        }
+    };
+
+    let (mut buffer, mut pieces) = (FrameBuffer::<LIMIT>::new(), Vec::new());
+    let (mut rest, mut failure) = (&stream[..], None);
+    for cut in cuts.into_iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        match buffer.push(&rest[..cut.min(rest.len())]) {
+            Ok(used) => rest = &rest[used..],
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+        if let Some(body) = buffer.frame() {
+            pieces.push(body.to_vec());
+            buffer.clear();
+        }
+    }
+    assert_eq!((&pieces, failure), (&whole, end));
+
+    let mut opener = Opener::new(&SessionKeys::new(KEYS));
+    let mut input = Input::new(data);
+    let is_sealed = { (input.array::<4>(), input.byte()).1 & 1 == 1 };
+    for mut body in whole {
+        let opened = opener.open_in_place(&mut body);
+        if is_sealed {
+            assert_eq!(&body[..opened.expect("our own frame")], input.block());
+        }
+    }
+}
+
+/// Any decrypted identity, with any cut of the ciphertext: only one with the right nonce and length is taken.
+pub fn handshake(data: &[u8]) {
+    let mut input = Input::new(data);
+    let cut = usize::from(input.byte());
+    let nonce = [0x42; 40];
+    let mut waiting = server::AwaitIdentity::start(nonce, Duration::ZERO);
+    let ciphertext = [1; 256];
+    let used = waiting.push(&ciphertext[..cut]);
+    assert_eq!((used, waiting.missing()), (cut, 256 - cut));
+    assert_eq!(waiting.push(&ciphertext), 256 - cut);
+    let Ok((waiting, job)) = waiting.complete() else { panic!("256 bytes are complete") };
+    let message = input.rest();
+    let Ok(identified) = waiting.resume(job.finish(Some(message))) else { return };
+    assert!(message.starts_with(&nonce));
+    assert!([IDENTITY_WITH_KEY, IDENTITY_WITHOUT_KEY].contains(&message.len()));
+    assert_eq!(identified.offered_key().is_some(), message.len() == IDENTITY_WITH_KEY);
+}
+
+/// A description that was read is written and read as the same.
+pub fn describe(data: &[u8]) {
+    let Ok(first) = Describe::from_json(data) else { return };
+    let text = first.to_json();
+    let second = Describe::from_json(text.as_bytes()).expect("our own JSON");
+    assert_eq!(second, first);
+    assert_eq!(second.to_json(), text);
+    let mut merged = first.clone();
+    merged.merge(second);
+    assert_eq!(merged, first);
+}
+
+/// Any bytes or any messages into either end: replies fit their buffers, errors end the connection.
+pub fn connection(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mode = input.byte();
+    let keys = SessionKeys::new(KEYS);
+    if mode & 1 == 0 { at_server(&mut input, mode, &keys) } else { at_device(&mut input, mode, &keys) }
+}
+
+/// The next bytes for an end: raw, or sealed as the peer would.
+fn received(input: &mut Input<'_>, raw: bool, sealer: &mut Sealer) -> Vec<u8> {
+    let bytes = input.block();
+    if raw {
+        return bytes.to_vec();
+    }
+    let mut out = [0; sealed_len(255)];
+    sealer.seal(bytes, &mut out).expect("255 bytes at most").to_vec()
+}
+
+fn at_server(input: &mut Input<'_>, mode: u8, keys: &SessionKeys) {
+    let mut now = Duration::ZERO;
+    let mut server = ServerConnection::<128>::new(keys, ServerPolicy::DEFAULT, 1, now);
+    let (mut sealer, mut out) = (Sealer::new(keys), [0; 512]);
+    while !input.is_empty() {
+        now += Duration::from_secs(u64::from(input.byte() % 8));
+        if server.handle_deadline(now).is_err() {
+            return;
+        }
+        let bytes = received(input, mode & 2 == 0, &mut sealer);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let Ok(used) = server.handle_input(now, rest) else { return };
+            rest = &rest[used..];
+            let asked = server.poll_message().map(|message| (message.id, message.token));
+            assert!(server.poll_message().is_none(), "a message is shown once");
+            while server.poll_output(&mut out[..64]).expect("64 bytes are enough").is_some() {}
+            if let Some((id, token)) = asked {
+                let response = Response { code: coap_spark::coap::Code::CONTENT, payload: b"1234" };
+                server.respond(id, token, response, &mut out).expect("a small answer");
+            }
+        }
+        if server.is_up() {
+            let before = server.send(FromServer::Ping, &mut out).expect("a ping").id;
+            let after = server.send(FromServer::Describe { flags: None }, &mut out).expect("small").id;
+            assert_eq!(after, before.wrapping_add(1));
+        }
+    }
+}
+
+fn at_device(input: &mut Input<'_>, mode: u8, keys: &SessionKeys) {
+    let mut now = Duration::ZERO;
+    let profile = if mode & 4 == 0 { Profile::V0_7_0 } else { Profile::V2_3_1 };
+    let mut device = DeviceConnection::<128>::new(keys, profile, now);
+    let (mut sealer, mut out) = (Sealer::new(keys), [0; 512]);
+    while !input.is_empty() {
+        now += Duration::from_secs(u64::from(input.byte() % 8));
+        if device.handle_deadline(now).is_err() {
+            return;
+        }
+        let bytes = received(input, mode & 2 == 0, &mut sealer);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let Ok(used) = device.handle_input(now, rest) else { return };
+            rest = &rest[used..];
+            let request = device.poll_message().as_ref().and_then(Request::of);
+            assert!(device.poll_message().is_none(), "a message is shown once");
+            if let Some(request) = request {
+                let response = Response { code: coap_spark::coap::Code::CONTENT, payload: b"1234" };
+                device.reply(request, response, &mut out).expect("a small answer");
+            }
+            while device.poll_output(now, &mut out[..64]).expect("64 bytes are enough").is_some() {}
+        }
+        device.send(Type::NonConfirmable, FromDevice::TimeRequest, &mut out).expect("a small message");
+    }
+}

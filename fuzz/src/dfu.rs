@@ -1,0 +1,248 @@
+//! `spark-dfu`: layout strings, descriptors, both machines.
+
+use crate::input::Input;
+use core::time::Duration;
+use spark_dfu::descriptor::{Configuration, Description, FunctionalDescriptor, decode_string};
+use spark_dfu::device::{Device, Memory, Profile, Rules, Work};
+use spark_dfu::host::{
+    Action, Connect, Download, EraseMode, Input as Answer, Leave, Machine, Plan, Policy, Progress, Upload,
+    Verify,
+};
+use spark_dfu::layout::MemoryLayout;
+use spark_dfu::{SetupPacket, Status, StatusReply};
+
+/// Segments stay within 4 GiB, look-ups agree with them, and printing them gives the same ones again.
+pub fn layout(data: &[u8]) {
+    let Ok(layout) = MemoryLayout::parse(data) else { return };
+    let segments: Vec<_> = layout.segments().collect();
+    assert!((1..=MemoryLayout::MAX_SEGMENTS).contains(&segments.len()));
+    let mut text = b"@".to_vec();
+    text.extend(layout.name());
+    for segment in &segments {
+        assert!(segment.end() <= 1 << 32);
+        let found = layout.segment_at(segment.start).expect("the start lies in a segment");
+        let page = found.page_at(segment.start).expect("the start lies in a page");
+        assert!(page.start <= segment.start && u64::from(segment.start) < page.end());
+        let (start, pages, size) = (segment.start, segment.pages, segment.page_size);
+        text.extend(format!("/0x{start:08X}/{pages}*{size} {}", segment.access.letter()).bytes());
+    }
+    let again = MemoryLayout::parse(&text).expect("the printed form is a layout string");
+    assert!(again.segments().eq(segments) && again.name() == layout.name() && again.trailing().is_empty());
+}
+
+/// Walks end, offsets ascend, values survive encoding.
+pub fn descriptors(data: &[u8]) {
+    let mut text = [0; 64];
+    let _ = decode_string(data, &mut text);
+    if let Ok(configuration) = Configuration::parse(data) {
+        let mut end = 0;
+        for descriptor in configuration.descriptors().map_while(Result::ok) {
+            assert!(descriptor.offset >= end && !descriptor.bytes.is_empty());
+            end = descriptor.offset + descriptor.bytes.len();
+            assert!(end <= data.len());
+        }
+        let _ = (configuration.alternates().count(), configuration.functional_descriptor());
+    }
+    if let Ok(functional) = FunctionalDescriptor::parse(data) {
+        assert_eq!(FunctionalDescriptor::parse(&functional.to_bytes()), Ok(functional));
+    }
+    if let Ok(reply) = StatusReply::parse(data) {
+        assert_eq!(reply.to_bytes(), data);
+    }
+    if let Some(setup) = data.first_chunk() {
+        let packet = SetupPacket::from_bytes(*setup);
+        let _ = packet.dfu_request();
+        assert_eq!(&packet.to_bytes(), setup);
+    }
+}
+
+const ALTERNATES: &[&str] = &["@flash/0x1000/2*256 g,1*256 a/0x2000/4*64 e", "@config/0x0/1*512 d"];
+const TRANSFER_SIZE: u16 = 64;
+
+fn description() -> Description<'static> {
+    let mut description = Description::photon("1");
+    description.alternates = ALTERNATES;
+    description.functional.transfer_size = TRANSFER_SIZE;
+    description
+}
+
+struct Ram {
+    strict: bool,
+    slow: bool,
+}
+
+impl Ram {
+    /// By the strict rules nothing outside of the map, or against its letters, reaches the memory.
+    fn check(
+        &self,
+        alternate: u8,
+        address: u32,
+        len: usize,
+        allowed: impl Fn(spark_dfu::layout::Access) -> bool,
+    ) {
+        let text = ALTERNATES[usize::from(alternate)];
+        let layout = MemoryLayout::parse(text.as_bytes()).expect("a constant");
+        for at in (u64::from(address)..).take(len).filter(|_| self.strict) {
+            let page = u32::try_from(at).ok().and_then(|at| layout.page_at(at));
+            assert!(page.is_some_and(|page| allowed(page.access)), "{at:#x} of alternate {alternate}");
+        }
+    }
+}
+
+impl Memory for Ram {
+    fn read(&mut self, alternate: u8, address: u32, out: &mut [u8]) -> usize {
+        self.check(alternate, address, out.len(), |access| access.readable());
+        out.fill(0x5A);
+        out.len()
+    }
+
+    fn estimate(&self, _: &Work<'_>) -> Duration {
+        Duration::from_millis(if self.slow { 1 << 40 } else { 3 })
+    }
+}
+
+/// Any requests, resets and pauses: no reply exceeds wLength, no work leaves the memory map.
+pub fn device(data: &[u8]) {
+    let mut input = Input::new(data);
+    let choice = input.byte();
+    let profile = [Profile::STRICT, Profile::PHOTON_0_5_3, Profile::PHOTON_2_3_1][usize::from(choice % 3)];
+    let mut memory = Ram { strict: profile.rules == Rules::Strict, slow: choice & 0x80 != 0 };
+    let mut device = Device::new(description(), profile, [0_u8; TRANSFER_SIZE as usize]).expect("constants");
+    let (mut now, mut reply) = (Duration::ZERO, [0; 256]);
+    while !input.is_empty() {
+        let mut request = |setup: SetupPacket, output: &[u8]| {
+            let bytes = setup.to_bytes();
+            if let Ok(len) = device.control(now, &mut memory, &bytes, output, &mut reply) {
+                assert!(len <= usize::from(setup.length) && len <= reply.len());
+            }
+        };
+        match input.byte() {
+            0 => {
+                let setup = SetupPacket::from_bytes(input.array());
+                request(setup, input.block());
+            }
+            1 => {
+                let (block, data) = (input.word(), input.block());
+                request(SetupPacket::dnload(0, block, data.len() as u16), data);
+            }
+            2 => {
+                let command = input.array::<5>();
+                request(SetupPacket::dnload(0, 0, 5), &command);
+            }
+            3 => request(SetupPacket::upload(0, input.word(), input.word()), &[]),
+            4 => request(SetupPacket::get_status(0), &[]),
+            5 => request(SetupPacket::clr_status(0), &[]),
+            6 => request(SetupPacket::abort(0), &[]),
+            7 => request(SetupPacket::get_state(0), &[]),
+            8 => request(SetupPacket::set_interface(0, input.byte()), &[]),
+            9 => drop(device.work_done(now, Ok(()))),
+            10 => drop(device.work_done(now, Err(Status::from_code(input.byte())))),
+            11 => device.bus_reset(),
+            12 => request(SetupPacket::get_descriptor(input.byte(), input.byte(), 0x0409, input.word()), &[]),
+            millis => now += Duration::from_millis(u64::from(millis)),
+        }
+        let _ = device.next_deadline();
+        match device.work(now) {
+            Some(Work::Program { alternate, address, data }) => {
+                assert!(data.len() <= usize::from(TRANSFER_SIZE));
+                memory.check(alternate, address, data.len(), |access| access.writeable());
+            }
+            Some(Work::Erase { alternate, address }) => {
+                memory.check(alternate, address, 1, |access| access.erasable());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How the device answers the host's next transfer.
+#[derive(Clone, Copy)]
+enum Reply<'a> {
+    /// Acknowledges OUT; an IN transfer then brings nothing.
+    Done,
+    Stalled,
+    TimedOut,
+    Gone,
+    Status([u8; 6]),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Reply<'a> {
+    /// 0 to 3, 4 and a byte of status and state, or 4 + n and n bytes.
+    fn read(input: &mut Input<'a>) -> Self {
+        match input.byte() {
+            0 => Self::Done,
+            1 => Self::Stalled,
+            2 => Self::TimedOut,
+            3 => Self::Gone,
+            4 => {
+                let code = input.byte();
+                Self::Status([code >> 4, 1, 0, 0, code & 15, 0])
+            }
+            kind => Self::Bytes(input.bytes(usize::from(kind - 4))),
+        }
+    }
+}
+
+/// Ends a host job whatever the device says: first the answers of the input, then the last one again and again.
+fn run(machine: &mut dyn Machine, input: &mut Input<'_>) {
+    let (mut now, mut done, mut reply) = (Duration::ZERO, 0, Reply::Done);
+    for _ in 0..3000 {
+        let action = machine.action();
+        if !input.is_empty() && !matches!(action, Action::Wait { .. }) {
+            reply = Reply::read(input);
+        }
+        let answer = match (action, &reply) {
+            (Action::Finished, _) => return,
+            (Action::Wait { until }, _) => {
+                now = now.max(until);
+                Answer::TimeReached
+            }
+            (_, Reply::Stalled) => Answer::Stalled,
+            (_, Reply::TimedOut) => Answer::TimedOut,
+            (_, Reply::Gone) => Answer::Disconnected,
+            (Action::Out { setup, data }, _) => {
+                assert_eq!(usize::from(setup.length), data.len());
+                Answer::OutDone
+            }
+            (_, Reply::Done) => Answer::InDone(&[]),
+            (_, Reply::Status(bytes)) => Answer::InDone(bytes),
+            (_, Reply::Bytes(bytes)) => Answer::InDone(bytes),
+        };
+        match machine.handle(now, answer) {
+            Ok(Some(Progress::Written { done: at, total } | Progress::Read { done: at, total })) => {
+                assert!(done <= at && at <= total);
+                done = at;
+            }
+            Ok(_) => {}
+            Err(_) => assert_eq!(machine.action(), Action::Finished),
+        }
+    }
+    panic!("the job does not end");
+}
+
+/// The image of [`host`] and what its memory holds.
+pub const HOST_IMAGE: [u8; 200] = [0x33; 200];
+/// The memory map of [`host`].
+pub const HOST_LAYOUT: &str = "@x/0x1000/4*64 g";
+
+/// One of the five host jobs; `buffer` is for the one that reads.
+pub fn host_job<'a>(choice: u8, buffer: &'a mut [u8; 200]) -> Box<dyn Machine + 'a> {
+    let layout = MemoryLayout::parse(HOST_LAYOUT.as_bytes()).expect("a constant");
+    let plan = Plan::write(&layout, 0x1010, buffer.len(), EraseMode::Pages).expect("it lies in the map");
+    let policy = Policy { max_polls: 8, busy_retries: 1, ..Policy::DEFAULT };
+    match choice % 5 {
+        0 => Box::new(Connect::new(0, policy)),
+        1 => Box::new(Download::new(0, 32, &plan, &HOST_IMAGE, policy).expect("it fits")),
+        2 => Box::new(Upload::new(0, 32, &plan, buffer, policy).expect("it fits")),
+        3 => Box::new(Verify::new(0, 32, &plan, &HOST_IMAGE, policy).expect("it fits")),
+        _ => Box::new(Leave::new(0, Some(0x1000), policy)),
+    }
+}
+
+/// Any answers of a device: every job ends.
+pub fn host(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mut buffer = [0; 200];
+    run(&mut *host_job(input.byte(), &mut buffer), &mut input);
+}

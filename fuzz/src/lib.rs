@@ -1,0 +1,37 @@
+//! Bodies of the fuzz targets, one function of a byte slice each, grouped by crate.
+//!
+//! `fuzz_targets/` calls them from libFuzzer, `tests/corpus.rs` from stable Rust with every file of `corpus/`. A body
+//! panics when a promise of the crate is broken; wherever something can be encoded again it is, since round trips find
+//! more than the absence of panics. State machines read operations from the bytes (see [`input::Input`]).
+#![forbid(unsafe_code)]
+
+pub mod coap;
+pub mod dct;
+pub mod dfu;
+pub mod input;
+pub mod keys;
+pub mod ota;
+
+/// A body.
+pub type Body = fn(&[u8]);
+
+/// Every target by the name of its folder in `corpus/`.
+pub const TARGETS: &[(&str, Body)] = &[
+    ("dfu_layout", dfu::layout),
+    ("dfu_descriptors", dfu::descriptors),
+    ("dfu_device", dfu::device),
+    ("dfu_host", dfu::host),
+    ("dct_app", dct::app),
+    ("dct_server_address", dct::server_address),
+    ("dct_wiced", dct::wiced),
+    ("keys_check", keys::check),
+    ("keys_load", keys::load),
+    ("coap_message", coap::message),
+    ("coap_envelope", coap::envelope),
+    ("coap_frame", coap::frame),
+    ("coap_handshake", coap::handshake),
+    ("coap_describe", coap::describe),
+    ("coap_connection", coap::connection),
+    ("ota_receiver", ota::receiver),
+    ("ota_sender", ota::sender),
+];
