@@ -1,5 +1,10 @@
 //! The cloud on a real port: many devices at once, enrolment, and peers that break the rules.
-#![allow(clippy::unwrap_used, clippy::std_instead_of_alloc, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    reason = "test code"
+)]
 
 use coap_spark::handshake::server::AwaitIdentity;
 use core::time::Duration;

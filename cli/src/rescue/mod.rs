@@ -164,7 +164,8 @@ pub fn rescue(modules: &Modules, folder: &Path, keep: bool, ui: &Ui) -> Result<R
     }
 
     ui.step(2, "What is wrong, over DFU");
-    let fields = on_usb(&mut photon, |usb| usb::read_fields(usb))?;
+    #[allow(clippy::redundant_closure, reason = "the function alone is not general enough in its lifetimes")]
+    let fields = on_usb(&mut photon, |bus| usb::read_fields(bus))?;
     let damages =
         usb::diagnose(&fields, (candidates.old.as_field().as_slice(), candidates.new.as_field().as_slice()));
     for damage in &damages {
