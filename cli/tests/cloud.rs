@@ -51,7 +51,8 @@ impl Running {
     }
 
     fn device(&self, outdated: bool) -> (Photon, [u8; 162]) {
-        photons::healthy(&self.server_key, outdated, &mut rand::rng()).unwrap()
+        let (photon, key) = photons::healthy(&self.server_key, outdated, &mut rand::rng()).unwrap();
+        (photon, key.public_key())
     }
 
     /// The next event that `wanted` picks something out of.

@@ -92,7 +92,7 @@ async fn serve(args: &Args) -> Result<(), Failure> {
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return Ok(()),
             },
-            _ = tokio::signal::ctrl_c() => {
+            () = crate::interrupt::interrupted() => {
                 serving.abort();
                 return Ok(());
             }

@@ -191,7 +191,8 @@ pub fn rescue(modules: &Modules, folder: &Path, keep: bool, ui: &Ui) -> Result<R
     {
         let path = folder.join(format!("{}-{file}", photon.id()));
         files::write_secret(&path, content)?;
-        let place = if keep { path.display().to_string() } else { format!("{file} (use --keep)") };
+        let place =
+            if keep { path.display().to_string() } else { format!("{file} (not kept without --keep)") };
         backups.push(place);
     }
     let key = rsa_backend::generate_device_key(&mut rng).map_err(|error| {
@@ -217,7 +218,6 @@ pub fn rescue(modules: &Modules, folder: &Path, keep: bool, ui: &Ui) -> Result<R
     ui.note(format_args!("new key {}, known to the cloud", key.fingerprint().short()));
 
     ui.step(4, "A local cloud; the Photon connects and describes itself");
-    ui.step(5, "The modules that it lacks, over the air");
     let catalogue = Catalogue::new(modules.new_system.clone());
     let outcome = air::update(&mut photon, cloud_folder, catalogue, listener, ui)?;
 
