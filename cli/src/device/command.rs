@@ -3,6 +3,7 @@
 use super::run;
 use crate::cloud::folder::{private_pem, public_pem};
 use crate::exit::{Code, Failure};
+use crate::ui::say;
 use crate::{files, photons};
 use coap_spark::handshake::DeviceId;
 use coap_spark::message::describe::Describe;
@@ -78,8 +79,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let mut started = photon.power_on();
     while !stop.load(Ordering::Relaxed) && args.connections.is_none_or(|limit| connections < limit) {
         match started {
-            Started::Running => eprintln!("{}: the application runs", photon.id()),
-            Started::SafeMode => eprintln!("{}: safe mode: the application lacks something", photon.id()),
+            Started::Running => say(format_args!("{}: the application runs", photon.id())),
+            Started::SafeMode => {
+                say(format_args!("{}: safe mode: the application lacks something", photon.id()))
+            }
             other => {
                 let what = format!("{} does not start: {other:?}", photon.id());
                 return Err(Failure::new(Code::Data, what, "remove the folder to make a new device"));
@@ -87,9 +90,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
         let (host, port) = photon.cloud_address();
         let address = args.connect.clone().unwrap_or_else(|| format!("{host}:{port}"));
-        eprintln!("{}: connecting to {address}", photon.id());
+        say(format_args!("{}: connecting to {address}", photon.id()));
         let id = photon.id();
-        let result = run::connect(&mut photon, &address, &stop, &mut |line| eprintln!("{id}: {line}"));
+        let result =
+            run::connect(&mut photon, &address, &stop, &mut |line| say(format_args!("{id}: {line}")));
         connections += 1;
         if photon.flash().operations() != written {
             save(&photon, &args.data)?;
@@ -98,14 +102,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         match result {
             Ok(None) => break,
             Ok(Some(end)) => {
-                eprintln!("{id}: {end}");
+                say(format_args!("{id}: {end}"));
                 started = photon.start();
                 if !matches!(end, spark_sim::End::Reset) {
                     pause(&stop);
                 }
             }
             Err(error) => {
-                eprintln!("{id}: cannot connect to {address}: {error}; trying again");
+                say(format_args!("{id}: cannot connect to {address}: {error}; trying again"));
                 pause(&stop);
             }
         }
@@ -154,8 +158,8 @@ fn open(args: &Args) -> Result<Photon, Failure> {
         let private_file = args.data.join(format!("{}.pem", photon.id()));
         files::write_secret(&private_file, private_pem(&key)?.as_bytes())?;
         save(&photon, &args.data)?;
-        eprintln!("{} is a new device. Next, let the server know its key:", photon.id());
-        eprintln!("  {}", public_file.display());
+        say(format_args!("{} is a new device. Next, let the server know its key:", photon.id()));
+        say(format_args!("  {}", public_file.display()));
         return Ok(photon);
     }
     let bad = |error: &dyn core::fmt::Display| {

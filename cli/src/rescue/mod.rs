@@ -9,7 +9,7 @@ pub mod usb;
 use crate::cloud::catalogue::{Catalogue, ModuleFile};
 use crate::cloud::folder::Folder;
 use crate::exit::{Code, Failure};
-use crate::ui::Ui;
+use crate::ui::{Ui, print};
 use crate::{files, photons, synthetic};
 use core::net::Ipv4Addr;
 use report::{Compared, Report};
@@ -65,9 +65,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         files::write_atomically(&folder.join("report.json"), json.as_bytes())?;
     }
     if args.json {
-        println!("{json}");
+        print(&json)?;
     } else {
-        println!("\n{report}");
+        print(format_args!("\n{report}"))?;
     }
     if report.is_rescued() {
         Ok(())
