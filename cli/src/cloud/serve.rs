@@ -81,6 +81,8 @@ async fn serve(args: &Args) -> Result<(), Failure> {
     }
     let mut events = cloud.subscribe();
     let serving = tokio::spawn(cloud.serve(listener));
+    // One future for the whole time: a signal between two of them would be lost.
+    let mut stop = core::pin::pin!(crate::interrupt::interrupted());
     loop {
         tokio::select! {
             event = events.recv() => match event {
@@ -93,7 +95,7 @@ async fn serve(args: &Args) -> Result<(), Failure> {
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return Ok(()),
             },
-            () = crate::interrupt::interrupted() => {
+            () = &mut stop => {
                 serving.abort();
                 return Ok(());
             }
