@@ -87,3 +87,39 @@ impl Catalogue {
         &self.files
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synthetic;
+
+    #[test]
+    fn damaged_and_cut_files_are_refused_by_name() {
+        let whole = synthetic::small(true).unwrap()[1].image.to_vec();
+        assert!(ModuleFile::new("part1.bin", &whole).is_ok());
+        for len in 0..whole.len() {
+            let failure = ModuleFile::new("part1.bin", &whole[..len]).unwrap_err();
+            assert_eq!(failure.code(), Code::Data);
+            assert!(failure.to_string().starts_with("part1.bin: "), "{failure}");
+        }
+        for bit in 0..8 * whole.len() {
+            let mut damaged = whole.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(ModuleFile::new("part1.bin", &damaged).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn folder_gives_its_good_modules_and_names_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in synthetic::small(true).unwrap() {
+            std::fs::write(folder.path().join(&file.name), &file.image).unwrap();
+        }
+        std::fs::write(folder.path().join("broken.bin"), [0x5a; 100]).unwrap();
+        std::fs::write(folder.path().join("notes.txt"), "not looked at").unwrap();
+        let (catalogue, refused) = Catalogue::load(folder.path()).unwrap();
+        assert_eq!((catalogue.files().len(), refused.len()), (3, 1));
+        assert!(refused[0].to_string().contains("broken.bin"), "{}", refused[0]);
+        assert!(Catalogue::load(&folder.path().join("none")).is_err());
+    }
+}

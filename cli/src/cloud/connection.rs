@@ -17,6 +17,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// Bytes read at once: a few frames.
 const READ: usize = 4096;
+/// A device that does not take bytes for this long is gone; it would say so by silence, too.
+const WRITE_TIMEOUT: Duration = ServerPolicy::DEFAULT.idle_timeout;
 
 /// Runs one connection to its end and reports how it ended.
 pub(super) async fn serve(cloud: Arc<Cloud>, mut socket: TcpStream) {
@@ -61,7 +63,7 @@ async fn handshake(
     let mut nonce = [0; 40];
     rand::rng().fill_bytes(&mut nonce);
     let mut waiting = AwaitIdentity::start(nonce, Duration::ZERO);
-    socket.write_all(&nonce).await.map_err(|error| Refusal::io(&error))?;
+    write(socket, &nonce).await.map_err(|error| Refusal::io(&error))?;
 
     let mut buffer = [0; READ];
     let patience = waiting.next_deadline();
@@ -85,27 +87,43 @@ async fn handshake(
         return Err(Failure { stage: Stage::ReceiveIdentity, cause: Cause::Closed }.into());
     };
     let worker = Arc::clone(cloud);
-    let decrypted = blocking(move || job.run(&worker.server_key, &mut rand::rng())).await?;
+    let decrypted = blocking(cloud, move || job.run(&worker.server_key, &mut rand::rng())).await?;
     let identified = waiting.resume(decrypted)?;
     *claimed = Some(identified.device_id());
 
     let (worker, asking) = (Arc::clone(cloud), identified.clone());
-    let device_key = blocking(move || authorise(&worker, &asking)).await??;
+    let device_key = blocking(cloud, move || authorise(&worker, &asking)).await??;
     let mut session = [0; 40];
     rand::rng().fill_bytes(&mut session);
     let (waiting, job) = identified.accept(SessionKeys::new(session));
     let worker = Arc::clone(cloud);
-    let sealed = blocking(move || job.run(&device_key, &worker.server_key, &mut rand::rng())).await?;
+    let sealed = blocking(cloud, move || job.run(&device_key, &worker.server_key, &mut rand::rng())).await?;
     let accepted = waiting.resume(sealed)?;
-    socket.write_all(&accepted.message).await.map_err(|error| Refusal::io(&error))?;
+    write(socket, &accepted.message).await.map_err(|error| Refusal::io(&error))?;
     Ok(accepted)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Refusal {
+/// Work that takes milliseconds, beside the connections: only as much at once as there are processors, so that a
+/// storm of handshakes queues up here and delays nobody who is connected.
+async fn blocking<T: Send + 'static>(
+    cloud: &Cloud,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let stopping = |error: &dyn core::fmt::Display| Refusal {
         reason: format!("the server is stopping: {error}"),
         advice: "connect again later".to_owned(),
-    })
+    };
+    let _place = cloud.workers.acquire().await.map_err(|error| stopping(&error))?;
+    tokio::task::spawn_blocking(work).await.map_err(|error| stopping(&error))
+}
+
+async fn write(socket: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    match tokio::time::timeout(WRITE_TIMEOUT, socket.write_all(bytes)).await {
+        Ok(result) => result,
+        Err(_) => {
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the device does not take any bytes"))
+        }
+    }
 }
 
 /// The recorded key decides; an offered one is only compared, or enrolled where the operator said so.
@@ -182,8 +200,8 @@ async fn converse(cloud: &Arc<Cloud>, socket: &mut TcpStream, accepted: &Accepte
         }
         match session.poll_send(now(), &mut out) {
             Ok(Some(frame)) => {
-                if let Err(error) = socket.write_all(frame).await {
-                    return error.to_string();
+                if let Err(error) = write(socket, frame).await {
+                    return end(cloud, &mut session, now(), &error.to_string());
                 }
                 // Between two chunks of a fast transfer, look whether the device said something.
                 match socket.try_read(&mut input) {

@@ -57,6 +57,8 @@ pub struct Cloud {
     catalogue: Arc<Catalogue>,
     options: Options,
     events: broadcast::Sender<Event>,
+    /// Places for work that would hold the runtime up.
+    workers: Semaphore,
     /// How often which module was sent to whom since the start.
     attempts: Mutex<HashMap<DeviceId, Attempts>>,
 }
@@ -77,6 +79,7 @@ impl Cloud {
             catalogue: Arc::new(catalogue),
             options,
             events: broadcast::Sender::new(EVENT_QUEUE),
+            workers: Semaphore::new(std::thread::available_parallelism().map_or(1, Into::into)),
             attempts: Mutex::default(),
         }))
     }

@@ -21,7 +21,7 @@ use std::time::Instant;
 use tokio::sync::broadcast;
 
 /// The whole update; a real one over Wi-Fi takes minutes, this one seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(50);
 /// The second update is the first fast one; these of its chunks are lost on purpose.
 const LOSSY_CONNECTION: u32 = 2;
 const LOST_CHUNKS: [u64; 5] = [3, 77, 78, 200, 410];
