@@ -57,6 +57,18 @@ impl Failure {
         )
     }
 
+    /// What happened.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn next(&self) -> &str {
+        &self.next
+    }
+
     /// The exit code.
     #[must_use]
     pub const fn code(&self) -> Code {

@@ -9,7 +9,20 @@ use std::path::Path;
 /// # Errors
 /// [`Failure`] that names the file.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    write_new(path, content, None)
+    write_beside(path, content, None)?.persist(path).map_err(|error| Failure::writing(path, &error.error))?;
+    Ok(())
+}
+
+/// As [`write_atomically`], but only if there is no such file yet; `false` if there is.
+///
+/// # Errors
+/// [`Failure`] that names the file.
+pub fn write_if_new(path: &Path, content: &[u8]) -> Result<bool, Failure> {
+    match write_beside(path, content, None)?.persist_noclobber(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(Failure::writing(path, &error.error)),
+    }
 }
 
 /// As [`write_atomically`], readable for the owner only.
@@ -17,10 +30,12 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure`] that names the file.
 pub fn write_secret(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    write_new(path, content, Some(0o600))
+    let file = write_beside(path, content, Some(0o600))?;
+    file.persist(path).map_err(|error| Failure::writing(path, &error.error))?;
+    Ok(())
 }
 
-fn write_new(path: &Path, content: &[u8], mode: Option<u32>) -> Result<(), Failure> {
+fn write_beside(path: &Path, content: &[u8], mode: Option<u32>) -> Result<tempfile::NamedTempFile, Failure> {
     let failure = |error: &std::io::Error| Failure::writing(path, error);
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Temporary files are readable for the owner only from the start.
@@ -34,8 +49,7 @@ fn write_new(path: &Path, content: &[u8], mode: Option<u32>) -> Result<(), Failu
     }
     #[cfg(not(unix))]
     let _ = mode;
-    file.persist(path).map_err(|error| failure(&error.error))?;
-    Ok(())
+    Ok(file)
 }
 
 /// Reads a file.

@@ -6,7 +6,6 @@
     reason = "test code"
 )]
 
-use coap_spark::handshake::server::AwaitIdentity;
 use core::time::Duration;
 use spark_cli::cloud::catalogue::Catalogue;
 use spark_cli::cloud::folder::Folder;
@@ -35,12 +34,15 @@ struct Running {
 
 impl Running {
     fn start(enrolment: Enrolment, catalogue: Catalogue) -> Self {
+        Self::with(Options::new(enrolment, SessionOptions::default()), catalogue)
+    }
+
+    fn with(options: Options, catalogue: Catalogue) -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().to_path_buf();
         let (folder, new) = Folder::open(&path, &mut rand::rng()).unwrap();
         assert!(new && !Folder::open(&path, &mut rand::rng()).unwrap().1, "the key is made once");
         let server_key = rsa_backend::server_spki(folder.server_key().unwrap().as_public_key()).unwrap();
-        let options = Options { enrolment, session: SessionOptions::default() };
         let cloud = Cloud::new(folder, catalogue, options).unwrap();
         let events = cloud.subscribe();
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -77,6 +79,14 @@ impl Running {
             _ => None,
         })
     }
+}
+
+/// What an operator does: moves the key that the device offered.
+fn accept_pending(folder: &std::path::Path, id: &str) {
+    let offered: Vec<PathBuf> =
+        std::fs::read_dir(folder.join("pending")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let [offered] = &offered[..] else { panic!("{offered:?}") };
+    std::fs::rename(offered, folder.join("devices").join(format!("{id}.pub.pem"))).unwrap();
 }
 
 fn connect(photon: &mut Photon, address: SocketAddr) -> Option<End> {
@@ -123,10 +133,8 @@ fn unknown_device_gets_in_once_its_key_is_moved() {
     assert!(
         matches!(connect(&mut photon, running.address), Some(End::Handshake(failure)) if failure.protocol_error() == Some(26))
     );
-    assert_eq!(running.refusal(), "unknown device");
-    let file = format!("{}.pub.pem", photon.id());
-    std::fs::rename(running.path.join("pending").join(&file), running.path.join("devices").join(&file))
-        .unwrap();
+    assert!(running.refusal().starts_with("unknown device, its key is "));
+    accept_pending(&running.path, &photon.id().to_string());
     let stop = AtomicBool::new(false);
     let mut events = running.events.resubscribe();
     std::thread::scope(|scope| {
@@ -198,6 +206,14 @@ fn garbage_and_cut_identities_end_in_a_closed_connection() {
 
 /// A device that does the handshake right and then sends this instead of Hello.
 fn closes_first_frame(running: &mut Running, damage: impl FnOnce(&mut Vec<u8>)) -> String {
+    first_frame(running, damage, true).1
+}
+
+fn first_frame(
+    running: &mut Running,
+    damage: impl FnOnce(&mut Vec<u8>),
+    hang_up: bool,
+) -> (TcpStream, String) {
     use coap_spark::handshake::device::AwaitNonce;
     use coap_spark::session::Sealer;
     let key = rsa_backend::generate_device_key(&mut rand::rng()).unwrap();
@@ -226,12 +242,15 @@ fn closes_first_frame(running: &mut Running, damage: impl FnOnce(&mut Vec<u8>)) 
     let mut frame = Sealer::new(&session).seal(&hello, &mut out).unwrap().to_vec();
     damage(&mut frame);
     socket.write_all(&frame).unwrap();
-    socket.shutdown(std::net::Shutdown::Write).unwrap();
+    if hang_up {
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+    }
     let _ = socket.read_to_end(&mut Vec::new());
-    running.wait(|event| match event {
+    let reason = running.wait(|event| match event {
         Event::Offline { reason, .. } => Some(reason.clone()),
         _ => None,
-    })
+    });
+    (socket, reason)
 }
 
 #[test]
@@ -248,8 +267,50 @@ fn damaged_first_frames_end_in_a_closed_connection() {
 }
 
 #[test]
-fn silent_connections_are_given_up_by_their_deadline() {
-    // The limit itself; waiting for it would take half a minute.
-    let waiting = AwaitIdentity::start([0; 40], Duration::ZERO);
-    assert_eq!(waiting.next_deadline(), Duration::from_secs(30));
+fn strangers_that_say_nothing_or_stop_half_way_are_given_up() {
+    let mut options = Options::new(Enrolment::FirstUse, SessionOptions::default());
+    options.identity_timeout = Duration::from_millis(300);
+    let mut running = Running::with(options, Catalogue::default());
+    for said in [0, 255] {
+        let started = Instant::now();
+        closes_after(running.address, &vec![0x5a; said], false);
+        assert!(started.elapsed() >= Duration::from_millis(300));
+        assert!(running.refusal().contains("time ran out"), "{said}");
+    }
+}
+
+#[test]
+fn device_that_falls_silent_is_given_up() {
+    let mut options =
+        Options::new(Enrolment::Manual, SessionOptions { update: false, ..SessionOptions::default() });
+    options.policy.idle_timeout = Duration::from_millis(300);
+    let mut running = Running::with(options, Catalogue::default());
+    let (socket, reason) = first_frame(&mut running, |_| (), false);
+    assert!(reason.starts_with("nothing heard from the peer for"), "{reason}");
+    drop(socket);
+}
+
+#[test]
+fn new_connection_of_a_device_ends_its_old_one() {
+    let mut running = Running::start(Enrolment::Manual, Catalogue::default());
+    let (mut photon, key) = running.device(false);
+    let (folder, _) = Folder::open(&running.path, &mut rand::rng()).unwrap();
+    folder.enrol(photon.id(), &key).unwrap();
+    let mut again = photon.clone();
+    photon.power_on();
+    again.power_on();
+    let (address, stop) = (running.address.to_string(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| run::connect(&mut photon, &address, &stop, &mut |_| ()).unwrap());
+        running.wait(|event| matches!(event, Event::UpToDate { .. }).then_some(()));
+        let second = scope.spawn(|| run::connect(&mut again, &address, &stop, &mut |_| ()).unwrap());
+        assert_eq!(first.join().unwrap(), Some(End::Closed));
+        let reason = running.wait(|event| match event {
+            Event::Offline { reason, .. } => Some(reason.clone()),
+            _ => None,
+        });
+        assert_eq!(reason, "the device has connected anew");
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(second.join().unwrap(), None, "the newer one stays");
+    });
 }

@@ -118,13 +118,13 @@ pub struct Client<'p> {
     device_key: FromFlash<RsaPrivateKey>,
     server_key: FromFlash<RsaPublicKey>,
     state: State,
-    download: Download,
+    download: Download<512>,
     application: Application,
     /// The application runs.
     running: bool,
     /// The last chunk, while an update runs.
     last_chunk: Option<Duration>,
-    /// Chunks that came, for the planned losses.
+    /// Fast chunks that came, for the planned losses.
     chunks: u64,
     output: VecDeque<Vec<u8>>,
     log: VecDeque<String>,
@@ -347,10 +347,12 @@ impl<'p> Client<'p> {
     fn handle_message(&mut self, now: Duration, message: &Envelope<FromServer<'_>>) {
         if let FromServer::Chunk(chunk) = message.body {
             self.last_chunk = Some(now);
-            self.chunks += 1;
-            if chunk.index.is_some() && self.photon.loses_chunk(self.chunks) {
-                self.log.push_back(format!("lost chunk {} on purpose", chunk.index.unwrap_or(0)));
-                return;
+            if let Some(index) = chunk.index {
+                self.chunks += 1;
+                if self.photon.loses_chunk(self.chunks) {
+                    self.log.push_back(format!("lost chunk {index} on purpose"));
+                    return;
+                }
             }
         }
         let State::Connected(connection) = &mut self.state else { return };

@@ -28,9 +28,9 @@ pub struct Firmware {
     pub numeric_result: bool,
 }
 
-const V0_4_0: Firmware = Firmware {
+const V0_4_4: Firmware = Firmware {
     since: 0,
-    release: "0.4.0",
+    release: "0.4.4",
     link: LinkProfile::V0_7_0,
     transfer: TransferProfile::S1,
     configuration: Generation::V0_4_4,
@@ -46,7 +46,7 @@ const V0_7_0: Firmware = Firmware {
     transfer: TransferProfile::S2,
     configuration: Generation::V0_7_0,
     dependencies: DependencyRule::Both,
-    ..V0_4_0
+    ..V0_4_4
 };
 
 const V0_8_0: Firmware =
@@ -70,7 +70,7 @@ const V2_0_0: Firmware = Firmware {
 };
 
 /// Where the behaviour changed, in order.
-const RELEASES: [Firmware; 7] = [V0_4_0, V0_7_0, V0_8_0, V1_2_0, V1_2_1, V1_5_0, V2_0_0];
+const RELEASES: [Firmware; 7] = [V0_4_4, V0_7_0, V0_8_0, V1_2_0, V1_2_1, V1_5_0, V2_0_0];
 
 impl Firmware {
     /// The behaviour of a version of system part 2: 207 is 0.7.0, 2202 is 2.2.0.

@@ -69,14 +69,15 @@ impl Flash {
         Self { bytes: vec![0xff; index(BASE + SIZE)], cut: None, powered: true, operations: 0 }
     }
 
-    /// A chip with these contents, from [`BASE`]; shorter contents are followed by FF, longer ones cut.
+    /// A chip with these contents, `None` unless they are exactly [`SIZE`] bytes.
     #[must_use]
-    pub fn with_contents(contents: &[u8]) -> Self {
+    pub fn with_contents(contents: &[u8]) -> Option<Self> {
         let mut flash = Self::new();
-        for (cell, byte) in flash.bytes.iter_mut().zip(contents) {
-            *cell = *byte;
+        if contents.len() != flash.bytes.len() {
+            return None;
         }
-        flash
+        flash.bytes.copy_from_slice(contents);
+        Some(flash)
     }
 
     /// All bytes from [`BASE`].

@@ -21,12 +21,22 @@ const CONFIGURATION_SIZE: u32 = 0x4000;
 /// A cable to a Photon in DFU mode, with a virtual clock: waiting costs nothing.
 ///
 /// It ends when the device leaves DFU mode, when the power fails, or when it is dropped (the cable is pulled).
-#[derive(Debug)]
 pub struct UsbPort<'p> {
     device: Device<'p, [u8; 4096]>,
     memory: BootMemory<'p>,
     now: Duration,
     gone: bool,
+}
+
+/// What goes over the cable may be a private key.
+impl core::fmt::Debug for UsbPort<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("UsbPort")
+            .field("state", &self.device.state())
+            .field("now", &self.now)
+            .field("gone", &self.gone)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'p> UsbPort<'p> {

@@ -1,35 +1,40 @@
 //! One TCP connection: bytes from the socket through handshake and session, RSA work on the blocking pool.
 
+use super::folder::{Enrolled, read_device_key};
 use super::session::Session;
 use super::{Cloud, Enrolment, Event};
-use coap_spark::connection::{ServerConnection, ServerPolicy};
+use coap_spark::connection::ServerConnection;
 use coap_spark::handshake::server::{Accepted, AwaitIdentity, Identified};
 use coap_spark::handshake::{Cause, DeviceId, Failure, Stage};
 use coap_spark::session::SessionKeys;
 use core::time::Duration;
 use rand_core::Rng;
 use rsa::RsaPublicKey;
+use spark_keys::Fingerprint;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use zeroize::Zeroizing;
 
 /// Bytes read at once: a few frames.
 const READ: usize = 4096;
-/// A device that does not take bytes for this long is gone; it would say so by silence, too.
-const WRITE_TIMEOUT: Duration = ServerPolicy::DEFAULT.idle_timeout;
+/// Bytes that the kernel may keep for a device. With more, a whole image would count as sent at once, and the wait for
+/// the device's answer would begin minutes too early.
+const SEND_BUFFER: usize = 16 * 1024;
 
-/// Runs one connection to its end and reports how it ended.
-pub(super) async fn serve(cloud: Arc<Cloud>, mut socket: TcpStream) {
-    // Chunks are small and each waits for nothing: do not let the kernel collect them.
+/// Runs one connection to its end and reports how it ended. `stranger` is a place among the unknown.
+pub(super) async fn serve(cloud: Arc<Cloud>, mut socket: TcpStream, stranger: OwnedSemaphorePermit) {
+    // Chunks are small and each waits for nothing: do not let the kernel collect them. Neither is worth failing for.
     let _ = socket.set_nodelay(true);
+    let _ = socket2::SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER);
     let mut claimed = None;
     match handshake(&cloud, &mut socket, &mut claimed).await {
         Ok(accepted) => {
-            let device = accepted.device_id;
-            let reason = converse(&cloud, &mut socket, &accepted).await;
-            cloud.report(Event::Offline { device, reason });
+            drop(stranger);
+            converse(&cloud, &mut socket, &accepted).await;
         }
         Err(refusal) => {
             cloud.report(Event::Refused { device: claimed, reason: refusal.reason, advice: refusal.advice })
@@ -52,6 +57,14 @@ impl Refusal {
     fn io(error: &std::io::Error) -> Self {
         Self { reason: error.to_string(), advice: "look at the network between device and server".to_owned() }
     }
+
+    fn stopping(error: &dyn core::fmt::Display) -> Self {
+        Self { reason: format!("the server is stopping: {error}"), advice: "connect again later".to_owned() }
+    }
+
+    fn of_folder(failure: &crate::exit::Failure) -> Self {
+        Self { reason: failure.what().to_owned(), advice: failure.next().to_owned() }
+    }
 }
 
 /// Steps 1 to 3. Reads no byte behind the identity: what follows belongs to the session.
@@ -63,10 +76,9 @@ async fn handshake(
     let mut nonce = [0; 40];
     rand::rng().fill_bytes(&mut nonce);
     let mut waiting = AwaitIdentity::start(nonce, Duration::ZERO);
-    write(socket, &nonce).await.map_err(|error| Refusal::io(&error))?;
+    write(cloud, socket, &nonce).await.map_err(|error| Refusal::io(&error))?;
 
     let mut buffer = [0; READ];
-    let patience = waiting.next_deadline();
     let read_identity = async {
         while waiting.missing() > 0 {
             let missing = waiting.missing();
@@ -78,7 +90,7 @@ async fn handshake(
         }
         Ok(())
     };
-    match tokio::time::timeout(patience, read_identity).await {
+    match tokio::time::timeout(cloud.options.identity_timeout, read_identity).await {
         Ok(result) => result?,
         Err(_) => return Err(waiting.time_out().into()),
     }
@@ -93,13 +105,13 @@ async fn handshake(
 
     let (worker, asking) = (Arc::clone(cloud), identified.clone());
     let device_key = blocking(cloud, move || authorise(&worker, &asking)).await??;
-    let mut session = [0; 40];
-    rand::rng().fill_bytes(&mut session);
-    let (waiting, job) = identified.accept(SessionKeys::new(session));
+    let mut session = Zeroizing::new([0; SessionKeys::LEN]);
+    rand::rng().fill_bytes(session.as_mut_slice());
+    let (waiting, job) = identified.accept(SessionKeys::new(*session));
     let worker = Arc::clone(cloud);
     let sealed = blocking(cloud, move || job.run(&device_key, &worker.server_key, &mut rand::rng())).await?;
     let accepted = waiting.resume(sealed)?;
-    write(socket, &accepted.message).await.map_err(|error| Refusal::io(&error))?;
+    write(cloud, socket, &accepted.message).await.map_err(|error| Refusal::io(&error))?;
     Ok(accepted)
 }
 
@@ -109,16 +121,13 @@ async fn blocking<T: Send + 'static>(
     cloud: &Cloud,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
-    let stopping = |error: &dyn core::fmt::Display| Refusal {
-        reason: format!("the server is stopping: {error}"),
-        advice: "connect again later".to_owned(),
-    };
-    let _place = cloud.workers.acquire().await.map_err(|error| stopping(&error))?;
-    tokio::task::spawn_blocking(work).await.map_err(|error| stopping(&error))
+    let _place = cloud.workers.acquire().await.map_err(|error| Refusal::stopping(&error))?;
+    tokio::task::spawn_blocking(work).await.map_err(|error| Refusal::stopping(&error))
 }
 
-async fn write(socket: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
-    match tokio::time::timeout(WRITE_TIMEOUT, socket.write_all(bytes)).await {
+/// A device that does not take bytes for as long as it may be silent is gone.
+async fn write(cloud: &Cloud, socket: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    match tokio::time::timeout(cloud.options.policy.idle_timeout, socket.write_all(bytes)).await {
         Ok(result) => result,
         Err(_) => {
             Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the device does not take any bytes"))
@@ -129,83 +138,108 @@ async fn write(socket: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
 /// The recorded key decides; an offered one is only compared, or enrolled where the operator said so.
 fn authorise(cloud: &Cloud, identified: &Identified) -> Result<RsaPublicKey, Refusal> {
     let id = identified.device_id();
-    let failure = |error: crate::exit::Failure| Refusal {
-        reason: error.to_string(),
-        advice: "repair the data folder".to_owned(),
-    };
-    let offered = identified.offered_key();
-    if let Some((key, recorded)) = cloud.folder.device_key(id).map_err(failure)? {
-        if offered.is_some_and(|offered| offered[..] != recorded[..]) {
-            let kept = match offered {
-                Some(offered) => cloud.folder.keep_pending(id, offered).map_err(failure)?,
-                None => return Ok(key),
-            };
-            return Err(Refusal {
-                reason: "key changed: the device offers another public key than the recorded one".to_owned(),
-                advice: format!(
-                    "if you gave this device a new key, move {} over the recorded one in devices/",
-                    kept.display()
-                ),
-            });
-        }
-        return Ok(key);
-    }
-    let Some(offered) = offered else {
-        return Err(Refusal {
+    let failed = |failure: crate::exit::Failure| Refusal::of_folder(&failure);
+    let recorded = cloud.folder.device_key(id).map_err(failed)?;
+    let Some(offered) = identified.offered_key() else {
+        return recorded.map(|(key, _)| key).ok_or_else(|| Refusal {
             reason: "unknown device that offers no key".to_owned(),
             advice: format!("put its public key into the data folder as devices/{id}.pub.pem"),
         });
     };
-    if cloud.options.enrolment == Enrolment::FirstUse {
-        // A key that cannot be used must not be recorded.
-        let (key, spki) = super::folder::read_device_key(offered).map_err(|error| Refusal {
-            reason: format!("unknown device that offers an unusable key: {error}"),
-            advice: "write a new key to the device".to_owned(),
-        })?;
-        cloud.folder.enrol(id, &spki).map_err(failure)?;
-        return Ok(key);
+    let fingerprint = Fingerprint::of_spki(offered);
+    let unusable = |error: spark_keys::rsa_backend::RsaError| Refusal {
+        reason: format!("the device offers an unusable key: {error}"),
+        advice: "write a new key to the device".to_owned(),
+    };
+    if let Some((key, spki)) = recorded {
+        if offered[..] == spki[..] {
+            return Ok(key);
+        }
+        read_device_key(offered).map_err(unusable)?;
+        let kept = cloud.folder.keep_pending(id, offered).map_err(failed)?;
+        return Err(Refusal {
+            reason: format!("key changed: the device offers {}, not the recorded key", fingerprint.short()),
+            advice: format!(
+                "if you gave this device a new key of this fingerprint, move {} to devices/{id}.pub.pem",
+                kept.display()
+            ),
+        });
     }
-    let kept = cloud.folder.keep_pending(id, offered).map_err(failure)?;
+    let (key, spki) = read_device_key(offered).map_err(unusable)?;
+    if cloud.options.enrolment == Enrolment::FirstUse {
+        return match cloud.folder.enrol_new(id, &spki).map_err(failed)? {
+            Enrolled::Now => Ok(key),
+            Enrolled::Before => Err(Refusal {
+                reason: "another connection has just enrolled this device".to_owned(),
+                advice: "it will connect again by itself".to_owned(),
+            }),
+        };
+    }
+    let kept = cloud.folder.keep_pending(id, &spki).map_err(failed)?;
     Err(Refusal {
-        reason: "unknown device".to_owned(),
-        advice: format!("to let it in, move {} to devices/", kept.display()),
+        reason: format!("unknown device, its key is {}", fingerprint.short()),
+        advice: format!(
+            "if this is the device's fingerprint, move {} to devices/{id}.pub.pem",
+            kept.display()
+        ),
     })
 }
 
-/// Everything after the handshake; gives the reason of the end.
-async fn converse(cloud: &Arc<Cloud>, socket: &mut TcpStream, accepted: &Accepted) -> String {
+/// Everything after the handshake.
+async fn converse(cloud: &Arc<Cloud>, socket: &mut TcpStream, accepted: &Accepted) {
     let started = Instant::now();
-    let now = || started.elapsed();
-    let first_id = u16::from_le_bytes({
-        let mut bytes = [0; 2];
-        rand::rng().fill_bytes(&mut bytes);
-        bytes
-    });
-    let connection = ServerConnection::new(&accepted.session, ServerPolicy::DEFAULT, first_id, now());
     let id = accepted.device_id;
+    let mut first_id = [0; 2];
+    rand::rng().fill_bytes(&mut first_id);
+    let connection = ServerConnection::new(
+        &accepted.session,
+        cloud.options.policy,
+        u16::from_le_bytes(first_id),
+        Duration::ZERO,
+    );
     let mut session =
         Session::new(id, connection, Arc::clone(&cloud.catalogue), cloud.options.session.clone());
     session.set_attempts(cloud.attempts_of(id));
-    let mut published = cloud.subscribe();
+    let mut place = None;
+    let reason = exchange(cloud, socket, &mut session, started, &mut place).await;
+    session.handle_end(started.elapsed());
+    tell(cloud, id, &mut session).await;
+    if let Some(connection) = place {
+        cloud.give_up(id, connection);
+    }
+    cloud.report(Event::Offline { device: id, reason });
+}
+
+/// Moves bytes until the connection ends; gives the reason. `place` is the device's place once it has said Hello.
+async fn exchange(
+    cloud: &Arc<Cloud>,
+    socket: &mut TcpStream,
+    session: &mut Session,
+    started: Instant,
+    place: &mut Option<u64>,
+) -> String {
+    let now = || started.elapsed();
+    let id = session.device_id();
+    let mut published = cloud.published.subscribe();
+    let mut replaced: Option<oneshot::Receiver<()>> = None;
     let mut input = [0; READ];
     let mut out = [0; 2048];
     loop {
-        while let Some(event) = session.poll_event() {
-            if matches!(event, Event::UpdateStarted { .. }) {
-                cloud.keep_attempts(id, session.attempts().clone());
-            }
-            // Small files, but a disk may be slow: other devices must not wait for it.
-            tokio::task::block_in_place(|| cloud.note(id, &event));
-            cloud.report(event);
+        if tell(cloud, id, session).await && replaced.is_none() {
+            let (connection, end) = cloud.take_over(id);
+            (*place, replaced) = (Some(connection), Some(end));
         }
         match session.poll_send(now(), &mut out) {
             Ok(Some(frame)) => {
-                if let Err(error) = write(socket, frame).await {
-                    return end(cloud, &mut session, now(), &error.to_string());
+                if let Err(error) = write(cloud, socket, frame).await {
+                    return error.to_string();
                 }
                 // Between two chunks of a fast transfer, look whether the device said something.
+                if !session.wants_input() {
+                    continue;
+                }
                 match socket.try_read(&mut input) {
-                    Ok(0) => return end(cloud, &mut session, now(), "the device closed the connection"),
+                    Ok(0) => return "the device closed the connection".to_owned(),
                     Ok(count) => {
                         if let Err(error) = session.handle_input(now(), unix_time(), &input[..count]) {
                             return error.to_string();
@@ -222,13 +256,13 @@ async fn converse(cloud: &Arc<Cloud>, socket: &mut TcpStream, accepted: &Accepte
         let wait = session.next_deadline().saturating_sub(now());
         tokio::select! {
             read = socket.read(&mut input) => match read {
-                Ok(0) => return end(cloud, &mut session, now(), "the device closed the connection"),
+                Ok(0) => return "the device closed the connection".to_owned(),
                 Ok(count) => {
                     if let Err(error) = session.handle_input(now(), unix_time(), &input[..count]) {
                         return error.to_string();
                     }
                 }
-                Err(error) => return end(cloud, &mut session, now(), &error.to_string()),
+                Err(error) => return error.to_string(),
             },
             () = tokio::time::sleep(wait) => {
                 if let Err(error) = session.handle_deadline(now()) {
@@ -241,17 +275,40 @@ async fn converse(cloud: &Arc<Cloud>, socket: &mut TcpStream, accepted: &Accepte
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return "the server stopped".to_owned(),
             },
+            () = gone(&mut replaced) => return "the device has connected anew".to_owned(),
         }
     }
 }
 
-/// The device is gone, which is how a successful update ends.
-fn end(cloud: &Cloud, session: &mut Session, now: Duration, reason: &str) -> String {
-    session.handle_end(now);
+/// Resolves when the connection was replaced; never before the device has a place.
+async fn gone(replaced: &mut Option<oneshot::Receiver<()>>) {
+    match replaced {
+        // An error means that the other end was dropped, which is how it is told.
+        Some(end) => drop(end.await),
+        None => core::future::pending().await,
+    }
+}
+
+/// Reports and writes down what happened in the session, and passes events on. `true` if the device said Hello.
+async fn tell(cloud: &Arc<Cloud>, id: DeviceId, session: &mut Session) -> bool {
+    while let Some(event) = session.poll_published() {
+        // Nobody listening is fine.
+        let _ = cloud.published.send(Arc::new(event));
+    }
+    let mut online = false;
     while let Some(event) = session.poll_event() {
+        online |= matches!(event, Event::Online { .. });
+        if matches!(event, Event::Online { .. } | Event::Described { .. }) {
+            let (worker, copy) = (Arc::clone(cloud), event.clone());
+            // The folder's own failures are reported there.
+            let _ = blocking(cloud, move || worker.note(id, &copy)).await;
+        }
+        if matches!(event, Event::UpdateFinished { .. }) {
+            cloud.keep_attempts(id, session.attempts().clone());
+        }
         cloud.report(event);
     }
-    reason.to_owned()
+    online
 }
 
 fn unix_time() -> u32 {

@@ -6,6 +6,21 @@ use core::time::Duration;
 use serde::Serialize;
 use spark_ota::transfer::Progress;
 
+/// An event on its way from one device to the others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Relayed {
+    /// Who published it.
+    pub device: DeviceId,
+    /// Its name.
+    pub name: String,
+    /// Its data, as it came.
+    pub data: Option<Vec<u8>>,
+    /// Its ttl, as it came.
+    pub max_age: Option<u32>,
+    /// Anyone may see it.
+    pub public: bool,
+}
+
 /// One thing that happened.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -38,7 +53,7 @@ pub enum Event {
         device: DeviceId,
         /// Name of the event.
         name: String,
-        /// Its data, if it is text.
+        /// Its data; bytes that are no text are replaced here, not where the event is passed on.
         data: Option<String>,
         /// Anyone may see it.
         public: bool,
@@ -100,6 +115,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Something is wrong with the cloud itself.
+    Trouble {
+        /// What.
+        what: String,
+    },
     /// A device is gone.
     Offline {
         /// Which.
@@ -125,7 +145,9 @@ impl fmt::Display for Event {
                 write!(f, "{device}: online, platform {platform}{updated}")
             }
             Self::Published { device, name, data, .. } => {
-                write!(f, "{device}: event {name} {}", data.as_deref().unwrap_or(""))
+                // Devices choose these words, and a terminal must not obey them.
+                let (name, data) = (name.escape_debug(), data.as_deref().unwrap_or("").escape_debug());
+                write!(f, "{device}: event {name} {data}")
             }
             Self::Described { device, describe } => {
                 let modules = describe.modules.as_deref().unwrap_or_default();
@@ -137,7 +159,7 @@ impl fmt::Display for Event {
                         format!("{}{} {version}", part(&module.function), part(&module.index))
                     })
                     .collect();
-                write!(f, "{device}: runs {}", names.join(", "))
+                write!(f, "{device}: runs {}", names.join(", ").escape_debug())
             }
             Self::UpdateStarted { device, module, why, bytes } => {
                 write!(f, "{device}: sending {module}, {bytes} bytes: {why}")
@@ -157,6 +179,7 @@ impl fmt::Display for Event {
             }
             Self::UpToDate { device } => write!(f, "{device}: has every module it needs"),
             Self::CannotUpdate { device, reason } => write!(f, "{device}: cannot be updated: {reason}"),
+            Self::Trouble { what } => write!(f, "trouble: {what}"),
             Self::Offline { device, reason } => write!(f, "{device}: offline: {reason}"),
         }
     }

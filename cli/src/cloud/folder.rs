@@ -5,11 +5,12 @@
 //! DIR/server-key.pub.pem       its public key, to be written to devices
 //! DIR/devices/ID.pub.pem       public key of a device that may connect
 //! DIR/devices/ID.json          what is known about it
-//! DIR/pending/ID.pub.pem       key that an unknown device offered
+//! DIR/pending/ID-FP.pub.pem    key that a device offered; FP is the start of its fingerprint
 //! DIR/modules/*.bin            module files for system updates
 //! ```
 //!
-//! A device is enrolled by moving its key from `pending` to `devices`; the folder is read at every connection.
+//! A device is enrolled by moving its key from `pending` to `devices/ID.pub.pem`; the folder is read at every
+//! connection. Anyone can offer any key for any id: compare the fingerprint.
 
 use crate::exit::{Code, Failure};
 use crate::files;
@@ -17,9 +18,22 @@ use coap_spark::handshake::DeviceId;
 use rand_core::CryptoRng;
 use rsa::{RsaPrivateKey, RsaPublicKey};
 use serde::{Deserialize, Serialize};
-use spark_keys::{DeviceKey, KeyForm, RsaPublicKeyView, load_public_key, pem, rsa_backend};
+use spark_keys::{DeviceKey, Fingerprint, KeyForm, RsaPublicKeyView, load_public_key, pem, rsa_backend};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
+
+/// Keys of unknown devices that are kept; who knows the server's public key can offer any number.
+const MAX_PENDING: usize = 1000;
+
+/// Whether a device's key was recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Enrolled {
+    /// By this call.
+    Now,
+    /// It was known already; nothing was changed.
+    Before,
+}
 
 /// An opened data folder.
 #[derive(Clone, Debug)]
@@ -119,12 +133,33 @@ impl Folder {
         Ok(path)
     }
 
-    /// Keeps the key that an unknown device offered.
+    /// As [`Folder::enrol`], but only if the device is still unknown.
     ///
     /// # Errors
     /// [`Failure`] that names the file.
+    pub fn enrol_new(&self, id: DeviceId, spki: &[u8]) -> Result<Enrolled, Failure> {
+        let new = files::write_if_new(&self.device_key_file(id), public_pem(spki)?.as_bytes())?;
+        Ok(if new { Enrolled::Now } else { Enrolled::Before })
+    }
+
+    /// Keeps a key that a device offered, for the operator to decide.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file, or says that the folder is full.
     pub fn keep_pending(&self, id: DeviceId, spki: &[u8]) -> Result<PathBuf, Failure> {
-        let path = self.path.join("pending").join(format!("{id}.pub.pem"));
+        let folder = self.path.join("pending");
+        let path = folder.join(format!("{id}-{}.pub.pem", Fingerprint::of_spki(spki).short()));
+        if path.exists() {
+            return Ok(path);
+        }
+        let kept = std::fs::read_dir(&folder).map_err(|error| Failure::reading(&folder, &error))?.count();
+        if kept >= MAX_PENDING {
+            return Err(Failure::new(
+                Code::Data,
+                format_args!("{} holds {kept} keys already, this one was not kept", folder.display()),
+                "remove those that you do not know",
+            ));
+        }
         files::write_atomically(&path, public_pem(spki)?.as_bytes())?;
         Ok(path)
     }

@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 /// Runs a local cloud that devices connect to.
 ///
 /// On the first start it makes a server key and the data folder and says what to do next. Devices whose public key is
-/// in DIR/devices may connect; the key of an unknown device is kept in DIR/pending, and moving it to DIR/devices lets
-/// the device in. Module files in DIR/modules are sent to devices that lack them.
+/// in DIR/devices may connect; the key of an unknown device is kept in DIR/pending, and moving it to
+/// DIR/devices/ID.pub.pem lets the device in. Module files in DIR/modules are sent to devices that lack them.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Address and port to listen on; devices expect port 5683.
@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long)]
     pub slow: bool,
     /// Bytes per chunk.
-    #[arg(long, value_name = "BYTES", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=736))]
+    #[arg(long, value_name = "BYTES", default_value_t = 512, value_parser = clap::value_parser!(u16).range(64..=720))]
     pub chunk_size: u16,
     /// Print events as JSON, one a line, on standard output.
     #[arg(long)]
@@ -64,7 +64,7 @@ async fn serve(args: &Args) -> Result<(), Failure> {
         transfer: Transfer { chunk_size: args.chunk_size, ..Transfer::DEFAULT },
     };
     let server_key = folder.server_public_key_file();
-    let options = Options { enrolment: args.enrolment, session };
+    let options = Options::new(args.enrolment, session);
     let cloud = Cloud::new(folder, catalogue, options)?;
     let listener = TcpListener::bind(&args.listen).await.map_err(|error| {
         Failure::new(

@@ -1,9 +1,9 @@
 //! What the cloud does with a connected device, without I/O: Describe, events, the time, and system updates until the
 //! application can run.
 
-use super::Event;
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, ModuleFile};
 use super::updates::{Attempts, Next, next_update};
+use super::{Event, Relayed};
 use coap_spark::coap::{Code, Token};
 use coap_spark::connection::{ConnectionError, SendError, ServerConnection};
 use coap_spark::handshake::DeviceId;
@@ -14,7 +14,7 @@ use coap_spark::message::{
 use coap_spark::session::SealError;
 use core::time::Duration;
 use spark_ota::coap::Upload;
-use spark_ota::transfer::{Options, Progress};
+use spark_ota::transfer::{Failure, Options, Progress};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -22,8 +22,10 @@ use std::sync::Arc;
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Progress is reported at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
-/// Events that wait to be sent to one device.
+/// Answers and events that wait to be sent to one device: above this, no more is read and no more is passed on.
 const MAX_WAITING: usize = 64;
+/// Names of system events begin with these; they are between one device and the server.
+const SYSTEM_PREFIXES: [&str; 2] = ["spark", "particle"];
 /// Subscriptions of one device; firmware has 5 or 6.
 const MAX_SUBSCRIPTIONS: usize = 16;
 
@@ -59,10 +61,14 @@ pub struct Session {
     sealed: VecDeque<Vec<u8>>,
     waiting: VecDeque<Owed>,
     events: VecDeque<Event>,
+    /// Events for other devices.
+    published: VecDeque<Relayed>,
 }
 
 #[derive(Debug)]
 enum Phase {
+    /// The device has not said Hello.
+    Start,
     /// Nothing to do.
     Idle,
     /// Describe is to be asked for.
@@ -78,7 +84,7 @@ enum Phase {
 #[derive(Debug)]
 struct Update {
     upload: Upload<Arc<[u8]>>,
-    module: String,
+    file: ModuleFile,
     since: Duration,
     reported: Duration,
 }
@@ -86,8 +92,18 @@ struct Update {
 #[derive(Debug)]
 struct Subscription {
     prefix: String,
-    /// Private events, too: of my devices.
-    mine: bool,
+    whose: Whose,
+}
+
+/// Whose events a subscription is for. All devices of this cloud have one owner.
+#[derive(Debug)]
+enum Whose {
+    /// Public events of everybody.
+    All,
+    /// All events of the owner's devices.
+    Mine,
+    /// All events of one device, named by its hex digits.
+    Device(String),
 }
 
 /// Something to send that is no part of an update.
@@ -96,7 +112,7 @@ enum Owed {
     Time { id: u16, token: Token, unix: u32 },
     Ack { id: u16 },
     Refuse { id: u16 },
-    Publish { name: String, data: Option<String>, public: bool },
+    Publish { name: String, data: Option<Vec<u8>>, max_age: Option<u32>, public: bool },
 }
 
 impl Session {
@@ -115,12 +131,19 @@ impl Session {
             options,
             attempts: Attempts::default(),
             describe: Describe::default(),
-            phase: Phase::Idle,
+            phase: Phase::Start,
             subscriptions: Vec::new(),
             sealed: VecDeque::new(),
             waiting: VecDeque::new(),
             events: VecDeque::new(),
+            published: VecDeque::new(),
         }
+    }
+
+    /// Which device this is.
+    #[must_use]
+    pub const fn device_id(&self) -> DeviceId {
+        self.id
     }
 
     /// Tells how often modules were sent to this device before, so that a module it never takes is not sent forever.
@@ -132,6 +155,12 @@ impl Session {
     #[must_use]
     pub const fn attempts(&self) -> &Attempts {
         &self.attempts
+    }
+
+    /// Whether there is room for what more input may ask for. Send first, then read.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        self.sealed.len() + self.waiting.len() < MAX_WAITING
     }
 
     /// Takes received bytes. `unix_time` is for devices that ask.
@@ -173,7 +202,8 @@ impl Session {
             return;
         }
         match message.body {
-            FromDevice::Hello(hello) => {
+            // Once a connection; a repeated one means nothing.
+            FromDevice::Hello(hello) if matches!(self.phase, Phase::Start) => {
                 let flags = hello.flags.unwrap_or_default();
                 self.events.push_back(Event::Online {
                     device: self.id,
@@ -184,11 +214,15 @@ impl Session {
             }
             FromDevice::Event(event) => self.take_event(&event),
             FromDevice::Subscribe(subscribe) => {
-                let mine = !matches!(subscribe.scope, Scope::All);
+                let whose = match subscribe.scope {
+                    Scope::MyDevices => Whose::Mine,
+                    Scope::Device(id) => Whose::Device(String::from_utf8_lossy(id).to_ascii_lowercase()),
+                    _ => Whose::All,
+                };
                 let room = self.subscriptions.len() < MAX_SUBSCRIPTIONS;
                 // Everybody's events without a prefix are not for one device to ask for.
-                if room && (mine || !subscribe.prefix.is_empty()) {
-                    self.subscriptions.push(Subscription { prefix: subscribe.prefix.to_text(), mine });
+                if room && !(matches!(whose, Whose::All) && subscribe.prefix.is_empty()) {
+                    self.subscriptions.push(Subscription { prefix: subscribe.prefix.to_text(), whose });
                     self.owe(Owed::Ack { id: message.id });
                 } else {
                     self.owe(Owed::Refuse { id: message.id });
@@ -197,7 +231,13 @@ impl Session {
             FromDevice::TimeRequest => {
                 self.owe(Owed::Time { id: message.id, token: message.token, unix: unix_time });
             }
-            FromDevice::DescribePost { payload, .. } => self.take_describe(now, payload),
+            // Metrics begin with 0. In the middle of an update the device's modules are known well enough.
+            FromDevice::DescribePost { payload, .. }
+                if matches!(self.phase, Phase::Idle | Phase::Ask | Phase::Asked { .. })
+                    && payload.first() != Some(&0) =>
+            {
+                self.take_describe(now, payload);
+            }
             FromDevice::Response(response) => {
                 if let Phase::Asked { token, .. } = self.phase
                     && token == message.token
@@ -212,10 +252,19 @@ impl Session {
     fn take_event(&mut self, event: &Publication<'_>) {
         let name = event.name.to_text();
         let is_safe_mode = name == system_event::SAFE_MODE;
+        if !SYSTEM_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+            self.published.push_back(Relayed {
+                device: self.id,
+                name: name.clone(),
+                data: event.data.map(<[u8]>::to_vec),
+                max_age: event.max_age,
+                public: event.public,
+            });
+        }
         self.events.push_back(Event::Published {
             device: self.id,
             name,
-            data: event.data.and_then(|data| core::str::from_utf8(data).ok()).map(str::to_owned),
+            data: event.data.map(|data| String::from_utf8_lossy(data).into_owned()),
             public: event.public,
         });
         if is_safe_mode && matches!(self.phase, Phase::Idle) {
@@ -259,10 +308,10 @@ impl Session {
                 let options = Options { offer_fast: !slow, ..self.options.transfer };
                 match Upload::new(Arc::clone(&file.image), options) {
                     Ok(upload) => {
-                        self.attempts.count(&file);
                         self.owe(Owed::Publish {
                             name: system_event::SAFE_MODE_UPDATING.to_owned(),
-                            data: Some(file.prefix.index.to_string()),
+                            data: Some(file.prefix.index.to_string().into_bytes()),
+                            max_age: Some(60),
                             public: false,
                         });
                         self.events.push_back(Event::UpdateStarted {
@@ -271,9 +320,9 @@ impl Session {
                             why,
                             bytes: file.image.len(),
                         });
-                        let module = file.name.clone();
+                        self.connection.set_updating(true);
                         self.phase =
-                            Phase::Updating(Box::new(Update { upload, module, since: now, reported: now }));
+                            Phase::Updating(Box::new(Update { upload, file, since: now, reported: now }));
                     }
                     Err(error) => {
                         let reason = format!("{}: {error}", file.name);
@@ -294,15 +343,22 @@ impl Session {
             }
             return;
         };
-        let failure = outcome.err().map(|failure| failure.to_string());
-        self.finish_update(now, progress, failure);
+        // A module that arrived and is still missing afterwards, or that the device refused, must not be sent for ever.
+        // One that the network lost may.
+        if matches!(outcome, Ok(_) | Err(Failure::ImageRefused)) {
+            let file = update.file.clone();
+            self.attempts.count(&file);
+        }
+        self.finish_update(now, progress, outcome.err().map(|failure| failure.to_string()));
     }
 
     fn finish_update(&mut self, now: Duration, progress: Progress, failure: Option<String>) {
-        let Phase::Updating(update) = core::mem::replace(&mut self.phase, Phase::Updated) else { return };
+        let after = if failure.is_none() { Phase::Updated } else { Phase::Idle };
+        let Phase::Updating(update) = core::mem::replace(&mut self.phase, after) else { return };
+        self.connection.set_updating(false);
         self.events.push_back(Event::UpdateFinished {
             device: self.id,
-            module: update.module,
+            module: update.file.name,
             progress,
             failure,
             took: now.saturating_sub(update.since),
@@ -330,8 +386,13 @@ impl Session {
             place.copy_from_slice(&frame);
             return Ok(Some(needed));
         }
-        if let Some(owed) = self.waiting.pop_front() {
-            return self.seal_owed(&owed, out).map(Some);
+        while let Some(owed) = self.waiting.pop_front() {
+            match self.seal_owed(&owed, out) {
+                // Another device's event that this one could not take is no reason to part.
+                Err(SendError::FrameTooLong { .. } | SendError::Encode(_))
+                    if matches!(owed, Owed::Publish { .. }) => {}
+                sealed => return sealed.map(Some),
+            }
         }
         match &mut self.phase {
             Phase::Ask => {
@@ -358,32 +419,44 @@ impl Session {
                 let time = unix.to_be_bytes();
                 self.connection.respond(*id, *token, answer(Code::CONTENT, &time), out)?
             }
-            Owed::Publish { name, data, public } => {
-                let event = Publication {
-                    name: Name::new(name),
-                    public: *public,
-                    max_age: Some(60),
-                    data: data.as_deref().map(str::as_bytes),
-                };
+            Owed::Publish { name, data, max_age, public } => {
+                let (name, data) = (Name::new(name), data.as_deref());
+                let event = Publication { name, public: *public, max_age: *max_age, data };
                 self.connection.send(FromServer::Event(event), out)?.bytes
             }
         };
         Ok(frame.len())
     }
 
-    /// An event of any device; it is sent on if this device subscribed to it. All devices have one owner here.
-    pub fn offer(&mut self, event: &Event) {
-        let Event::Published { name, data, public, .. } = event else { return };
+    /// An event of any device, this one included; it is sent on if this device subscribed to it.
+    ///
+    /// During an update it is not: devices up to 1.x keep their list of chunks in the buffer that a message comes to.
+    /// A device that does not take its events fast enough misses some. Events carry no promise.
+    pub fn offer(&mut self, event: &Relayed) {
         let wanted = |subscription: &Subscription| {
-            name.starts_with(&subscription.prefix) && (*public || subscription.mine)
+            event.name.starts_with(&subscription.prefix)
+                && match &subscription.whose {
+                    Whose::All => event.public,
+                    Whose::Mine => true,
+                    Whose::Device(id) => *id == event.device.to_string(),
+                }
         };
-        // System events are for servers. A full queue drops events, which carry no promise.
-        if !name.starts_with(system_event::PREFIX)
+        if !matches!(self.phase, Phase::Updating(_))
             && self.subscriptions.iter().any(wanted)
             && self.waiting.len() < MAX_WAITING
         {
-            self.owe(Owed::Publish { name: name.clone(), data: data.clone(), public: *public });
+            self.owe(Owed::Publish {
+                name: event.name.clone(),
+                data: event.data.clone(),
+                max_age: event.max_age,
+                public: event.public,
+            });
         }
+    }
+
+    /// The next event for other devices.
+    pub fn poll_published(&mut self) -> Option<Relayed> {
+        self.published.pop_front()
     }
 
     /// What happened since the last call.

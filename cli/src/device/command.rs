@@ -168,9 +168,17 @@ fn open(args: &Args) -> Result<Photon, Failure> {
     };
     let state: State = serde_json::from_slice(&files::read(&state_file)?).map_err(|error| bad(&error))?;
     let id: DeviceId = state.device_id.parse().map_err(|error| bad(&error))?;
-    let mut photon = Photon::new(id, Flash::with_contents(&files::read(&flash_file)?));
+    let flash = Flash::with_contents(&files::read(&flash_file)?).ok_or_else(|| {
+        Failure::new(
+            Code::Data,
+            format_args!("{} is not the 1 MiB of a Photon's flash", flash_file.display()),
+            "put the right file there, or remove the folder to make a new device",
+        )
+    })?;
+    let mut photon = Photon::new(id, flash);
     if let Some(server_key) = server_key {
         photons::write_server_key(&mut photon, &server_key)?;
+        save(&photon, &args.data)?;
     }
     Ok(photon)
 }

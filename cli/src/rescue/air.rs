@@ -39,15 +39,30 @@ pub struct Outcome {
 
 /// Serves `catalogue` from `folder` on `listener` and runs the device until nothing is missing.
 ///
-/// # Errors
-/// [`Failure`] if the device does not get there.
+/// The outcome tells how far it came, also when it failed.
 pub fn update(
     photon: &mut Photon,
     folder: Folder,
     catalogue: Catalogue,
     listener: TcpListener,
     ui: &Ui,
-) -> Result<Outcome, Failure> {
+) -> (Outcome, Result<(), Failure>) {
+    let mut watch = Watch { ui, outcome: Outcome::default(), bar: None, current: None };
+    let result = run_both(photon, folder, catalogue, listener, &mut watch);
+    if let Some(bar) = watch.bar.take() {
+        bar.finish_and_clear();
+    }
+    (watch.outcome, result)
+}
+
+/// The cloud in a runtime of its own, the device in a thread, and the watch here.
+fn run_both(
+    photon: &mut Photon,
+    folder: Folder,
+    catalogue: Catalogue,
+    listener: TcpListener,
+    watch: &mut Watch<'_>,
+) -> Result<(), Failure> {
     let cannot = |error: std::io::Error| {
         Failure::new(
             Code::Software,
@@ -57,7 +72,7 @@ pub fn update(
     };
     // The bootloader is small enough for one chunk, one answer.
     let session = SessionOptions { slow: "b".to_owned(), ..SessionOptions::default() };
-    let cloud = Cloud::new(folder, catalogue, Options { enrolment: Enrolment::Manual, session })?;
+    let cloud = Cloud::new(folder, catalogue, Options::new(Enrolment::Manual, session))?;
     let address = listener.local_addr().map_err(cannot)?.to_string();
     listener.set_nonblocking(true).map_err(cannot)?;
     let mut events = cloud.subscribe();
@@ -67,44 +82,34 @@ pub fn update(
     let listener = tokio::net::TcpListener::from_std(listener).map_err(cannot)?;
     drop(entered);
     runtime.spawn(cloud.serve(listener));
-    ui.note(format_args!("the cloud listens on {address}"));
+    watch.ui.note(format_args!("the cloud listens on {address}"));
 
     let stop = AtomicBool::new(false);
-    let mut watch = Watch { ui, outcome: Outcome::default(), bar: None, current: None };
-    let result = std::thread::scope(|scope| {
+    let (end, device) = std::thread::scope(|scope| {
         let device = scope.spawn(|| run_device(photon, &address, &stop));
         let started = Instant::now();
-        let mut result = Err(late());
-        while started.elapsed() < PATIENCE && !device.is_finished() {
+        let mut end = None;
+        while end.is_none() && started.elapsed() < PATIENCE && !device.is_finished() {
             match events.try_recv() {
-                Ok(event) => {
-                    if let Some(end) = watch.take(&event) {
-                        result = end;
-                        break;
-                    }
-                }
+                Ok(event) => end = watch.take(&event),
                 Err(broadcast::error::TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(2)),
                 Err(_) => {}
             }
         }
         stop.store(true, Ordering::Relaxed);
-        match device.join() {
-            Ok((Ok(()), log)) => {
-                watch.outcome.log.extend(log);
-                result
-            }
-            Ok((Err(failure), log)) => {
-                watch.outcome.log.extend(log);
-                result.and(Err(failure))
-            }
-            Err(_) => Err(Failure::new(Code::Software, "the simulated device crashed", "report this")),
-        }
+        (end, device.join())
     });
     runtime.shutdown_background();
-    if let Some(bar) = watch.bar.take() {
-        bar.finish_and_clear();
+    let Ok((device, log)) = device else {
+        return Err(Failure::new(Code::Software, "the simulated device crashed", "report this"));
+    };
+    watch.outcome.log.extend(log);
+    // The cloud's word counts; without one, the device's own trouble says more than the clock.
+    match (end, device) {
+        (Some(end), _) => end,
+        (None, Err(failure)) => Err(failure),
+        (None, Ok(())) => Err(late()),
     }
-    result.map(|()| watch.outcome)
 }
 
 fn late() -> Failure {
@@ -207,6 +212,9 @@ impl Watch<'_> {
             }
             Event::Refused { reason, advice, .. } => {
                 return Some(Err(Failure::new(Code::Protocol, reason, advice)));
+            }
+            Event::Trouble { what } => {
+                return Some(Err(Failure::new(Code::Io, what, "check the folder of --keep")));
             }
             Event::CannotUpdate { reason, .. } => {
                 let next = "give the modules that are named, with --modules";

@@ -106,18 +106,21 @@ impl Modules {
     /// # Errors
     /// [`Failure`] if a part is missing.
     pub fn load(folder: &Path) -> Result<Self, Failure> {
-        let (catalogue, _) = Catalogue::load(folder)?;
+        let (catalogue, refused) = Catalogue::load(folder)?;
+        let missing = |what: &dyn core::fmt::Display| {
+            let mut next = "put one there, or leave --modules out to synthesise all".to_owned();
+            for failure in &refused {
+                next = format!("{next}\n  left out: {}", failure.what());
+            }
+            let what = format_args!("{} has no {what} for the Photon", folder.display());
+            Failure::new(Code::NoInput, what, next)
+        };
         let photon = |file: &&ModuleFile| file.prefix.platform_id == spark_sim::PLATFORM_ID;
         let newest = |function: ModuleFunction, index: u8| {
             let of_key = |file: &&ModuleFile| (file.prefix.function, file.prefix.index) == (function, index);
             let found = catalogue.files().iter().filter(photon).filter(of_key);
-            found.max_by_key(|file| file.prefix.version).cloned().ok_or_else(|| {
-                Failure::new(
-                    Code::NoInput,
-                    format_args!("{} has no {function} {index} for the Photon", folder.display()),
-                    "put one there, or leave --modules out to synthesise all",
-                )
-            })
+            let newest = found.max_by_key(|file| file.prefix.version).cloned();
+            newest.ok_or_else(|| missing(&format_args!("{function} {index}")))
         };
         let new_system = vec![
             newest(ModuleFunction::Bootloader, 0)?,
@@ -133,13 +136,7 @@ impl Modules {
             .filter(|file| file.prefix.function == ModuleFunction::User && need(file) <= part_2)
             .max_by_key(|file| need(file))
             .cloned()
-            .ok_or_else(|| {
-                Failure::new(
-                    Code::NoInput,
-                    format_args!("{} has no application for the Photon", folder.display()),
-                    "put one there, or leave --modules out to synthesise all",
-                )
-            })?;
+            .ok_or_else(|| missing(&"application"))?;
         Ok(Self { old_system: synthetic::old_system()?, application, new_system })
     }
 }
@@ -219,16 +216,17 @@ pub fn rescue(modules: &Modules, folder: &Path, keep: bool, ui: &Ui) -> Result<R
 
     ui.step(4, "A local cloud; the Photon connects and describes itself");
     let catalogue = Catalogue::new(modules.new_system.clone());
-    let outcome = air::update(&mut photon, cloud_folder, catalogue, listener, ui)?;
+    let (outcome, result) = air::update(&mut photon, cloud_folder, catalogue, listener, ui);
+    if keep {
+        files::write_secret(&folder.join("flash-after.bin"), photon.flash().contents())?;
+        files::write_atomically(&folder.join("log.txt"), outcome.log.join("\n").as_bytes())?;
+    }
+    result?;
 
     ui.step(6, "Report");
     let mut expected = modules.new_system.clone();
     expected.push(modules.application.clone());
     let compared = expected.iter().map(|file| compare(&photon, file)).collect();
-    if keep {
-        files::write_secret(&folder.join("flash-after.bin"), photon.flash().contents())?;
-        files::write_atomically(&folder.join("log.txt"), outcome.log.join("\n").as_bytes())?;
-    }
     Ok(Report {
         device_id: photon.id().to_string(),
         damages,

@@ -66,9 +66,9 @@ pub struct Write {
     /// Bytes.
     pub bytes: usize,
     /// SHA-256 of what was written.
-    pub sha256: String,
-    /// Read back and equal.
-    pub verified: bool,
+    pub written_sha256: String,
+    /// SHA-256 of what was read back when all was written.
+    pub device_sha256: String,
 }
 
 /// One module over the air.
@@ -106,7 +106,7 @@ impl Report {
     #[must_use]
     pub fn is_rescued(&self) -> bool {
         self.application_runs
-            && self.writes.iter().all(|write| write.verified)
+            && self.writes.iter().all(|write| write.written_sha256 == write.device_sha256)
             && self.modules.iter().all(|module| module.equal)
     }
 }
@@ -121,10 +121,12 @@ impl fmt::Display for Report {
                 writeln!(f, "    {}: {}", finding.code, finding.what)?;
             }
         }
-        writeln!(f, "\nWhat was written over USB, read back and equal")?;
+        writeln!(f, "\nWhat was written over USB and read back")?;
         for write in &self.writes {
             let Write { field, alternate, address, bytes, .. } = write;
-            writeln!(f, "  {field}: {bytes} bytes at alternate {alternate}, address {address}")?;
+            let equal =
+                if write.written_sha256 == write.device_sha256 { "" } else { ", READS BACK DIFFERENT" };
+            writeln!(f, "  {field}: {bytes} bytes at alternate {alternate}, address {address}{equal}")?;
         }
         writeln!(f, "  new device key {}", self.device_key_fingerprint)?;
         for backup in &self.backups {

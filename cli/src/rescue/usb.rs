@@ -21,11 +21,17 @@ const TRANSFER_SIZE: u16 = 4096;
 const INTERFACE: u8 = 0;
 
 /// A Photon in DFU mode on a bus.
-#[derive(Debug)]
 pub struct Usb<'b, B> {
     bus: &'b mut B,
     buffer: Vec<u8>,
     selected: Option<u8>,
+}
+
+/// What goes over the cable may be a private key.
+impl<B> core::fmt::Debug for Usb<'_, B> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Usb").field("selected", &self.selected).finish_non_exhaustive()
+    }
 }
 
 impl<'b, B: ControlTransfer + Clock> Usb<'b, B> {
@@ -122,12 +128,18 @@ fn failed(error: &dyn core::error::Error) -> Failure {
 }
 
 /// The two fields that a rescue cares about.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Fields {
     /// 612 bytes.
     pub device_key: Vec<u8>,
     /// 512 bytes: server key and address.
     pub server_key: Vec<u8>,
+}
+
+impl core::fmt::Debug for Fields {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Fields(secret)")
+    }
 }
 
 /// Where they are.
@@ -218,9 +230,14 @@ pub fn repair<B: ControlTransfer + Clock>(
             alternate: segment.alternate,
             address: segment.address,
             bytes: data.len(),
-            sha256: files::sha256(data),
-            verified: true,
+            written_sha256: files::sha256(data),
+            device_sha256: String::new(),
         });
+    }
+    // Each write was compared as it was made; once more now that both are there, for the second could have harmed the first.
+    let fields = read_fields(usb)?;
+    for (write, content) in writes.iter_mut().zip([&fields.device_key, &fields.server_key]) {
+        write.device_sha256 = files::sha256(content);
     }
     usb.leave()?;
     Ok(writes)

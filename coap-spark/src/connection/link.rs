@@ -53,9 +53,6 @@ pub enum SendError {
         /// The limit.
         limit: usize,
     },
-    /// The queue of owed replies is full: drain it with `poll_output` first.
-    #[error("owed replies are waiting: call poll_output until it gives nothing")]
-    RepliesWaiting,
 }
 
 /// A message that was sealed for sending.
@@ -80,15 +77,10 @@ impl<R> Owed<R> {
         Self { queue: [None, None, None, None] }
     }
 
-    /// One message owes one reply at the most and `handle_input` is refused while the queue is full, so a place
-    /// is free; `false` tells that it was not.
-    pub(super) fn push(&mut self, reply: R) -> bool {
-        match self.queue.iter_mut().find(|place| place.is_none()) {
-            Some(place) => {
-                *place = Some(reply);
-                true
-            }
-            None => false,
+    /// One message owes one reply at the most and no input is taken while the queue is full, so a place is free.
+    pub(super) fn push(&mut self, reply: R) {
+        if let Some(place) = self.queue.iter_mut().find(|place| place.is_none()) {
+            *place = Some(reply);
         }
     }
 

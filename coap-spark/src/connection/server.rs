@@ -16,6 +16,8 @@ pub struct ServerPolicy {
     pub hello_timeout: Duration,
     /// Silence that ends the connection. Devices ping after 15 s and give up 10 s later, so two such rounds.
     pub idle_timeout: Duration,
+    /// The same during a firmware update, when devices neither ping nor answer fast chunks.
+    pub update_timeout: Duration,
     /// Comparison of message ids.
     pub ids: IdCheck,
     /// Largest ciphertext to send.
@@ -27,6 +29,7 @@ impl ServerPolicy {
     pub const DEFAULT: Self = Self {
         hello_timeout: Duration::from_secs(30),
         idle_timeout: Duration::from_secs(50),
+        update_timeout: Duration::from_secs(600),
         ids: IdCheck::DEFAULT,
         max_frame: MAX_SERVER_FRAME,
     };
@@ -52,6 +55,7 @@ pub struct ServerConnection<const N: usize = 1024> {
     ids: Option<ReceiveIds>,
     owed: Owed<Reply>,
     policy: ServerPolicy,
+    updating: bool,
 }
 
 impl<const N: usize> ServerConnection<N> {
@@ -63,6 +67,7 @@ impl<const N: usize> ServerConnection<N> {
             ids: None,
             owed: Owed::new(),
             policy,
+            updating: false,
         }
     }
 
@@ -70,6 +75,11 @@ impl<const N: usize> ServerConnection<N> {
     #[must_use]
     pub const fn is_up(&self) -> bool {
         self.ids.is_some()
+    }
+
+    /// Tells that a firmware update begins or ends: meanwhile a longer silence is fine.
+    pub const fn set_updating(&mut self, updating: bool) {
+        self.updating = updating;
     }
 
     /// Takes bytes up to the end of one frame and says how many. Takes none while four replies are owed.
@@ -225,6 +235,7 @@ impl<const N: usize> ServerConnection<N> {
     const fn patience(&self) -> Duration {
         match self.ids {
             None => self.policy.hello_timeout,
+            Some(_) if self.updating => self.policy.update_timeout,
             Some(_) => self.policy.idle_timeout,
         }
     }

@@ -199,8 +199,8 @@ impl OpenJob {
         // Firmware takes shorter plaintexts and fills up with what was in memory; exactly 40 is right.
         let session = plaintext
             .get(..len)
-            .and_then(|bytes| <[u8; SessionKeys::LEN]>::try_from(bytes).ok())
-            .map(SessionKeys::new)
+            .and_then(|bytes| <&[u8; SessionKeys::LEN]>::try_from(bytes).ok())
+            .map(|bytes| SessionKeys::new(*bytes))
             .ok_or(Stage::DecryptSession)?;
         let digest = session_hmac(&session, ciphertext);
         server_key.verify_bare(&digest, signature).map_err(|_| Stage::VerifySession)?;

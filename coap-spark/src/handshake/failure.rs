@@ -146,7 +146,7 @@ impl fmt::Display for Failure {
             Cause::NotHello => "the first message is not a Hello",
             Cause::ForeignResult => "the result belongs to another connection",
         };
-        write!(f, "handshake ended while {stage}: {cause}; {}", self.advice())
+        write!(f, "handshake ended while {stage}: {cause}")
     }
 }
 

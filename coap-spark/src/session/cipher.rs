@@ -46,7 +46,7 @@ impl Sealer {
     /// The sending half at the start of a session. Server and device start alike.
     #[must_use]
     pub fn new(keys: &SessionKeys) -> Self {
-        Self { aes: Aes128::new(&Array(keys.key())), iv: keys.iv() }
+        Self { aes: cipher(keys), iv: keys.iv() }
     }
 
     /// Encrypts one message into `out` and returns the frame, prefix included.
@@ -101,7 +101,7 @@ impl Opener {
     /// The receiving half at the start of a session.
     #[must_use]
     pub fn new(keys: &SessionKeys) -> Self {
-        Self { aes: Aes128::new(&Array(keys.key())), iv: keys.iv() }
+        Self { aes: cipher(keys), iv: keys.iv() }
     }
 
     /// Decrypts the ciphertext of one frame in place and returns the length of the message.
@@ -130,6 +130,13 @@ impl Opener {
             }
         }
     }
+}
+
+fn cipher(keys: &SessionKeys) -> Aes128 {
+    let mut key = Array(keys.key());
+    let aes = Aes128::new(&key);
+    key.as_mut_slice().zeroize();
+    aes
 }
 
 /// PKCS#7: all of the last `pad` bytes say `pad`.

@@ -109,6 +109,13 @@ impl<const N: usize> core::fmt::Debug for FrameBuffer<N> {
     }
 }
 
+/// What was decrypted in it does not stay in memory.
+impl<const N: usize> Drop for FrameBuffer<N> {
+    fn drop(&mut self) {
+        self.body.zeroize();
+    }
+}
+
 impl<const N: usize> Default for FrameBuffer<N> {
     fn default() -> Self {
         Self::new()

@@ -111,7 +111,7 @@ pub enum DeviceError {
 ///
 /// # Source
 /// USB DFU 1.1, appendix A; ST AN3156; profiles: see [`Profile`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Device<'d, B> {
     description: Description<'d>,
     profile: Profile,
@@ -129,6 +129,20 @@ pub struct Device<'d, B> {
     busy_until: Duration,
     leave_at: Option<Duration>,
     manifested: bool,
+}
+
+/// Without the block buffer: what passes through it may be a private key.
+impl<B> core::fmt::Debug for Device<'_, B> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Device")
+            .field("alternate", &self.alternate)
+            .field("pointer", &self.pointer)
+            .field("state", &self.state)
+            .field("status", &self.status)
+            .field("pending", &self.pending)
+            .field("job", &self.job)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A block that waits for GETSTATUS; its bytes are in the block buffer.

@@ -1,6 +1,6 @@
 //! The device's side: a [`Receiver`] whose words go through a connection and whose work goes to the flash.
 
-use crate::transfer::{Begin, Plan, Profile, Receiver, ReceiverOutput as Output, Refusal};
+use crate::transfer::{Begin, MAX_MISSED, Plan, Profile, Receiver, ReceiverOutput as Output, Refusal};
 use coap_spark::coap::{Code, Token, Type};
 use coap_spark::connection::{DeviceConnection, SendError};
 use coap_spark::message::{Envelope, FromDevice, FromServer, Indices, Response};
@@ -36,8 +36,6 @@ pub enum DownloadError {
 #[derive(Clone, Debug)]
 pub struct Download<const N: usize = 128> {
     receiver: Receiver<N>,
-    /// On UDP (and so not here) everything would be confirmable.
-    missed_kind: Type,
     result: [u8; 254],
     result_len: usize,
 }
@@ -45,10 +43,8 @@ pub struct Download<const N: usize = 128> {
 impl<const N: usize> Download<N> {
     /// A receiver for an OTA region of `region_len` bytes.
     #[must_use]
-    pub fn new(profile: Profile, region_len: u32) -> Self {
-        // Device OS 2 leaves the acknowledgement out on TCP.
-        let missed_kind = if profile == Profile::C4 { Type::NonConfirmable } else { Type::Confirmable };
-        Self { receiver: Receiver::new(profile, region_len), missed_kind, result: [0; 254], result_len: 0 }
+    pub const fn new(profile: Profile, region_len: u32) -> Self {
+        Self { receiver: Receiver::new(profile, region_len), result: [0; 254], result_len: 0 }
     }
 
     /// An update runs: tell the connection, so that it does not ping.
@@ -177,10 +173,12 @@ impl<const N: usize> Download<N> {
                     send(connection.piggyback(id, token, answer(code, result), &mut out)?);
                 }
                 Output::Missed { count } => {
-                    let mut list = [0; 100];
+                    let mut list = [0; 2 * MAX_MISSED as usize];
                     let missing = self.receiver.missing().take(usize::from(count));
                     let body = FromDevice::ChunkMissed(Indices::encode_into(missing, &mut list));
-                    send(connection.send(self.missed_kind, body, &mut out)?.bytes);
+                    let confirmable = self.receiver.profile().missed_confirmable;
+                    let kind = if confirmable { Type::Confirmable } else { Type::NonConfirmable };
+                    send(connection.send(kind, body, &mut out)?.bytes);
                 }
                 Output::DoneByDevice => {
                     let result = self.result.get(..self.result_len).unwrap_or_default();

@@ -27,7 +27,7 @@ mod sender;
 
 pub use bitmap::Bitmap;
 pub use chunks::{Chunk, ChunkError, Chunks, MAX_CHUNKS, message_fits};
-pub use profile::{IdleReaction, Profile, Refusal};
+pub use profile::{IdleReaction, MAX_MISSED, Profile, Refusal};
 pub use receiver::{Begin, Output as ReceiverOutput, Plan, Receiver};
 pub use sender::{
     Failure, Input as SenderInput, Options, Output as SenderOutput, Progress, Sender, SenderError, Success,

@@ -36,10 +36,12 @@ pub struct Profile {
     pub refusal: Refusal,
     /// Fast chunks are acknowledged and, outside repair, answered too.
     pub answers_fast_chunks: bool,
-    /// Most indices in one list of missed chunks.
+    /// Most indices in one list of missed chunks, at most [`MAX_MISSED`].
     pub missed_limit: u16,
     /// That list is also limited to 1.2 times the chunks that came since the last `UpdateDone`, at least two more.
     pub missed_scaled: bool,
+    /// The list of missed chunks asks for an acknowledgement; on TCP Device OS 2 leaves that out.
+    pub missed_confirmable: bool,
     /// After repair the device announces the end by itself and asks for the next gaps without a new `UpdateDone`.
     pub self_driven_repair: bool,
     /// In repair the device asks again after more than this silence.
@@ -52,6 +54,9 @@ pub struct Profile {
     pub result_in_answer: bool,
 }
 
+/// No firmware lists more missed chunks at once.
+pub const MAX_MISSED: u16 = 50;
+
 const SILENCE: Option<Duration> = Some(Duration::from_secs(3));
 
 impl Profile {
@@ -59,8 +64,9 @@ impl Profile {
     pub const S1: Self = Self {
         refusal: Refusal::BadRequestWithoutToken,
         answers_fast_chunks: true,
-        missed_limit: 50,
+        missed_limit: MAX_MISSED,
         missed_scaled: false,
+        missed_confirmable: true,
         self_driven_repair: true,
         repeat_after: SILENCE,
         idle: IdleReaction::Acknowledge,
@@ -88,5 +94,5 @@ impl Profile {
     pub const C3: Self = Self { refusal: Refusal::ServiceUnavailable, ..Self::C2 };
 
     /// `ChunkedTransfer` 2.0.0 to 2.3.1: all platforms.
-    pub const C4: Self = Self { drops_duplicates: true, ..Self::C3 };
+    pub const C4: Self = Self { drops_duplicates: true, missed_confirmable: false, ..Self::C3 };
 }

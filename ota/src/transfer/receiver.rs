@@ -2,7 +2,7 @@
 
 use super::bitmap::Bitmap;
 use super::chunks::MAX_CHUNKS;
-use super::profile::{IdleReaction, Profile};
+use super::profile::{IdleReaction, MAX_MISSED, Profile};
 use crate::checksum::crc32;
 use core::time::Duration;
 
@@ -276,7 +276,7 @@ impl<const N: usize> Receiver<N> {
 
     /// Lists missing chunks, as many as the profile allows.
     fn ask(&mut self) {
-        let mut limit = u32::from(self.profile.missed_limit);
+        let mut limit = u32::from(self.profile.missed_limit.min(MAX_MISSED));
         if self.profile.missed_scaled {
             limit = limit.min(self.arrived.saturating_add((self.arrived / 5).max(2)));
             self.arrived = 0;
