@@ -37,6 +37,7 @@ impl Failure {
     }
 
     /// A file that cannot be read.
+    #[must_use]
     pub fn reading(path: &Path, error: &std::io::Error) -> Self {
         let code = if error.kind() == std::io::ErrorKind::NotFound { Code::NoInput } else { Code::Io };
         Self::new(
@@ -47,6 +48,7 @@ impl Failure {
     }
 
     /// A file or folder that cannot be written.
+    #[must_use]
     pub fn writing(path: &Path, error: &std::io::Error) -> Self {
         Self::new(
             Code::Io,

@@ -1,7 +1,7 @@
 //! The program `spark`.
 
 use clap::{Parser, Subcommand};
-use spark_cli::{cloud, device, rescue};
+use spark_cli::{cloud, device, rescue, ui};
 use std::process::ExitCode;
 
 /// Rescues, serves and simulates Particle (formerly Spark) devices.
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("spark: {failure}");
+            ui::say(format_args!("spark: {failure}"));
             failure.exit_code()
         }
     }

@@ -13,7 +13,7 @@ use spark_sim::{Flash, Photon, PowerCut, config};
 /// Bytes of the configuration table that the firmware of 0.7.0 and later uses.
 const TABLE: usize = 8391;
 
-/// A device that works, and its public key: current system, or 0.7.0 if `outdated`.
+/// A device that works, and its key: current system, or 0.7.0 if `outdated`.
 ///
 /// # Errors
 /// [`Failure`] if no key could be made.
@@ -21,13 +21,13 @@ pub fn healthy(
     server_key: &[u8; 294],
     outdated: bool,
     rng: &mut dyn CryptoRng,
-) -> Result<(Photon, [u8; 162]), Failure> {
+) -> Result<(Photon, DeviceKey), Failure> {
     let key = make_key(rng)?;
     let region = ServerKeyRegion::new(server_key, None);
     let mut modules = if outdated { synthetic::old_system()? } else { synthetic::new_system()? };
     modules.push(synthetic::application()?);
     let flash = assemble(&modules, &key, Some(&region))?;
-    Ok((Photon::new(random_id(rng), flash), key.public_key()))
+    Ok((Photon::new(random_id(rng), flash), key))
 }
 
 /// Replaces the server key of a device; its address stays.

@@ -2,9 +2,30 @@
 //!
 //! Standard output is for results. With `--json` nothing but the result is shown.
 
+use crate::exit::Failure;
+use core::fmt;
 use core::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+/// Says a line to the person. Nobody listening is no reason to stop.
+pub fn say(text: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints a line of the result. A reader that has gone away has seen enough.
+///
+/// # Errors
+/// [`Failure`] if standard output cannot be written for another reason, such as a full disk.
+pub fn print(text: impl fmt::Display) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::writing(Path::new("standard output"), &error))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Where steps and progress go.
 #[derive(Clone, Debug)]
@@ -25,14 +46,14 @@ impl Ui {
     }
 
     /// One line below a step.
-    pub fn note(&self, text: impl core::fmt::Display) {
+    pub fn note(&self, text: impl fmt::Display) {
         self.line(&format!("   {text}"));
     }
 
     /// One line.
     pub fn line(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            say(text);
         }
     }
 

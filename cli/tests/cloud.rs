@@ -1,5 +1,10 @@
 //! The cloud on a real port: many devices at once, enrolment, and peers that break the rules.
-#![allow(clippy::unwrap_used, clippy::std_instead_of_alloc, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    reason = "test code"
+)]
 
 use coap_spark::handshake::server::AwaitIdentity;
 use core::time::Duration;
@@ -46,7 +51,8 @@ impl Running {
     }
 
     fn device(&self, outdated: bool) -> (Photon, [u8; 162]) {
-        photons::healthy(&self.server_key, outdated, &mut rand::rng()).unwrap()
+        let (photon, key) = photons::healthy(&self.server_key, outdated, &mut rand::rng()).unwrap();
+        (photon, key.public_key())
     }
 
     /// The next event that `wanted` picks something out of.

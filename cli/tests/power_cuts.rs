@@ -3,7 +3,12 @@
 //! All cut points of small images, a sample of those of full-sized ones; each both before the operation and in its
 //! middle. What helps afterwards is written down in [`Help`]: usually nothing but starting again. While the system
 //! firmware replaces the bootloader a real Photon is lost to everything but a programmer, and so is this one.
-#![allow(clippy::unwrap_used, clippy::std_instead_of_alloc, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    reason = "test code"
+)]
 
 mod common;
 

@@ -1,5 +1,10 @@
 //! The program as a user runs it.
-#![allow(clippy::unwrap_used, clippy::std_instead_of_alloc, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    reason = "test code"
+)]
 
 use core::time::Duration;
 use serde_json::Value;

@@ -90,12 +90,14 @@ fn transfer(image: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut receiver = Receiver::<128>::new(Profile::C4, region.size);
     let now = Duration::ZERO;
     while sender.outcome().is_none() {
-        let mut data: &[u8] = &[];
+        // What the network would carry.
+        let mut data = Vec::new();
         match sender.poll_output(now).ok_or("the sender waits for ever")? {
             SenderOutput::Begin(begin) => receiver.handle_begin(begin),
             SenderOutput::Chunk { chunk, fast } => {
-                data = chunk.data;
-                receiver.handle_chunk(now, fast.then_some(chunk.index), spark_ota::crc32(data), data);
+                data.extend(chunk.data);
+                data.resize(data.len() + usize::from(chunk.padding), 0);
+                receiver.handle_chunk(now, fast.then_some(chunk.index), chunk.crc(), &data);
             }
             SenderOutput::Done => receiver.handle_done(),
             _ => return Err("an output that this program does not know".into()),

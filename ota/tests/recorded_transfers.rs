@@ -1,6 +1,5 @@
 //! Recorded transfers of device-os 0.4.9 and 2.3.1 and of both JavaScript servers, replayed through our receiver
 //! and our sender over real connections.
-#![cfg(feature = "coap-spark")]
 #![allow(clippy::unwrap_used, clippy::std_instead_of_alloc, reason = "test code")]
 
 use coap_spark::connection::{DeviceConnection, Profile as LinkProfile, ServerConnection, ServerPolicy};

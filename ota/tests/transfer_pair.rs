@@ -346,6 +346,31 @@ fn every_wait_ends_in_a_typed_failure() {
 }
 
 #[test]
+fn missing_chunks_without_names_end_the_transfer() {
+    for indices in [&b""[..], &[0xff, 0xff], &[0]] {
+        let mut sender = in_state("done");
+        for round in 0..3 {
+            assert_eq!(sender.outcome(), None, "round {round}");
+            sender.handle_input(Duration::ZERO, SenderInput::DoneAnswered { complete: false, result: b"" });
+            sender.handle_input(Duration::ZERO, SenderInput::Missed { indices });
+            sender.poll_output(Duration::ZERO);
+        }
+        assert_eq!(sender.outcome(), Some(Err(Failure::NothingNamed)), "{indices:?}");
+    }
+}
+
+#[test]
+fn chunks_named_in_slow_mode_are_not_sent_as_fast_ones() {
+    let mut sender = in_state("slow");
+    while !matches!(sender.poll_output(Duration::ZERO), Some(SenderOutput::Done)) {
+        sender.handle_input(Duration::ZERO, SenderInput::ChunkReceived { good: true });
+    }
+    sender.handle_input(Duration::ZERO, SenderInput::DoneAnswered { complete: false, result: b"" });
+    sender.handle_input(Duration::ZERO, SenderInput::Missed { indices: &[0, 1] });
+    assert_eq!(sender.poll_output(Duration::ZERO), None);
+}
+
+#[test]
 fn results_of_both_generations_are_understood() {
     for (result, good) in [
         (&b""[..], true),

@@ -89,7 +89,8 @@ async fn handshake(
     let identified = waiting.resume(decrypted)?;
     *claimed = Some(identified.device_id());
 
-    let device_key = authorise(cloud, &identified)?;
+    let (worker, asking) = (Arc::clone(cloud), identified.clone());
+    let device_key = blocking(move || authorise(&worker, &asking)).await??;
     let mut session = [0; 40];
     rand::rng().fill_bytes(&mut session);
     let (waiting, job) = identified.accept(SessionKeys::new(session));
@@ -175,7 +176,8 @@ async fn converse(cloud: &Arc<Cloud>, socket: &mut TcpStream, accepted: &Accepte
             if matches!(event, Event::UpdateStarted { .. }) {
                 cloud.keep_attempts(id, session.attempts().clone());
             }
-            cloud.note(id, &event);
+            // Small files, but a disk may be slow: other devices must not wait for it.
+            tokio::task::block_in_place(|| cloud.note(id, &event));
             cloud.report(event);
         }
         match session.poll_send(now(), &mut out) {

@@ -17,8 +17,9 @@ use coap_spark::handshake::DeviceId;
 use rand_core::CryptoRng;
 use rsa::{RsaPrivateKey, RsaPublicKey};
 use serde::{Deserialize, Serialize};
-use spark_keys::{KeyForm, RsaPublicKeyView, load_public_key, pem, rsa_backend};
+use spark_keys::{DeviceKey, KeyForm, RsaPublicKeyView, load_public_key, pem, rsa_backend};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// An opened data folder.
 #[derive(Clone, Debug)]
@@ -176,6 +177,18 @@ pub fn public_pem(spki: &[u8]) -> Result<String, Failure> {
     let mut text = vec![0; spki.len() * 3 / 2 + 128];
     pem::encode(KeyForm::SpkiRsa, spki, &mut text).map(str::to_owned).map_err(|error| {
         Failure::new(Code::Software, format_args!("cannot write a public key: {error}"), "report this")
+    })
+}
+
+/// A device's private key as PEM.
+///
+/// # Errors
+/// [`Failure`] if it is longer than any key.
+pub fn private_pem(key: &DeviceKey) -> Result<Zeroizing<String>, Failure> {
+    let mut text = Zeroizing::new(vec![0; key.as_der().len() * 3 / 2 + 128]);
+    let encoded = pem::encode(KeyForm::Pkcs1Private, key.as_der(), &mut text).map(str::to_owned);
+    encoded.map(Zeroizing::new).map_err(|error| {
+        Failure::new(Code::Software, format_args!("cannot write a private key: {error}"), "report this")
     })
 }
 

@@ -5,6 +5,7 @@ use super::folder::Folder;
 use super::session::SessionOptions;
 use super::{Cloud, Enrolment, Options};
 use crate::exit::{Code, Failure};
+use crate::ui::{print, say};
 use spark_ota::transfer::Options as Transfer;
 use std::path::PathBuf;
 use tokio::net::TcpListener;
@@ -54,7 +55,7 @@ async fn serve(args: &Args) -> Result<(), Failure> {
     let (folder, new) = Folder::open(&args.data, &mut rand::rng())?;
     let (catalogue, refused) = Catalogue::load(&folder.modules())?;
     for failure in refused {
-        eprintln!("left out: {failure}");
+        say(format_args!("left out: {failure}"));
     }
     let modules = catalogue.files().len();
     let session = SessionOptions {
@@ -73,26 +74,28 @@ async fn serve(args: &Args) -> Result<(), Failure> {
         )
     })?;
     let address = listener.local_addr().map_or_else(|_| args.listen.clone(), |address| address.to_string());
-    eprintln!("listening on {address}, {modules} module files");
+    say(format_args!("listening on {address}, {modules} module files"));
     if new {
-        eprintln!("this is a new cloud. Next, give a device its public key and address:");
-        eprintln!("  {}", server_key.display());
+        say(format_args!("this is a new cloud. Next, give a device its public key and address:"));
+        say(format_args!("  {}", server_key.display()));
     }
     let mut events = cloud.subscribe();
     let serving = tokio::spawn(cloud.serve(listener));
+    // One future for the whole time: a signal between two of them would be lost.
+    let mut stop = core::pin::pin!(crate::interrupt::interrupted());
     loop {
         tokio::select! {
             event = events.recv() => match event {
                 Ok(event) if args.json => {
-                    println!("{}", serde_json::to_string(&event).unwrap_or_default());
+                    print(serde_json::to_string(&event).unwrap_or_default())?;
                 }
-                Ok(event) => eprintln!("{event}"),
+                Ok(event) => say(event),
                 Err(tokio::sync::broadcast::error::RecvError::Lagged(missed)) => {
-                    eprintln!("{missed} events were not shown");
+                    say(format_args!("{missed} events were not shown"));
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return Ok(()),
             },
-            _ = tokio::signal::ctrl_c() => {
+            () = &mut stop => {
                 serving.abort();
                 return Ok(());
             }

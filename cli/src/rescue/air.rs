@@ -10,8 +10,10 @@ use crate::device::run;
 use crate::exit::{Code, Failure};
 use crate::ui::Ui;
 use coap_spark::message::describe::Describe;
+use coap_spark::message::system_event;
 use core::time::Duration;
 use indicatif::ProgressBar;
+use spark_ota::transfer::Progress;
 use spark_sim::{End, Photon, Started};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -155,8 +157,24 @@ impl Watch<'_> {
     fn take(&mut self, event: &Event) -> Option<Result<(), Failure>> {
         self.outcome.log.push(format!("cloud: {event}"));
         match event {
-            Event::Described { describe, .. } => self.outcome.describe = Some(describe.clone()),
+            Event::Online { .. } if self.outcome.transfers.is_empty() => {
+                self.ui.note("the handshake is through and the Photon says Hello");
+            }
+            Event::Published { name, .. }
+                if name == system_event::SAFE_MODE && self.outcome.transfers.is_empty() =>
+            {
+                self.ui.note("it is in safe mode: the application lacks something");
+            }
+            Event::Described { describe, .. } => {
+                if self.outcome.describe.is_none() {
+                    self.ui.note(format_args!("it describes itself: {}", describe.to_json()));
+                }
+                self.outcome.describe = Some(describe.clone());
+            }
             Event::UpdateStarted { module, why, bytes, .. } => {
+                if self.outcome.transfers.is_empty() {
+                    self.ui.step(5, "The modules that it lacks, over the air");
+                }
                 self.ui.note(format_args!("{module}: {why}"));
                 self.bar = Some(self.ui.bar(module, 0));
                 self.current = Some((why.clone(), *bytes));
@@ -172,6 +190,12 @@ impl Watch<'_> {
                     bar.finish_and_clear();
                 }
                 let (why, bytes) = self.current.take().unwrap_or_default();
+                if failure.is_none() {
+                    let mode = if progress.fast { "fast" } else { "slow" };
+                    let Progress { chunks, resent, .. } = progress;
+                    self.ui
+                        .note(format_args!("  {chunks} chunks in {mode} mode, {resent} lost and sent again"));
+                }
                 self.outcome.transfers.push(Transfer {
                     module: module.clone(),
                     why,
@@ -188,7 +212,10 @@ impl Watch<'_> {
                 let next = "give the modules that are named, with --modules";
                 return Some(Err(Failure::new(Code::Data, reason, next)));
             }
-            Event::UpToDate { .. } => return Some(Ok(())),
+            Event::UpToDate { .. } => {
+                self.ui.note("it has every module it needs, and the application runs");
+                return Some(Ok(()));
+            }
             _ => {}
         }
         None

@@ -9,7 +9,7 @@ pub mod usb;
 use crate::cloud::catalogue::{Catalogue, ModuleFile};
 use crate::cloud::folder::Folder;
 use crate::exit::{Code, Failure};
-use crate::ui::Ui;
+use crate::ui::{Ui, print};
 use crate::{files, photons, synthetic};
 use core::net::Ipv4Addr;
 use report::{Compared, Report};
@@ -65,9 +65,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         files::write_atomically(&folder.join("report.json"), json.as_bytes())?;
     }
     if args.json {
-        println!("{json}");
+        print(&json)?;
     } else {
-        println!("\n{report}");
+        print(format_args!("\n{report}"))?;
     }
     if report.is_rescued() {
         Ok(())
@@ -164,7 +164,8 @@ pub fn rescue(modules: &Modules, folder: &Path, keep: bool, ui: &Ui) -> Result<R
     }
 
     ui.step(2, "What is wrong, over DFU");
-    let fields = on_usb(&mut photon, |usb| usb::read_fields(usb))?;
+    #[allow(clippy::redundant_closure, reason = "the function alone is not general enough in its lifetimes")]
+    let fields = on_usb(&mut photon, |bus| usb::read_fields(bus))?;
     let damages =
         usb::diagnose(&fields, (candidates.old.as_field().as_slice(), candidates.new.as_field().as_slice()));
     for damage in &damages {
@@ -190,7 +191,8 @@ pub fn rescue(modules: &Modules, folder: &Path, keep: bool, ui: &Ui) -> Result<R
     {
         let path = folder.join(format!("{}-{file}", photon.id()));
         files::write_secret(&path, content)?;
-        let place = if keep { path.display().to_string() } else { format!("{file} (use --keep)") };
+        let place =
+            if keep { path.display().to_string() } else { format!("{file} (not kept without --keep)") };
         backups.push(place);
     }
     let key = rsa_backend::generate_device_key(&mut rng).map_err(|error| {
@@ -216,7 +218,6 @@ pub fn rescue(modules: &Modules, folder: &Path, keep: bool, ui: &Ui) -> Result<R
     ui.note(format_args!("new key {}, known to the cloud", key.fingerprint().short()));
 
     ui.step(4, "A local cloud; the Photon connects and describes itself");
-    ui.step(5, "The modules that it lacks, over the air");
     let catalogue = Catalogue::new(modules.new_system.clone());
     let outcome = air::update(&mut photon, cloud_folder, catalogue, listener, ui)?;
 

@@ -136,13 +136,13 @@ impl fmt::Display for Report {
             let mode = if progress.fast { "fast" } else { "slow" };
             writeln!(
                 f,
-                "  {}: {} bytes in {} chunks, {mode}, {} sent again in {} repairs, {:.2} s",
+                "  {}: {} bytes in {} chunks, {mode}, {} sent again in {} repairs, {:.1} ms",
                 transfer.module,
                 transfer.bytes,
                 progress.chunks,
                 progress.resent,
                 progress.repairs,
-                transfer.seconds
+                transfer.seconds * 1000.0
             )?;
         }
         writeln!(f, "\nWhat the device has now")?;

@@ -208,6 +208,9 @@ pub enum Failure {
     /// No answer to `Done`.
     #[error("the device did not answer the end of the update")]
     DoneUnanswered,
+    /// The device says again and again that chunks are missing and names none.
+    #[error("the device says that chunks are missing and does not name them")]
+    NothingNamed,
     /// The link loses more than repair can mend.
     #[error("{resent} chunks were sent again and some are still missing")]
     TooManyResends {
@@ -342,7 +345,7 @@ impl<I: AsRef<[u8]>> Sender<I> {
                 if times > self.options.bad_chunk_limit {
                     return self.fail(Failure::ChunkDamaged { index, times });
                 }
-                self.progress.resent += 1;
+                self.progress.resent = self.progress.resent.saturating_add(1);
                 self.enter(State::Slow { index, bad: times, silent });
             }
             (State::Slow { index, .. }, Input::LateChunkReceived) => self.fail(Failure::OutOfStep { index }),
@@ -357,10 +360,13 @@ impl<I: AsRef<[u8]>> Sender<I> {
                 self.due = false;
                 self.wait(now, DONE_TIMEOUT);
             }
-            (
-                State::Done { .. } | State::Incomplete { .. } | State::Repair { .. },
-                Input::Missed { indices },
-            ) => self.repair(indices),
+            // In slow mode every chunk was answered, so none can be missing.
+            (State::Done { tries } | State::Incomplete { tries }, Input::Missed { indices })
+                if self.progress.fast =>
+            {
+                self.repair(indices, tries);
+            }
+            (State::Repair { .. }, Input::Missed { indices }) => self.repair(indices, 0),
             (
                 State::Fast { .. } | State::Done { .. } | State::Incomplete { .. } | State::Repair { .. },
                 Input::DoneByDevice { result },
@@ -406,7 +412,7 @@ impl<I: AsRef<[u8]>> Sender<I> {
                 self.chunks.get(next).map(|chunk| Output::Chunk { chunk, fast: true })
             }
             State::Repair { position } => {
-                self.progress.resent += 1;
+                self.progress.resent = self.progress.resent.saturating_add(1);
                 self.state = State::Repair { position: position + 1 };
                 let index = self.repair.get(position).copied()?;
                 self.chunks.get(index).map(|chunk| Output::Chunk { chunk, fast: true })
@@ -438,7 +444,7 @@ impl<I: AsRef<[u8]>> Sender<I> {
             State::Begin { .. } => self.due = true,
             State::Slow { index, silent: true, .. } => self.fail(Failure::ChunkUnanswered { index }),
             State::Slow { index, bad, silent: false } => {
-                self.progress.resent += 1;
+                self.progress.resent = self.progress.resent.saturating_add(1);
                 self.enter(State::Slow { index, bad, silent: true });
             }
             State::Done { tries } | State::Incomplete { tries } if tries >= DONE_TRIES => {
@@ -476,8 +482,9 @@ impl<I: AsRef<[u8]>> Sender<I> {
         self.deadline = None;
     }
 
-    fn repair(&mut self, indices: &[u8]) {
-        self.progress.repairs += 1;
+    /// `tries`: how often `Done` was sent since chunks went out.
+    fn repair(&mut self, indices: &[u8], tries: u8) {
+        self.progress.repairs = self.progress.repairs.saturating_add(1);
         let limit = u32::from(self.options.resend_factor) * u32::from(self.chunks.count());
         if self.progress.resent >= limit {
             return self.fail(Failure::TooManyResends { resent: self.progress.resent });
@@ -492,7 +499,13 @@ impl<I: AsRef<[u8]>> Sender<I> {
             *place = index;
             self.repair_len += 1;
         }
-        self.enter(State::Repair { position: 0 });
+        if self.repair_len > 0 {
+            self.enter(State::Repair { position: 0 });
+        } else if tries >= DONE_TRIES {
+            self.fail(Failure::NothingNamed);
+        } else {
+            self.enter(State::Done { tries });
+        }
     }
 }
 
