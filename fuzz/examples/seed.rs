@@ -349,5 +349,78 @@ fn ota() -> Result<(), Box<dyn Error>> {
         put("ota_sender", name, &data)?;
     }
     put("ota_sender", "refused", &[&start(1)[..], &[1, 0x80]].concat())?;
-    Ok(())
+    ota_modules()?;
+    ota_resolve()
+}
+
+fn ota_modules() -> Result<(), Box<dyn Error>> {
+    for entry in fs::read_dir(root().join("ota/tests/vectors/modules"))? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        // The others repeat one of these byte by byte.
+        if path.extension().is_some_and(|end| end == "bin")
+            && !name.contains("split")
+            && !name.ends_with("trip")
+        {
+            put("ota_module", &name, &fs::read(&path)?)?;
+        }
+    }
+    let part2 = fs::read(root().join("ota/tests/vectors/modules/synth-photon-part2.bin"))?;
+    put("ota_module", "cut", &part2[..part2.len() / 2])?;
+    put("ota_module", "padded", &[&part2[..], &[0xFF; 40]].concat())?;
+    let mut damaged = part2;
+    damaged[600] ^= 1;
+    put("ota_module", "damaged", &damaged)
+}
+
+fn ota_resolve() -> Result<(), Box<dyn Error>> {
+    let cases = json("ota/tests/vectors/modules/resolve.json")?;
+    for case in list(&cases["cases"]) {
+        let name = case["case"].as_str().unwrap_or_default();
+        put("ota_describe", name, &serde_json::to_vec(&case["describe"])?)?;
+    }
+    put("ota_describe", "empty", b"{}")?;
+    put(
+        "ota_describe",
+        "digest",
+        concat!(
+            r#"{"p":6,"m":[{"s":131072,"l":"m","vc":30,"vv":28,"u":"#,
+            r#""E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855","#,
+            r#""f":"u","n":"1","v":6,"d":[{"f":"s","n":"2","v":2202},{"f":"_","n":"x","v":1}]}]}"#
+        )
+        .as_bytes(),
+    )?;
+
+    // Keys as in `spark_fuzz::ota`: bootloader 0, system parts 1 and 2, user part 1.
+    let (boot, part1, part2, user, none) = (1_u8, 8, 16, 10, 128);
+    let module = |key: u8, version: u8, a: [u8; 2], b: [u8; 2]| [&[key, version, 0][..], &a, &b].concat();
+    let nothing = [none, 0];
+    let old = [
+        module(boot, 10, nothing, nothing),
+        module(part1, 20, nothing, nothing),
+        module(part2, 20, [part1, 20], nothing),
+        module(user, 6, [part2, 140], nothing),
+    ];
+    let new = [
+        module(boot, 100, nothing, nothing),
+        module(part1, 220, [part2, 20], nothing),
+        module(part2, 220, [part1, 220], [boot, 100]),
+    ];
+    let stepping_stone = module(part2, 60, [part1, 20], nothing);
+    let cycle =
+        [module(boot, 100, nothing, nothing), module(part1, 220, [part2, 60], nothing), new[2].clone()];
+    let job = |choice: u8, device: &[Vec<u8>], catalogue: &[Vec<u8>], tail: &[u8]| {
+        let (device_len, catalogue_len) = (device.len() as u8, catalogue.len() as u8);
+        [&[choice, device_len], &device.concat()[..], &[catalogue_len], &catalogue.concat(), tail].concat()
+    };
+    let with_stone = [&cycle[..], &[stepping_stone]].concat();
+    put("ota_resolve", "safe_mode", &job(0, &old, &new, &[]))?;
+    put("ota_resolve", "cycle", &job(0, &old, &cycle, &[]))?;
+    put("ota_resolve", "bootstrap", &job(2, &old, &with_stone, &[]))?;
+    put("ota_resolve", "bootstrap_target", &job(3, &old, &with_stone, &[0, 2]))?;
+    put("ota_resolve", "target_up", &job(1, &old, &new, &[0, 2]))?;
+    let healed = [&new[..], &old[3..]].concat();
+    put("ota_resolve", "target_down", &job(1, &healed, &old, &[0, 1]))?;
+    put("ota_resolve", "not_applied", &job(0, &old, &new, &[1, boot, 100, 3]))?;
+    put("ota_resolve", "healthy", &job(0, &healed, &new, &[]))
 }

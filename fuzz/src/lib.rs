@@ -34,4 +34,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("coap_connection", coap::connection),
     ("ota_receiver", ota::receiver),
     ("ota_sender", ota::sender),
+    ("ota_module", ota::module),
+    ("ota_resolve", ota::resolve),
+    ("ota_describe", ota::describe),
 ];

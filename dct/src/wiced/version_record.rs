@@ -1,7 +1,7 @@
 //! The last 16 bytes of a sector, and the CRC in them.
 
 use super::{Header, SECTOR_SIZE, Sector};
-use crc::{CRC_32_ISO_HDLC, Crc};
+use crc::{CRC_32_ISO_HDLC, Crc, Table};
 
 /// Version record of v0.7.0 and later.
 ///
@@ -109,33 +109,45 @@ impl VersionRecord {
 /// check the previous generation in the old sector, first set byte 9 back to 1.
 #[must_use]
 pub fn sector_crc(sector: &Sector) -> u32 {
-    combine(&Header::of_sector(sector), VersionRecord::of_sector(sector), |at| {
-        sector.get(at).copied().unwrap_or(0xFF)
-    })
+    combine(&Header::of_sector(sector), VersionRecord::of_sector(sector), sector, 0, &[])
 }
 
-/// [`sector_crc`] of a sector that does not exist yet; `byte` gives bytes 388 to 16368.
-pub(super) fn combine(header: &Header, record: VersionRecord, byte: impl Fn(usize) -> u8) -> u32 {
+/// [`sector_crc`] of a sector that does not exist yet: `sector` with `data` at `start`.
+pub(super) fn combine(
+    header: &Header,
+    record: VersionRecord,
+    sector: &Sector,
+    start: usize,
+    data: &[u8],
+) -> u32 {
     let mut crc = 0xFFFF_FFFF;
     let mut first = *header.as_bytes();
     first[Header::WRITE_INCOMPLETE_AT] = 0;
     crc ^= raw_crc(&first);
+    let body = sector.get(Header::LEN..VersionRecord::OFFSET).unwrap_or_default();
     let mut at = Header::LEN;
-    while at < VersionRecord::OFFSET {
-        let mut piece = [0; 32];
-        let length = piece.len().min(VersionRecord::OFFSET - at);
-        for (slot, position) in piece.iter_mut().zip(at..at + length) {
-            *slot = byte(position);
-        }
-        crc ^= raw_crc(piece.get(..length).unwrap_or(&[]));
-        at += length;
+    for piece in body.chunks(32) {
+        let split = |position: usize| position.saturating_sub(at).min(piece.len());
+        let (from, until) = (split(start), split(start.saturating_add(data.len())));
+        crc ^= if from == until {
+            raw_crc(piece)
+        } else {
+            let skip = (at + from).saturating_sub(start);
+            let mut digest = CRC.digest();
+            digest.update(piece.get(..from).unwrap_or_default());
+            digest.update(data.get(skip..skip + until - from).unwrap_or_default());
+            digest.update(piece.get(until..).unwrap_or_default());
+            !digest.finalize()
+        };
+        at += piece.len();
     }
     crc ^ raw_crc(&VersionRecord { crc: 0, initial_write: 0, ..record }.encode())
 }
 
+static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISO_HDLC);
+
 /// CRC-32 without the final inversion.
 fn raw_crc(bytes: &[u8]) -> u32 {
-    const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
     !CRC.checksum(bytes)
 }
 
@@ -185,6 +197,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn patched_sector_has_the_crc_of_the_sector_it_becomes(
+            start in Header::LEN..VersionRecord::OFFSET,
+            data in proptest::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let sector: Sector = core::array::from_fn(|i| u8::try_from(i * 31 % 251).unwrap());
+            let data = &data[..data.len().min(VersionRecord::OFFSET - start)];
+            let mut after = sector;
+            after[start..start + data.len()].copy_from_slice(data);
+            let (header, record) = (Header::of_sector(&sector), VersionRecord::of_sector(&sector));
+            prop_assert_eq!(combine(&header, record, &sector, start, data), sector_crc(&after));
+        }
+
         #[test]
         fn any_record_survives_a_round_trip(raw: [u8; 16]) {
             prop_assert_eq!(VersionRecord::decode(&raw).encode(), raw);

@@ -256,13 +256,7 @@ impl<'a> Write<'a> {
             padding: [0; 2],
         };
         let source = self.sectors.sector(self.from);
-        let crc = combine(&self.header, record, |at| {
-            at.checked_sub(self.start)
-                .and_then(|i| self.data.get(i))
-                .or_else(|| source.get(at))
-                .copied()
-                .unwrap_or(0xFF)
-        });
+        let crc = combine(&self.header, record, source, self.start, self.data);
         VersionRecord { crc, ..record }
     }
 }
