@@ -117,6 +117,26 @@ fn photon_below_0_7_0_is_a_cycle_and_the_0_7_0_set_breaks_it() {
     assert_eq!(all[1].why, Why::Bootstrap);
 }
 
+/// Found by fuzzing: the preparatory step takes the newest module out of the cycle.
+#[test]
+fn plan_with_a_bootstrap_survives_its_own_first_step() {
+    let catalogue = [
+        entry(part(3), 100, one(Dependency::system(2, 20))),
+        entry(part(2), 20, [Dependency::system(1, 189), Dependency::system(3, 100)]),
+        entry(part(1), 189, one(Dependency::system(3, 10))),
+        entry(part(3), 120, one(Dependency::system(1, 220))),
+        entry(part(1), 220, [NONE; 2]),
+    ];
+    let mut installed = vec![have(part(1), 14, [NONE; 2]), have(USER, 6, one(Dependency::system(2, 20)))];
+    for expected in [(part(1), 220), (part(3), 120), (part(2), 20)] {
+        let request = Request { use_bootstrap: true, ..Request::new(6, &installed, &catalogue) };
+        let Step::Flash(step) = next_step(&request) else { panic!("{:?}", next_step(&request)) };
+        assert_eq!((step.key, step.version), expected);
+        installed = apply(&installed, &catalogue[step.entry]);
+    }
+    assert_eq!(next_step(&Request::new(6, &installed, &catalogue)), Step::Done);
+}
+
 #[test]
 fn bootloader_is_not_sent_in_vain_before_a_cycle() {
     let installed = photon(108, 7, 1404);

@@ -96,7 +96,7 @@ fn coap(bytes: &mut [u8; 16384], now: Duration) -> usize {
 }
 
 fn ota(bytes: &mut [u8; 16384], now: Duration) -> usize {
-    let crc = Chunks::new(bytes, 512, true)
+    let crc = Chunks::new(&*bytes, 512, true)
         .map_or(0, |chunks| chunks.iter().map(|chunk| chunk.crc() as usize).sum());
     let mut receiver = Receiver::<128>::new(Update::C4, 65_536);
     receiver.handle_chunk(now, Some(1), 2, &bytes[..512]);

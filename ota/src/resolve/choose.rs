@@ -1,7 +1,7 @@
 //! One step of a resolution: what is needed, what will do, and which of it can be first.
 
 use super::step::{PlannedStep, Reason, Why};
-use super::{CatalogueEntry, Request, Stuck};
+use super::{CatalogueEntry, Request};
 use crate::module::{Dependency, Installed, ModuleFunction, ModuleKey};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -96,7 +96,7 @@ pub(super) fn one_step(
     request: &Request<'_>,
     target: Option<usize>,
     state: &State,
-) -> Result<Option<PlannedStep>, Stuck> {
+) -> Result<Option<PlannedStep>, Reason> {
     let target = target.and_then(|entry| Some((entry, request.catalogue.get(entry)?)));
     let mut choices = pin(request, target, state)?;
     let held = target.map(|(_, module)| module);
@@ -105,11 +105,7 @@ pub(super) fn one_step(
         return Ok(None);
     }
     let Some((key, choice)) = first(state, &choices) else {
-        let ceiling = choices.values().map(|choice| choice.module.version).max().unwrap_or_default();
-        return Err(Stuck {
-            reason: Reason::Cycle { keys: waiting(state, &choices), bootstrap: None },
-            ceiling,
-        });
+        return Err(Reason::Cycle { keys: waiting(state, &choices), bootstrap: None });
     };
     let installed = state.version(key);
     let why = match (choice.pinned, needed.get(&key)) {

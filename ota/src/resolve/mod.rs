@@ -175,15 +175,13 @@ pub fn plan(request: &Request<'_>) -> Result<Vec<PlannedStep>, Reason> {
     let state = State::new(request.installed);
     let steps = match simulate(request, request.target, state.clone()) {
         Ok((steps, _)) => steps,
-        Err(Stuck { reason: Reason::Cycle { keys, .. }, ceiling }) => {
-            match bootstrap(request, &state, &keys, ceiling) {
-                Some((_, steps)) if request.use_bootstrap => steps,
-                found => {
-                    return Err(Reason::Cycle { keys, bootstrap: found.map(|(entry, _)| entry) });
-                }
+        Err(Reason::Cycle { keys, .. }) => match bootstrap(request, &state, &keys) {
+            Some((_, steps)) if request.use_bootstrap => steps,
+            found => {
+                return Err(Reason::Cycle { keys, bootstrap: found.map(|(entry, _)| entry) });
             }
-        }
-        Err(stuck) => return Err(stuck.reason),
+        },
+        Err(reason) => return Err(reason),
     };
     if let Some(PlannedStep { key, version, .. }) = steps.first().copied() {
         let before =
@@ -196,24 +194,11 @@ pub fn plan(request: &Request<'_>) -> Result<Vec<PlannedStep>, Reason> {
     Ok(steps)
 }
 
-/// Why a simulation did not come to its end.
-pub(crate) struct Stuck {
-    reason: Reason,
-    /// For a cycle: highest version among the modules that wait for each other.
-    ceiling: u16,
-}
-
-impl From<Reason> for Stuck {
-    fn from(reason: Reason) -> Self {
-        Self { reason, ceiling: 0 }
-    }
-}
-
 fn simulate(
     request: &Request<'_>,
     target: Option<usize>,
     mut state: State,
-) -> Result<(Vec<PlannedStep>, State), Stuck> {
+) -> Result<(Vec<PlannedStep>, State), Reason> {
     let mut steps: Vec<PlannedStep> = Vec::new();
     // Versions only rise, but for the replacements on behalf of a target, which go down once each.
     let limit = 2 * request.catalogue.len() + 2;
@@ -222,7 +207,7 @@ fn simulate(
             let mut keys: Vec<ModuleKey> = steps.iter().map(|step| step.key).collect();
             keys.sort_unstable();
             keys.dedup();
-            return Err(Reason::Cycle { keys, bootstrap: None }.into());
+            return Err(Reason::Cycle { keys, bootstrap: None });
         }
         if let Some(entry) = request.catalogue.get(step.entry) {
             state.install(entry);
@@ -234,12 +219,7 @@ fn simulate(
 
 /// The lowest version of a module of the cycle that can be installed now and after which all goes well, and the whole
 /// way with it.
-fn bootstrap(
-    request: &Request<'_>,
-    state: &State,
-    keys: &[ModuleKey],
-    ceiling: u16,
-) -> Option<(usize, Vec<PlannedStep>)> {
+fn bootstrap(request: &Request<'_>, state: &State, keys: &[ModuleKey]) -> Option<(usize, Vec<PlannedStep>)> {
     let mut candidates: Vec<(u16, usize)> = request
         .catalogue
         .iter()
@@ -247,7 +227,6 @@ fn bootstrap(
         .filter(|(_, entry)| {
             entry.platform_id == request.platform_id
                 && keys.contains(&entry.key())
-                && entry.version < ceiling
                 && state.version(entry.key()).is_none_or(|version| version < entry.version)
         })
         .map(|(at, entry)| (entry.version, at))
