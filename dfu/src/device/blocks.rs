@@ -30,7 +30,7 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
         self.announce_fixed(pending);
         let task = match self.profile.rules {
             Rules::Strict => self.task(pending).and_then(|task| self.check(task)),
-            Rules::Stm32 => self.task(pending),
+            Rules::Stm32 => self.task(pending).and_then(|task| self.check_start(task)),
         };
         let task = match (task, self.profile.rules) {
             (Ok(task), _) => task,
@@ -124,6 +124,15 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
         Ok(task)
     }
 
+    /// The firmware looks only where work begins.
+    fn check_start(&self, task: Task) -> Result<Task, Status> {
+        if let Task::Do(Job::Erase { address, .. } | Job::Program { address, .. }) = task {
+            let layout = self.layout().ok_or(Status::Firmware)?;
+            layout.segment_at(address).ok_or(Status::Target)?;
+        }
+        Ok(task)
+    }
+
     pub(super) fn read<M: Memory + ?Sized>(
         &mut self,
         memory: &mut M,
@@ -156,6 +165,11 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
         let room = self.readable(address).min(u64::from(setup.length));
         let room = usize::try_from(room).unwrap_or(length).min(length);
         if strict && room == 0 && length > 0 {
+            // An upload that has come to the very end of memory ends with an empty frame.
+            if self.state == State::UploadIdle && address > 0 && self.readable(address - 1) > 0 {
+                self.state = State::Idle;
+                return Ok(0);
+            }
             return Err(self.fail(Status::Address));
         }
         let (inside, outside) = input.split_at_mut(room);

@@ -17,7 +17,10 @@ pub trait Memory {
 }
 
 /// Work that the owner of the memory does after the reply that announced it was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// With [`Rules::Strict`](super::Rules) the whole range is inside the memory map and has the access it needs. With
+/// [`Rules::Stm32`](super::Rules) only its first byte is: check the rest and end the work with an error.
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Work<'a> {
     /// Erase the page that contains the address.
@@ -46,4 +49,25 @@ pub enum Work<'a> {
         /// The address pointer, by DfuSe the start of the application. Particle's bootloaders ignore it.
         address: u32,
     },
+}
+
+/// Without the data: it may be a private key.
+impl core::fmt::Debug for Work<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Erase { alternate, address } => {
+                f.debug_struct("Erase").field("alternate", alternate).field("address", address).finish()
+            }
+            Self::MassErase { alternate } => {
+                f.debug_struct("MassErase").field("alternate", alternate).finish()
+            }
+            Self::Program { alternate, address, data } => f
+                .debug_struct("Program")
+                .field("alternate", alternate)
+                .field("address", address)
+                .field("len", &data.len())
+                .finish(),
+            Self::Leave { address } => f.debug_struct("Leave").field("address", address).finish(),
+        }
+    }
 }

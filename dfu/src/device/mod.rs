@@ -125,6 +125,10 @@ pub struct Device<'d, B> {
     poll: Duration,
     pending: Option<Pending>,
     job: Option<Job>,
+    /// The job was handed out.
+    begun: bool,
+    /// A job that was handed out is forgotten; its end is still to come and means nothing.
+    void: bool,
     /// When the announced poll time is over.
     busy_until: Duration,
     leave_at: Option<Duration>,
@@ -215,6 +219,8 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
             poll: Duration::ZERO,
             pending: None,
             job: None,
+            begun: false,
+            void: false,
             busy_until: Duration::ZERO,
             leave_at: None,
             manifested: false,
@@ -292,15 +298,22 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
 
     /// Work that is due, the same item until [`work_done`](Self::work_done). Call it after every
     /// [`control`](Self::control), after the reply was sent, and when a deadline has passed.
+    ///
+    /// Every item that was given has to be ended, also after a bus reset: until then there is no other.
     #[must_use]
-    pub fn work(&self, now: Duration) -> Option<Work<'_>> {
+    pub fn work(&mut self, now: Duration) -> Option<Work<'_>> {
+        if self.void {
+            return None;
+        }
         let leave = Job::Leave { address: self.pointer };
         let due = self.leave_at.is_some_and(|at| at <= now);
         let job = self.job.or(due.then_some(leave))?;
+        self.begun = self.job.is_some();
         Some(job.work(self.block.as_ref()))
     }
 
-    /// Ends the work item that [`work`](Self::work) shows. Does nothing when there is none, as after a bus reset.
+    /// Ends the work item that [`work`](Self::work) gave. The end of an item that was forgotten meanwhile (by a bus
+    /// reset, or a request that the standard punishes) means nothing; without an item nothing happens.
     ///
     /// A failure becomes dfuERROR with the given status ([`Status::Ok`] is read as errUNKNOWN).
     ///
@@ -308,6 +321,10 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
     /// [`Stall`] in [`Rules::Stm32`] after a failure: that firmware stalls the GETSTATUS it is still answering, and
     /// reports no error later. An embedder that has not finished the transfer stalls it; others ignore this.
     pub fn work_done(&mut self, now: Duration, result: Result<(), Status>) -> Result<(), Stall> {
+        if core::mem::take(&mut self.void) {
+            return Ok(());
+        }
+        self.begun = false;
         let Some(job) = self.job.take() else {
             if self.leave_at.is_some_and(|at| at <= now) {
                 self.leave_at = None;
@@ -339,7 +356,7 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
         self.configuration = 0;
         self.alternate = 0;
         self.pending = None;
-        self.job = None;
+        self.forget_job();
         if !self.profile.stale_poll_timeout {
             self.poll = Duration::ZERO;
         }
@@ -412,8 +429,16 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
         self.state = State::Error;
         self.status = status;
         self.pending = None;
-        self.job = None;
+        self.forget_job();
+        if self.profile.rules == Rules::Strict {
+            self.leave_at = None;
+        }
         Stall
+    }
+
+    fn forget_job(&mut self) {
+        self.job = None;
+        self.void |= core::mem::take(&mut self.begun);
     }
 
     fn enter_idle(&mut self, status: Status) -> usize {
@@ -488,11 +513,14 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
             }
             (State::ManifestSync, _) => {
                 let delay = self.profile.leave_delay;
-                self.leave_at = Some(now.saturating_add(delay));
                 if self.profile.rules == Rules::Strict {
-                    self.poll = delay;
+                    // Asked again before the work was done: the time does not begin anew.
+                    let at = *self.leave_at.get_or_insert(now.saturating_add(delay));
+                    let left = at.saturating_sub(now);
+                    self.poll = if left.is_zero() { Self::OVERDUE_POLL } else { left };
                     self.state = State::Manifest;
                 } else {
+                    self.leave_at = Some(now.saturating_add(delay));
                     self.state = State::ManifestWaitReset;
                 }
                 Ok(self.reply(self.profile.leave_reply, input))

@@ -21,7 +21,7 @@ use crate::{
 ///
 /// # Source
 /// ST AN3156, sections 4.3 and 5; the order of dfu-util 0.11 (all erases first, one SET_ADDRESS a block).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Download<'a> {
     interface: u8,
     transfer_size: u16,
@@ -44,6 +44,18 @@ enum Stage {
     Write,
     Abort,
     Finished,
+}
+
+/// Without the image: it may be a private key.
+impl core::fmt::Debug for Download<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Download")
+            .field("address", &self.address)
+            .field("total", &self.total)
+            .field("done", &self.done)
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Download<'a> {

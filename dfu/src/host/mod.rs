@@ -29,7 +29,7 @@ pub use upload::{Upload, Verify};
 use crate::request::SetupPacket;
 
 /// What the caller has to do next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[must_use]
 #[allow(
     clippy::exhaustive_enums,
@@ -57,8 +57,22 @@ pub enum Action<'m> {
     Finished,
 }
 
+/// Without the data: it may be a private key.
+impl core::fmt::Debug for Action<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Out { setup, data } => {
+                f.debug_struct("Out").field("setup", setup).field("len", &data.len()).finish()
+            }
+            Self::In { setup } => f.debug_struct("In").field("setup", setup).finish(),
+            Self::Wait { until } => f.debug_struct("Wait").field("until", until).finish(),
+            Self::Finished => f.write_str("Finished"),
+        }
+    }
+}
+
 /// How an [`Action`] ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "the ways a control transfer or a wait can end")]
 pub enum Input<'d> {
     /// The OUT transfer was acknowledged.
@@ -73,6 +87,20 @@ pub enum Input<'d> {
     Disconnected,
     /// The time of [`Action::Wait`] has come. Too early is harmless.
     TimeReached,
+}
+
+/// Without the data: it may be a private key.
+impl core::fmt::Debug for Input<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::OutDone => f.write_str("OutDone"),
+            Self::InDone(data) => f.debug_struct("InDone").field("len", &data.len()).finish(),
+            Self::Stalled => f.write_str("Stalled"),
+            Self::TimedOut => f.write_str("TimedOut"),
+            Self::Disconnected => f.write_str("Disconnected"),
+            Self::TimeReached => f.write_str("TimeReached"),
+        }
+    }
 }
 
 /// What a machine achieved with one input.

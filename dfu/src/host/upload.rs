@@ -19,10 +19,16 @@ use crate::{
 ///
 /// # Source
 /// ST AN3156, section 4.2; dfu-util 0.11: src/dfuse.c.
-#[derive(Debug)]
 pub struct Upload<'b> {
     reader: Reader,
     buffer: &'b mut [u8],
+}
+
+/// Without the bytes: they may be a private key.
+impl core::fmt::Debug for Upload<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Upload").field("reader", &self.reader).finish_non_exhaustive()
+    }
 }
 
 impl<'b> Upload<'b> {
@@ -64,10 +70,17 @@ impl Machine for Upload<'_> {
 }
 
 /// Reads like [`Upload`] and compares with the expected bytes while they come; stops at the first difference.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Verify<'a> {
     reader: Reader,
     expected: &'a [u8],
+}
+
+/// Without the bytes: they may be a private key.
+impl core::fmt::Debug for Verify<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Verify").field("reader", &self.reader).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Verify<'a> {

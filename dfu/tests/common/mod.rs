@@ -26,6 +26,7 @@ pub struct PhotonMemory {
     pub flash: Vec<u8>,
     pub dct: Vec<u8>,
     pub erased: Vec<u32>,
+    pub dct_erased: Vec<u32>,
     pub left: Option<u32>,
 }
 
@@ -41,13 +42,17 @@ impl PhotonMemory {
             flash: (0..1 << 20).map(|i: usize| 0xA5 ^ low(i) ^ low(i >> 8)).collect(),
             dct: (0..16384).map(|i: usize| low(7 * i + 3)).collect(),
             erased: Vec::new(),
+            dct_erased: Vec::new(),
             left: None,
         }
     }
 
     pub fn perform(&mut self, work: &Work<'_>) -> Result<(), Status> {
         match *work {
-            Work::Erase { alternate: 1, .. } => Ok(()),
+            Work::Erase { alternate: 1, address } => {
+                self.dct_erased.push(address); // only noted: the DCT is written without erasing
+                Ok(())
+            }
             Work::Erase { alternate: 0, address } => {
                 let offset =
                     usize::try_from(address.checked_sub(FLASH_BASE).ok_or(Status::Address)?).unwrap();
@@ -141,7 +146,8 @@ pub struct Bus<'d> {
     pub transfers: usize,
     pub gone: bool,
     pub log: Vec<SetupPacket>,
-    busy_until: Option<Duration>,
+    /// When the work that was begun ends, and how. The flash goes on with it whatever the bus does.
+    begun: Option<(Duration, Result<(), Status>)>,
 }
 
 impl<'d> Bus<'d> {
@@ -155,7 +161,7 @@ impl<'d> Bus<'d> {
             transfers: 0,
             gone: false,
             log: Vec::new(),
-            busy_until: None,
+            begun: None,
         }
     }
 
@@ -190,8 +196,10 @@ impl<'d> Bus<'d> {
         let result = result.and_then(|len| match self.work_time {
             None => work_off(&mut self.device, &mut self.memory, self.now).map(|()| len),
             Some(time) => {
-                if self.device.work(self.now).is_some() && self.busy_until.is_none() {
-                    self.busy_until = Some(self.now + time);
+                if self.begun.is_none()
+                    && let Some(work) = self.device.work(self.now)
+                {
+                    self.begun = Some((self.now + time, self.memory.perform(&work)));
                 }
                 Ok(len)
             }
@@ -202,13 +210,15 @@ impl<'d> Bus<'d> {
         result.map_err(|Stall| TransferFailure::Stalled)
     }
 
-    /// Does work whose time has come.
+    /// Ends work whose time has come, and does what is due at a deadline.
     fn settle(&mut self) {
-        if self.busy_until.is_some_and(|until| until <= self.now) {
-            self.busy_until = None;
-            let _ = work_off(&mut self.device, &mut self.memory, self.now);
+        if let Some((until, result)) = self.begun
+            && until <= self.now
+        {
+            self.begun = None;
+            let _ = self.device.work_done(self.now, result);
         }
-        if self.device.next_deadline().is_some_and(|at| at <= self.now) {
+        if self.begun.is_none() && self.device.next_deadline().is_some_and(|at| at <= self.now) {
             let _ = work_off(&mut self.device, &mut self.memory, self.now);
         }
     }
