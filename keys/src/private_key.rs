@@ -302,6 +302,9 @@ impl DeviceKey {
         if let Some((number, length)) = canonical.device_incompatible() {
             return Err(DeviceKeyError::Incompatible { number, length });
         }
+        if key.number(Number::E).magnitude() != [1, 0, 1] {
+            return Err(DeviceKeyError::Exponent);
+        }
         if crate::arithmetic::failed_relations(key).next().is_some() {
             return Err(DeviceKeyError::Relation);
         }
@@ -376,6 +379,9 @@ pub enum DeviceKeyError {
         /// Its encoded length.
         length: usize,
     },
+    /// Another public exponent than 65537, which devices take for granted.
+    #[error("public exponent is not 65537, the only one that the device knows; generate another key")]
+    Exponent,
     /// The numbers do not belong together.
     #[error("numbers of the key do not belong together; the key is damaged, generate another key")]
     Relation,

@@ -67,12 +67,23 @@ pub fn published_by_device(field: &[u8]) -> [u8; SPKI_1024_LEN] {
 }
 
 /// An RSA public key, borrowed from DER.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct RsaPublicKeyView<'a> {
     modulus: Integer<'a>,
     exponent: Integer<'a>,
     der_len: usize,
     trailing: &'a [u8],
+}
+
+/// Without the bytes behind the key: in a dump of a device they may be a private key.
+impl core::fmt::Debug for RsaPublicKeyView<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("RsaPublicKeyView")
+            .field("bits", &self.bits())
+            .field("der_len", &self.der_len)
+            .field("trailing", &self.trailing.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> RsaPublicKeyView<'a> {
