@@ -397,6 +397,10 @@ impl<'p> UpdateTarget<'p> {
         let module = photon.look_at(FlashLayout::PHOTON.ota.address, plan.file_length)?;
         let prefix = &module.prefix;
         let slot = FlashLayout::PHOTON.slot(prefix.function, prefix.index, Store::Main)?;
+        // The firmware's own checks look at the end of the range only; where a module is copied to is the bootloader's.
+        if prefix.start_address != slot.region.address || module.size > slot.region.size {
+            return None;
+        }
         let candidate = Candidate {
             prefix,
             crc_ok: module.crc_ok(),

@@ -148,6 +148,9 @@ pub struct Candidate<'a> {
 /// # }
 /// ```
 ///
+/// Before a module is copied to its start address, compare that address and the size with the place: like the firmware,
+/// the range check looks at the end address alone.
+///
 /// # Source
 /// device-os: the functions `fetch_module`, `validate_module_dependencies` and `validate_module_dependencies_full` of the
 /// HAL of the STM32 platforms.
