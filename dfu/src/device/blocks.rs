@@ -119,7 +119,7 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
                     return Err(Status::Write);
                 }
             }
-            Task::Nothing | Task::Do(Job::MassErase { .. } | Job::Leave { .. }) => {}
+            Task::Nothing | Task::Do(Job::MassErase { .. }) => {}
         }
         Ok(task)
     }
@@ -172,6 +172,7 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
             }
             return Err(self.fail(Status::Address));
         }
+        // `room` is at most `length`, which is the length of `input`.
         let (inside, outside) = input.split_at_mut(room);
         let start = u32::try_from(address).unwrap_or(u32::MAX);
         let len = if room == 0 { 0 } else { memory.read(self.alternate, start, inside).min(room) };

@@ -162,7 +162,6 @@ enum Job {
     Erase { alternate: u8, address: u32 },
     MassErase { alternate: u8 },
     Program { alternate: u8, address: u32, len: usize },
-    Leave { address: u32 },
 }
 
 impl Job {
@@ -173,7 +172,6 @@ impl Job {
             Self::Program { alternate, address, len } => {
                 Work::Program { alternate, address, data: block.get(..len).unwrap_or(block) }
             }
-            Self::Leave { address } => Work::Leave { address },
         }
     }
 }
@@ -305,11 +303,12 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
         if self.void {
             return None;
         }
-        let leave = Job::Leave { address: self.pointer };
+        if let Some(job) = self.job {
+            self.begun = true;
+            return Some(job.work(self.block.as_ref()));
+        }
         let due = self.leave_at.is_some_and(|at| at <= now);
-        let job = self.job.or(due.then_some(leave))?;
-        self.begun = self.job.is_some();
-        Some(job.work(self.block.as_ref()))
+        due.then_some(Work::Leave { address: self.pointer })
     }
 
     /// Ends the work item that [`work`](Self::work) gave. The end of an item that was forgotten meanwhile (by a bus
@@ -325,7 +324,7 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
             return Ok(());
         }
         self.begun = false;
-        let Some(job) = self.job.take() else {
+        if self.job.take().is_none() {
             if self.leave_at.is_some_and(|at| at <= now) {
                 self.leave_at = None;
                 self.manifested = true;
@@ -333,8 +332,7 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
                 self.state = if tolerant { State::ManifestSync } else { State::ManifestWaitReset };
             }
             return Ok(());
-        };
-        debug_assert!(!matches!(job, Job::Leave { .. }), "leaving is never stored");
+        }
         self.state = State::DnloadSync;
         match (result, self.profile.rules) {
             (Ok(()), _) => Ok(()),
