@@ -2,7 +2,8 @@
 
 use super::prefix::{Dependency, Flags, ModuleFunction, Prefix};
 use super::suffix::{Product, Suffix};
-use super::{FlashLayout, Store, VECTOR_TABLE_LEN, is_stack_pointer, resign_at};
+use super::view::sign;
+use super::{FlashLayout, Store, VECTOR_TABLE_LEN, is_stack_pointer};
 use alloc::vec::Vec;
 
 /// Why a module cannot be built.
@@ -148,9 +149,7 @@ impl<'a> ModuleBuilder<'a> {
         let suffix = Suffix { product: self.product, reserved: 0, sha256: [0; 32], size }.encode();
         file.extend(suffix.get(Suffix::LEN_WITH_PRODUCT - self.suffix_len()..).unwrap_or_default());
         file.extend([0; 4]);
-        // It has just been laid out right.
-        let signed = resign_at(&mut file, self.prefix_offset());
-        debug_assert_eq!(signed, Ok(()));
+        sign(&mut file, len);
         Ok(file)
     }
 

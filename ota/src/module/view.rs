@@ -209,9 +209,16 @@ pub fn resign(file: &mut [u8]) -> Result<(), ModuleError> {
 /// # Errors
 /// [`ModuleError`] as from [`Module::parse_at`].
 pub fn resign_at(file: &mut [u8], prefix_offset: usize) -> Result<(), ModuleError> {
-    let module = Module::parse_at(file, prefix_offset)?;
-    let (sha256, length) = (module.computed_sha256(), module.covered.len());
-    let Some((covered, rest)) = file.split_at_mut_checked(length) else { return Ok(()) };
+    let length = Module::parse_at(file, prefix_offset)?.covered.len();
+    sign(file, length);
+    Ok(())
+}
+
+/// Writes the SHA-256 into the suffix that ends at `length`, and the CRC behind it.
+pub(super) fn sign(file: &mut [u8], length: usize) {
+    let Some((covered, rest)) = file.split_at_mut_checked(length) else { return };
+    let Some((hashed, _)) = covered.split_last_chunk::<{ Suffix::SHA256_FROM_END }>() else { return };
+    let sha256: [u8; 32] = Sha256::digest(hashed).into();
     if let Some([place @ .., _, _]) = covered.last_chunk_mut::<{ Suffix::SHA256_FROM_END }>() {
         place.copy_from_slice(&sha256);
     }
@@ -219,5 +226,4 @@ pub fn resign_at(file: &mut [u8], prefix_offset: usize) -> Result<(), ModuleErro
     if let Some(place) = rest.first_chunk_mut() {
         *place = crc.to_be_bytes();
     }
-    Ok(())
 }
