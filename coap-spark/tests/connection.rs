@@ -105,6 +105,42 @@ fn both_generations_answer_requests_and_events_are_acknowledged() {
 }
 
 #[test]
+fn short_buffer_loses_no_owed_reply() {
+    let mut pair = Pair::new(Profile::V0_7_0);
+    let mut out = [0; 64];
+    let hello = core::mem::take(&mut pair.to_server);
+    assert_eq!(pair.server.handle_input(pair.now, &hello), Ok(hello.len()));
+    for short in 0..18 {
+        assert!(matches!(
+            pair.server.poll_output(&mut out[..short]),
+            Err(SendError::Seal(_) | SendError::Encode(_))
+        ));
+    }
+    let answer = pair.server.poll_output(&mut out).unwrap().unwrap().to_vec();
+    assert_eq!(pair.server.poll_output(&mut out).unwrap(), None);
+    assert_eq!(pair.device.handle_input(pair.now, &answer), Ok(answer.len()));
+    assert!(pair.device.is_up());
+
+    pair.now = pair.device.next_deadline().unwrap();
+    pair.device.handle_deadline(pair.now).unwrap();
+    for short in 0..18 {
+        assert!(pair.device.poll_output(pair.now, &mut out[..short]).is_err());
+    }
+    let ping = pair.device.poll_output(pair.now, &mut out).unwrap().unwrap().to_vec();
+    assert_eq!(pair.device.poll_output(pair.now, &mut out).unwrap(), None);
+    assert_eq!(pair.server.handle_input(pair.now, &ping), Ok(ping.len()));
+    assert!(pair.server.poll_output(&mut out[..4]).is_err());
+    pair.to_device.extend(pair.server.poll_output(&mut out).unwrap().unwrap());
+    pair.run();
+
+    pair.server_sends(FromServer::Ping);
+    let ping = core::mem::take(&mut pair.to_device);
+    assert_eq!(pair.device.handle_input(pair.now, &ping), Ok(ping.len()));
+    assert!(pair.device.poll_output(pair.now, &mut out[..17]).is_err());
+    assert!(pair.device.poll_output(pair.now, &mut out).unwrap().is_some());
+}
+
+#[test]
 fn idle_device_pings_and_both_ends_stay_up_for_an_hour() {
     let mut pair = Pair::up(Profile::V0_7_0);
     let end = pair.now + Duration::from_secs(3600);
@@ -172,7 +208,7 @@ fn other_first_message_than_hello_is_refused() {
 }
 
 #[test]
-fn every_bit_flip_of_the_first_frame_ends_in_a_typed_error_or_a_changed_hello() {
+fn every_bit_flip_of_the_first_frame_ends_in_a_typed_error_or_at_the_deadline() {
     let pair = Pair::new(Profile::V0_7_0);
     let keys = SessionKeys::new(core::array::from_fn(|i| u8::try_from(i * 5).unwrap()));
     for bit in 0..8 * pair.to_server.len() {

@@ -152,21 +152,25 @@ impl<const N: usize> DeviceConnection<N> {
     /// The next owed acknowledgement or ping, sealed into `out` (32 bytes are enough). Call until `None`.
     ///
     /// # Errors
-    /// [`SendError::Seal`] for a short buffer: the reply is lost, so give 32 bytes.
+    /// [`SendError`] for a short buffer; the message is still owed.
     pub fn poll_output<'o>(
         &mut self,
         now: Duration,
         out: &'o mut [u8],
     ) -> Result<Option<&'o [u8]>, SendError> {
-        if let Some(id) = self.owed.pop() {
-            return self.acknowledge(id, out).map(Some);
+        if let Some(id) = self.owed.first() {
+            let bytes = self.acknowledge(id, out)?;
+            self.owed.pop();
+            return Ok(Some(bytes));
         }
-        if !core::mem::take(&mut self.ping_owed) {
+        if !self.ping_owed {
             return Ok(None);
         }
+        let sent = self.send(Type::Confirmable, FromDevice::Ping, out)?;
+        self.ping_owed = false;
         self.ping_sent = true;
         self.since = now;
-        self.send(Type::Confirmable, FromDevice::Ping, out).map(|sent| Some(sent.bytes))
+        Ok(Some(sent.bytes))
     }
 
     /// Sends a message with the next id. A time request gets the next token.

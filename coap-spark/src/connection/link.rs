@@ -72,7 +72,7 @@ pub(super) struct Owed<R> {
     queue: [Option<R>; 4],
 }
 
-impl<R> Owed<R> {
+impl<R: Copy> Owed<R> {
     pub(super) const fn new() -> Self {
         Self { queue: [None, None, None, None] }
     }
@@ -84,10 +84,14 @@ impl<R> Owed<R> {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<R> {
-        let first = self.queue[0].take();
+    pub(super) const fn first(&self) -> Option<R> {
+        self.queue[0]
+    }
+
+    /// Forgets the first: it was sent.
+    pub(super) const fn pop(&mut self) {
+        self.queue[0] = None;
         self.queue.rotate_left(1);
-        first
     }
 
     pub(super) const fn is_full(&self) -> bool {

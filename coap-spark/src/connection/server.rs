@@ -41,7 +41,7 @@ impl Default for ServerPolicy {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Reply {
     Hello,
     Ack(u16),
@@ -149,13 +149,15 @@ impl<const N: usize> ServerConnection<N> {
     /// The next owed reply, sealed into `out` (64 bytes are enough). Call until `None` after each input.
     ///
     /// # Errors
-    /// [`SendError::Seal`] for a short buffer: the reply is lost, so give 64 bytes.
+    /// [`SendError`] for a short buffer; the reply is still owed.
     pub fn poll_output<'o>(&mut self, out: &'o mut [u8]) -> Result<Option<&'o [u8]>, SendError> {
-        let Some(reply) = self.owed.pop() else { return Ok(None) };
-        match reply {
-            Reply::Hello => self.send(FromServer::Hello, out).map(|sent| Some(sent.bytes)),
-            Reply::Ack(id) => self.acknowledge(id, out).map(Some),
-        }
+        let Some(reply) = self.owed.first() else { return Ok(None) };
+        let bytes = match reply {
+            Reply::Hello => self.send(FromServer::Hello, out)?.bytes,
+            Reply::Ack(id) => self.acknowledge(id, out)?,
+        };
+        self.owed.pop();
+        Ok(Some(bytes))
     }
 
     /// Sends a message with the next id and, where the protocol has one, the next token.
