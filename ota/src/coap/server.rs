@@ -6,10 +6,14 @@ use crate::transfer::{
 use coap_spark::coap::{Token, Type};
 use coap_spark::connection::{SendError, ServerConnection};
 use coap_spark::message::{Chunk, Envelope, FromDevice, FromServer, Store, UpdateBegin};
+use coap_spark::session::{SealError, sealed_len};
 use core::time::Duration;
 
 /// Room for the padded last chunk; larger chunks do not fit any device's frame.
 const SCRATCH: usize = 1024;
+
+/// Most that a message has besides a chunk: 20 bytes of `UpdateBegin`, 16 around the data of `Chunk`.
+const MESSAGE_OVERHEAD: usize = 20;
 
 /// What the message sent last waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,13 +145,19 @@ impl<I: AsRef<[u8]>> Upload<I> {
     /// a chunk: the caller sets the pace.
     ///
     /// # Errors
-    /// [`SendError`] if `out` is too short for a chunk. The message is lost: give 1024 bytes.
+    /// [`SendError::Seal`] if `out` is too short for a full chunk, so 1024 bytes are enough for 512; nothing was taken
+    /// from the transfer. Otherwise the connection's own limits, which no transfer that fits the device exceeds.
     pub fn poll_send<'o, const N: usize>(
         &mut self,
         now: Duration,
         connection: &mut ServerConnection<N>,
         out: &'o mut [u8],
     ) -> Result<Option<&'o [u8]>, SendError> {
+        let needed = sealed_len(MESSAGE_OVERHEAD + usize::from(self.sender.options().chunk_size));
+        let available = out.len();
+        if available < needed {
+            return Err(SealError::BufferTooSmall { needed, available }.into());
+        }
         let Some(output) = self.sender.poll_output(now) else { return Ok(None) };
         let mut scratch = [0; SCRATCH];
         let (awaited, body) = match output {

@@ -295,6 +295,12 @@ impl<I: AsRef<[u8]>> Sender<I> {
         })
     }
 
+    /// What it was made with.
+    #[must_use]
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// How far it is.
     #[must_use]
     pub const fn progress(&self) -> Progress {
