@@ -7,7 +7,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use spark_benches::{LAYOUT, image};
 use spark_dfu::descriptor::Description;
 use spark_dfu::device::{Device, Memory, Profile, Work};
-use spark_dfu::host::{Clock, ControlTransfer, Download, EraseMode, Plan, Policy, TransferFailure, drive};
+use spark_dfu::host::{
+    Clock, ControlTransfer, Download, Element, Link, Plan, TransferFailure, WriteOptions, drive,
+};
 use spark_dfu::{SetupPacket, layout::MemoryLayout};
 
 /// Splits the string with `str` methods into (count, size) pairs; accepts much that is wrong.
@@ -115,7 +117,7 @@ impl Clock for Bus {
 fn download(c: &mut Criterion) {
     let image = image(100_000);
     let layout = MemoryLayout::parse(LAYOUT).unwrap();
-    let plan = Plan::write(&layout, START, image.len(), EraseMode::Pages).unwrap();
+    let plan = Plan::write(&layout, START, image.len(), WriteOptions::DEFAULT).unwrap();
     let device = Device::new(Description::photon("1"), Profile::STRICT, [0; 4096]).unwrap();
     let mut bus = Bus { device, flash: Flash(vec![0; image.len()]), now: Duration::ZERO };
     let mut buffer = [0; 4096];
@@ -125,9 +127,10 @@ fn download(c: &mut Criterion) {
         b.iter(|| {
             bus.device.bus_reset();
             bus.flash.0.fill(0);
-            let mut machine = Download::new(0, 4096, &plan, black_box(&image), Policy::DEFAULT).unwrap();
+            let image = Element { address: START, data: black_box(&image) };
+            let mut machine = Download::new(Link::PHOTON, &plan, image, [0; 4096]).unwrap();
             drive(&mut machine, &mut bus, &mut buffer, |_| ()).unwrap();
-            assert!(bus.flash.0 == image);
+            assert!(bus.flash.0 == image.data);
         });
     });
     group.bench_function("naive, two copies", |b| {

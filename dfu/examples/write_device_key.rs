@@ -8,8 +8,8 @@ use spark_dfu::{
     descriptor::Description,
     device::{Device, Memory, Profile, Work},
     host::{
-        Clock, Connect, ControlTransfer, Download, EraseMode, Leave, Plan, Policy, TransferFailure, Verify,
-        drive,
+        Clock, Connect, ControlTransfer, Download, Element, EraseMode, Leave, Link, Plan, TransferFailure,
+        WriteOptions, drive,
     },
     layout::MemoryLayout,
 };
@@ -87,16 +87,16 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
     let key: Vec<u8> = (0..=255_u8).cycle().take(610).collect();
 
     let layout = MemoryLayout::parse(Description::PHOTON_ALTERNATES[1].as_bytes())?;
-    let plan = Plan::write(&layout, DEVICE_KEY, key.len(), EraseMode::None)?;
-    let policy = Policy::DEFAULT;
+    let options = WriteOptions { erase: EraseMode::None, verify: true, ..WriteOptions::DEFAULT };
+    let plan = Plan::write(&layout, DEVICE_KEY, key.len(), options)?;
+    let image = Element { address: DEVICE_KEY, data: &key };
     let mut buffer = [0; 4096];
     let mut show = |progress| println!("{progress:?}");
 
     bus.control_out(SetupPacket::set_interface(0, 1), &[])?;
-    drive(&mut Connect::new(0, policy), &mut bus, &mut buffer, &mut show)?;
-    drive(&mut Download::new(0, 4096, &plan, &key, policy)?, &mut bus, &mut buffer, &mut show)?;
-    drive(&mut Verify::new(0, 4096, &plan, &key, policy)?, &mut bus, &mut buffer, &mut show)?;
-    let mut leave = Leave::new(0, Some(DEVICE_KEY), policy);
+    drive(&mut Connect::new(Link::PHOTON), &mut bus, &mut buffer, &mut show)?;
+    drive(&mut Download::new(Link::PHOTON, &plan, image, [0; 4096])?, &mut bus, &mut buffer, &mut show)?;
+    let mut leave = Leave::new(Link::PHOTON, Some(DEVICE_KEY));
     drive(&mut leave, &mut bus, &mut buffer, &mut show)?;
     println!("the key is in place; the device left: {:?}", leave.outcome());
     assert_eq!(bus.dct.0[34..][..610], key);

@@ -13,6 +13,7 @@ pub mod dfuse;
 mod error;
 pub mod host;
 pub mod layout;
+pub mod quirk;
 pub mod request;
 mod state;
 mod status;

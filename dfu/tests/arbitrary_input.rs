@@ -12,8 +12,12 @@ use spark_dfu::{
     SetupPacket, Status,
     descriptor::Description,
     device::{Device, Profile},
-    host::{Action, Connect, Download, EraseMode, Input, Leave, Machine, Plan, Policy, Upload, Verify},
+    host::{
+        Action, Connect, Detach, Download, Element, EraseMode, GetCommands, GetState, Input, Leave, Link,
+        Machine, Plan, ReadPlan, Special, Upload, Verify, WriteOptions, plain,
+    },
     layout::MemoryLayout,
+    quirk::Quirks,
 };
 
 #[derive(Debug, Clone)]
@@ -59,14 +63,32 @@ proptest! {
     #[test]
     fn host_machines_survive_any_answers(answers in proptest::collection::vec(answer(), 0..80)) {
         let layout = MemoryLayout::parse(Description::PHOTON_ALTERNATES[0].as_bytes()).unwrap();
-        let plan = Plan::write(&layout, 0x0802_0000, 40, EraseMode::Pages).unwrap();
-        let (image, mut buffer) = ([7; 40], [0; 40]);
-        let policy = Policy::DEFAULT;
-        feed(&mut Connect::new(0, policy), &answers);
-        feed(&mut Download::new(0, 16, &plan, &image, policy).unwrap(), &answers);
-        feed(&mut Upload::new(0, 16, &plan, &mut buffer, policy).unwrap(), &answers);
-        feed(&mut Verify::new(0, 16, &plan, &image, policy).unwrap(), &answers);
-        feed(&mut Leave::new(0, Some(0), policy), &answers);
+        let image = Element { address: 0x0802_0000, data: &[7; 40] };
+        let mut buffer = [0; 40];
+        for quirks in [Quirks::NONE, Quirks::PHOTON, Quirks::STM32H743] {
+            let link = Link { transfer_size: 16, ..Link::PHOTON }.with_quirks(quirks);
+            feed(&mut Connect::new(link), &answers);
+            for erase in [EraseMode::Pages, EraseMode::None, EraseMode::Mass] {
+                for all in [false, true] {
+                    let options =
+                        WriteOptions { erase, keep_partial_pages: all, skip_equal: all, verify: all, force: all };
+                    let plan = Plan::write(&layout, image.address, image.data.len(), options).unwrap();
+                    let room = vec![0; plan.buffer_len(16)];
+                    feed(&mut Download::new(link, &plan, image, room).unwrap(), &answers);
+                }
+            }
+            let plan = ReadPlan::new(&layout, image.address, image.data.len()).unwrap();
+            feed(&mut Upload::new(link, &plan, &mut buffer).unwrap(), &answers);
+            feed(&mut Verify::new(link, &plan, image.data).unwrap(), &answers);
+            feed(&mut Leave::new(link, Some(0)), &answers);
+            feed(&mut Detach::new(link), &answers);
+            feed(&mut Special::mass_erase(link), &answers);
+            feed(&mut Special::read_unprotect(link), &answers);
+            feed(&mut GetState::new(link), &answers);
+            feed(&mut GetCommands::new(link), &answers);
+            feed(&mut plain::Download::new(link, image.data, 40, [0; 16]).unwrap(), &answers);
+            feed(&mut plain::Upload::new(link, &mut buffer).unwrap(), &answers);
+        }
     }
 
     #[test]

@@ -10,14 +10,17 @@ use common::{Bus, FLASH_BASE, Fault, PhotonMemory, pattern};
 use proptest::prelude::*;
 use spark_dfu::{
     State,
-    descriptor::Description,
+    descriptor::{Description, FunctionalDescriptor},
     device::{Device, Profile},
     host::{
-        Connect, Download, EraseMode, HostError, Leave, LeaveOutcome, Machine, Plan, Policy, Progress,
-        Upload, Verify, drive,
+        Connect, Download, Element, EraseMode, HostError, Leave, LeaveOutcome, Link, Machine, Plan, Progress,
+        ReadPlan, Upload, Verify, WriteOptions, drive,
     },
     layout::MemoryLayout,
 };
+
+/// Quirks that suit every profile.
+const LINK: Link = Link::new(0, &FunctionalDescriptor::PHOTON);
 
 const PROFILES: [Profile; 3] = [Profile::STRICT, Profile::PHOTON_0_5_3, Profile::PHOTON_2_3_1];
 
@@ -39,15 +42,17 @@ fn run(bus: &mut Bus<'_>, machine: &mut dyn Machine) -> Result<Vec<Progress>, Ho
 fn job(bus: &mut Bus<'_>, alternate: u8, address: u32, image: &[u8]) -> Result<LeaveOutcome, HostError> {
     let layout = layout(usize::from(alternate));
     let erase = if alternate == 0 { EraseMode::Pages } else { EraseMode::None };
-    let plan = Plan::write(&layout, address, image.len(), erase).unwrap();
-    let policy = Policy::DEFAULT;
-    run(bus, &mut Connect::new(0, policy))?;
-    run(bus, &mut Download::new(0, 4096, &plan, image, policy).unwrap())?;
-    run(bus, &mut Verify::new(0, 4096, &plan, image, policy).unwrap())?;
+    let options = WriteOptions { erase, ..WriteOptions::DEFAULT };
+    let plan = Plan::write(&layout, address, image.len(), options).unwrap();
+    let element = Element { address, data: image };
+    run(bus, &mut Connect::new(LINK))?;
+    run(bus, &mut Download::new(LINK, &plan, element, [0; 4096]).unwrap())?;
+    let plan = ReadPlan::new(&layout, address, image.len()).unwrap();
+    run(bus, &mut Verify::new(LINK, &plan, image).unwrap())?;
     let mut read = vec![0; image.len()];
-    run(bus, &mut Upload::new(0, 4096, &plan, &mut read, policy).unwrap())?;
+    run(bus, &mut Upload::new(LINK, &plan, &mut read).unwrap())?;
     assert_eq!(read, image);
-    let mut leave = Leave::new(0, Some(address), policy);
+    let mut leave = Leave::new(LINK, Some(address));
     run(bus, &mut leave)?;
     Ok(leave.outcome().unwrap())
 }
@@ -98,11 +103,11 @@ fn verify_names_the_first_address_that_differs() {
     let mut image = bus.memory.flash[0xA_0000..][..10_000].to_vec();
     image[5000] ^= 1;
     image[9000] ^= 1;
-    let plan = Plan::read(&layout(0), 0x080A_0000, image.len()).unwrap();
-    let result = run(&mut bus, &mut Verify::new(0, 4096, &plan, &image, Policy::DEFAULT).unwrap());
+    let plan = ReadPlan::new(&layout(0), 0x080A_0000, image.len()).unwrap();
+    let result = run(&mut bus, &mut Verify::new(LINK, &plan, &image).unwrap());
     let (address, expected) = (0x080A_0000 + 5000, image[5000]);
     assert_eq!(result, Err(HostError::Mismatch { address, expected, found: expected ^ 1 }));
-    assert_eq!(run(&mut bus, &mut Connect::new(0, Policy::DEFAULT)), Ok(vec![]));
+    assert_eq!(run(&mut bus, &mut Connect::new(LINK)), Ok(vec![]));
     assert_eq!(bus.device.state(), State::Idle);
 }
 
@@ -111,8 +116,11 @@ fn writing_over_a_page_that_was_not_erased_fails_with_every_profile() {
     for profile in PROFILES {
         let mut bus = bus(profile);
         let image = [0xFF; 8];
-        let plan = Plan::write(&layout(0), 0x080A_0000, image.len(), EraseMode::None).unwrap();
-        let result = run(&mut bus, &mut Download::new(0, 4096, &plan, &image, Policy::DEFAULT).unwrap());
+        let options = WriteOptions { erase: EraseMode::None, ..WriteOptions::DEFAULT };
+        let layout = layout(0);
+        let plan = Plan::write(&layout, 0x080A_0000, image.len(), options).unwrap();
+        let element = Element { address: 0x080A_0000, data: &image };
+        let result = run(&mut bus, &mut Download::new(LINK, &plan, element, [0; 4096]).unwrap());
         assert!(
             matches!(result, Err(HostError::Refused { place, .. }) if place.address == 0x080A_0000),
             "{result:?}"
@@ -128,9 +136,9 @@ fn long_uploads_set_the_pointer_anew_before_block_numbers_wrap() {
     let mut bus = Bus::new(device);
     bus.transfers = 0;
     let len = 65534 * 8 + 20;
-    let plan = Plan::read(&layout(0), FLASH_BASE + 0x2_0000, len).unwrap();
+    let plan = ReadPlan::new(&layout(0), FLASH_BASE + 0x2_0000, len).unwrap();
     let mut read = vec![0; len];
-    let mut upload = Upload::new(0, 8, &plan, &mut read, Policy::DEFAULT).unwrap();
+    let mut upload = Upload::new(Link { transfer_size: 8, ..LINK }, &plan, &mut read).unwrap();
     loop {
         // The bus bounds the number of transfers; this job needs more than most.
         bus.transfers = 0;
@@ -167,6 +175,10 @@ impl Machine for OneStep<'_, '_> {
     ) -> Result<Option<Progress>, HostError> {
         self.1 = true;
         self.0.handle(now, input)
+    }
+
+    fn cancel(&mut self) {
+        self.0.cancel();
     }
 }
 

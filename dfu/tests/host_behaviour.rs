@@ -8,10 +8,11 @@ use hex_literal::hex;
 use spark_dfu::{
     SetupPacket, State, Status,
     host::{
-        Action, Connect, Download, EraseMode, HostError, Input, Leave, LeaveOutcome, Machine, Plan, Policy,
-        Step, Upload,
+        Action, Connect, Download, Element, EraseMode, HostError, Input, Leave, LeaveOutcome, Link, Machine,
+        Plan, Policy, ReadPlan, Step, Upload, WriteOptions,
     },
     layout::MemoryLayout,
+    quirk::Quirks,
 };
 
 const ABORT: SetupPacket = SetupPacket::abort(0);
@@ -73,7 +74,7 @@ fn finished(machine: &dyn Machine) -> bool {
 }
 
 fn connect() -> Connect {
-    Connect::new(0, Policy::DEFAULT)
+    Connect::new(Link::PHOTON)
 }
 
 #[test]
@@ -143,10 +144,17 @@ fn connect_gives_up_on_a_device_that_stays_in_error_or_stalls() {
     assert!(matches!(result, Err(HostError::Stalled { .. })));
 }
 
-fn download(policy: Policy) -> Download<'static> {
+const DCT: WriteOptions = WriteOptions { erase: EraseMode::None, ..WriteOptions::DEFAULT };
+
+fn download(policy: Policy) -> Download<'static, Element<'static>, [u8; 4096]> {
+    download_with(Link::PHOTON.with_policy(policy))
+}
+
+fn download_with(link: Link) -> Download<'static, Element<'static>, [u8; 4096]> {
     let layout = MemoryLayout::parse(b"@DCT Flash   /0x00000000/01*016Kg").unwrap();
-    let plan = Plan::write(&layout, 34, 4, EraseMode::None).unwrap();
-    Download::new(0, 4096, &plan, b"\x01\x02\x03\x04", policy).unwrap()
+    let plan = Plan::write(&layout, 34, 4, DCT).unwrap();
+    let image = Element { address: 34, data: b"\x01\x02\x03\x04" };
+    Download::new(link, &plan, image, [0; 4096]).unwrap()
 }
 
 const SET: Turn<'static> = Out(SetupPacket::dnload(0, 0, 5), Input::OutDone);
@@ -214,7 +222,7 @@ fn a_stall_is_explained_by_getstatus_and_cleared_only_in_error() {
 
 #[test]
 fn retries_while_busy_are_a_choice() {
-    let policy = Policy { busy_retries: 1, ..Policy::DEFAULT };
+    let link = Link::PHOTON.with_quirks(Quirks { busy_retries: 1, ..Quirks::PHOTON });
     let turns = [
         SET,
         St(hex!("00 320000 04 00")),
@@ -224,7 +232,7 @@ fn retries_while_busy_are_a_choice() {
         St(hex!("00 000000 05 00")),
         DATA,
     ];
-    assert_eq!(play(&mut download(policy), &turns), Ok(()));
+    assert_eq!(play(&mut download_with(link), &turns), Ok(()));
 }
 
 #[test]
@@ -235,9 +243,9 @@ fn wrong_inputs_and_malformed_replies_are_typed_errors() {
     let result = play(&mut download(Policy::DEFAULT), &[SET, NoStatus(Input::InDone(&[0; 5]))]);
     assert!(matches!(result, Err(HostError::BadReply { .. })));
     let layout = MemoryLayout::parse(b"@DCT Flash   /0x00000000/01*016Kg").unwrap();
-    let plan = Plan::read(&layout, 0, 8).unwrap();
+    let plan = ReadPlan::new(&layout, 0, 8).unwrap();
     let mut buffer = [0; 8];
-    let mut upload = Upload::new(0, 4096, &plan, &mut buffer, Policy::DEFAULT).unwrap();
+    let mut upload = Upload::new(Link::PHOTON, &plan, &mut buffer).unwrap();
     let turns = [SET, St(hex!("00 000000 05 00")), Out(ABORT, Input::OutDone), St(hex!("00 000000 02 00"))];
     play(&mut upload, &turns).unwrap();
     assert_eq!(upload.action(), Action::In { setup: SetupPacket::upload(0, 2, 8) });
@@ -246,7 +254,7 @@ fn wrong_inputs_and_malformed_replies_are_typed_errors() {
 }
 
 fn leave(last: &[Turn<'_>]) -> Result<Option<LeaveOutcome>, HostError> {
-    let mut machine = Leave::new(0, Some(0x080A_0000), Policy::DEFAULT);
+    let mut machine = Leave::new(Link::PHOTON, Some(0x080A_0000));
     let zero = Out(SetupPacket::dnload(0, 2, 0), Input::OutDone);
     let turns =
         [Out(ABORT, Input::OutDone), St(hex!("00 000000 02 00")), SET, St(hex!("00 000000 05 00")), zero];
@@ -273,7 +281,7 @@ fn leaving_succeeds_whichever_way_the_device_goes() {
 fn leaving_fails_when_the_device_refuses_or_goes_too_early() {
     let refused = leave(&[St(hex!("0A 000000 0A 00")), Out(CLRSTATUS, Input::OutDone)]);
     assert!(matches!(refused, Err(HostError::Refused { status: Status::Firmware, .. })));
-    let mut machine = Leave::new(0, None, Policy::DEFAULT);
+    let mut machine = Leave::new(Link::PHOTON, None);
     let turns = [
         Out(ABORT, Input::OutDone),
         St(hex!("00 000000 02 00")),

@@ -128,7 +128,8 @@ fn dfu() -> Result<(), Box<dyn Error>> {
         ];
         put("dfu_device", &format!("errors_{profile}"), &errors.concat())?;
     }
-    for job in 0..5_u8 {
+    // Lower four bits: the job; upper four: how a download writes.
+    for job in (0..12_u8).chain([0x11, 0x21, 0x41, 0x81, 0xC1, 0xE1]) {
         put("dfu_host", &format!("job_{job}"), &answers(job)?)?;
         put("dfu_host", &format!("job_{job}_busy"), &[job, 0, 4, 4, 4])?;
         put("dfu_host", &format!("job_{job}_stall"), &[job, 0, 1, 4, 0x8A, 0, 3])?;
@@ -167,6 +168,16 @@ fn answers(job: u8) -> Result<Vec<u8>, Box<dyn Error>> {
                 machine.handle(now, Input::TimeReached)?;
                 continue;
             }
+            Action::ResetBus => {
+                data.push(0);
+                machine.handle(now, Input::BusReset)?;
+                continue;
+            }
+            Action::FindAgain { .. } => {
+                data.push(0);
+                machine.handle(now, Input::Found)?;
+                continue;
+            }
             Action::Finished => return Ok(data),
         };
         let is_in = setup.direction() == Direction::In;
@@ -188,7 +199,10 @@ fn answers(job: u8) -> Result<Vec<u8>, Box<dyn Error>> {
         while device.work(now).is_some() {
             device.work_done(now, Ok(()))?;
         }
-        machine.handle(now, input)?;
+        // A DfuSe device refuses the plain jobs; that is worth a file, too.
+        if machine.handle(now, input).is_err() {
+            return Ok(data);
+        }
     }
 }
 

@@ -5,10 +5,11 @@ use core::time::Duration;
 use spark_dfu::descriptor::{Configuration, Description, FunctionalDescriptor, decode_string};
 use spark_dfu::device::{Device, Memory, Profile, Rules, Work};
 use spark_dfu::host::{
-    Action, Connect, Download, EraseMode, Input as Answer, Leave, Machine, Plan, Policy, Progress, Upload,
-    Verify,
+    Action, Connect, Detach, Download, Element, EraseMode, GetCommands, Input as Answer, Leave, Link,
+    Machine, Plan, Policy, Progress, ReadPlan, Special, Upload, Verify, WriteOptions, plain,
 };
 use spark_dfu::layout::MemoryLayout;
+use spark_dfu::quirk::Quirks;
 use spark_dfu::{SetupPacket, Status, StatusReply};
 
 /// Segments stay within 4 GiB, look-ups agree with them, and printing them gives the same ones again.
@@ -198,6 +199,13 @@ fn run(machine: &mut dyn Machine, input: &mut Input<'_>) {
                 now = now.max(until);
                 Answer::TimeReached
             }
+            (Action::ResetBus, Reply::Stalled) => Answer::Unsupported,
+            (Action::ResetBus, _) => Answer::BusReset,
+            (Action::FindAgain { .. }, Reply::Done) => Answer::Found,
+            (Action::FindAgain { until }, _) => {
+                now = now.max(until);
+                Answer::TimeReached
+            }
             (_, Reply::Stalled) => Answer::Stalled,
             (_, Reply::TimedOut) => Answer::TimedOut,
             (_, Reply::Gone) => Answer::Disconnected,
@@ -210,7 +218,7 @@ fn run(machine: &mut dyn Machine, input: &mut Input<'_>) {
             (_, Reply::Bytes(bytes)) => Answer::InDone(bytes),
         };
         match machine.handle(now, answer) {
-            Ok(Some(Progress::Written { done: at, total } | Progress::Read { done: at, total })) => {
+            Ok(Some(Progress::Written { done: at, total } | Progress::Unchanged { done: at, total })) => {
                 assert!(done <= at && at <= total);
                 done = at;
             }
@@ -226,17 +234,41 @@ pub const HOST_IMAGE: [u8; 200] = [0x33; 200];
 /// The memory map of [`host`].
 pub const HOST_LAYOUT: &str = "@x/0x1000/4*64 g";
 
-/// One of the five host jobs; `buffer` is for the one that reads.
+/// How the jobs of [`host`] write, by the upper bits of the choice.
+fn options(choice: u8) -> WriteOptions {
+    let erase =
+        [EraseMode::Pages, EraseMode::None, EraseMode::Mass, EraseMode::Pages][usize::from(choice >> 4 & 3)];
+    let (keep_partial_pages, skip_equal) = (choice & 0x40 != 0, choice & 0x80 != 0);
+    WriteOptions { erase, keep_partial_pages, skip_equal, verify: skip_equal, force: false }
+}
+
+/// One of the host jobs; `buffer` is for those that read.
 pub fn host_job<'a>(choice: u8, buffer: &'a mut [u8; 200]) -> Box<dyn Machine + 'a> {
     let layout = MemoryLayout::parse(HOST_LAYOUT.as_bytes()).expect("a constant");
-    let plan = Plan::write(&layout, 0x1010, buffer.len(), EraseMode::Pages).expect("it lies in the map");
-    let policy = Policy { max_polls: 8, busy_retries: 1, ..Policy::DEFAULT };
-    match choice % 5 {
-        0 => Box::new(Connect::new(0, policy)),
-        1 => Box::new(Download::new(0, 32, &plan, &HOST_IMAGE, policy).expect("it fits")),
-        2 => Box::new(Upload::new(0, 32, &plan, buffer, policy).expect("it fits")),
-        3 => Box::new(Verify::new(0, 32, &plan, &HOST_IMAGE, policy).expect("it fits")),
-        _ => Box::new(Leave::new(0, Some(0x1000), policy)),
+    let image = Element { address: 0x1010, data: &HOST_IMAGE };
+    let plan =
+        Plan::write(&layout, image.address, image.data.len(), options(choice)).expect("it lies in the map");
+    let read = ReadPlan::new(&layout, image.address, image.data.len()).expect("it lies in the map");
+    let quirks = Quirks { busy_retries: 1, stuck_after_erase: choice & 0x80 != 0, ..Quirks::PHOTON };
+    let policy = Policy { max_polls: 8, ..Policy::DEFAULT };
+    let link = Link { transfer_size: 32, ..Link::PHOTON }.with_quirks(quirks).with_policy(policy);
+    match choice & 15 {
+        0 => Box::new(Connect::new(link)),
+        1 => Box::new(Download::new(link, &plan, image, [0; 64]).expect("it fits")),
+        2 => Box::new(Upload::new(link, &read, buffer).expect("it fits")),
+        3 => Box::new(Verify::new(link, &read, &HOST_IMAGE).expect("it fits")),
+        4 => Box::new(Leave::new(link, Some(0x1000))),
+        5 => Box::new(Detach::new(link)),
+        6 => Box::new(plain::Download::new(link, &HOST_IMAGE[..], 200, [0; 32]).expect("it fits")),
+        7 => Box::new(plain::Upload::new(link, buffer).expect("it fits")),
+        8 => Box::new(Special::mass_erase(link)),
+        9 => Box::new(Special::read_unprotect(link)),
+        10 => Box::new(GetCommands::new(link)),
+        _ => {
+            let mut cancelled = Download::new(link, &plan, image, [0; 64]).expect("it fits");
+            cancelled.cancel();
+            Box::new(cancelled)
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use spark_dct::wiced::SECTOR_ADDRESSES;
 use spark_dct::{App, Field};
 use spark_dfu::descriptor::Description;
 use spark_dfu::host::{
-    Clock, Connect, ControlTransfer, Download, EraseMode, HostError, Leave, LeaveOutcome, Plan, PlanError,
-    Policy, TransferFailure, Upload, Verify, drive,
+    Clock, Connect, ControlTransfer, Download, Element, EraseMode, HostError, Leave, LeaveOutcome, Link,
+    Plan, PlanError, ReadPlan, TransferFailure, Upload, WriteOptions, drive,
 };
 use spark_dfu::layout::MemoryLayout;
 use spark_dfu::{SetupPacket, State};
@@ -21,7 +21,6 @@ use spark_sim::usb::{CONFIGURATION, INTERNAL_FLASH, UsbPort};
 use spark_sim::{Photon, PowerCut, Started};
 
 const INTERFACE: u8 = 0;
-const TRANSFER_SIZE: u16 = 4096;
 
 fn layout(alternate: u8) -> MemoryLayout<'static> {
     MemoryLayout::parse(Description::PHOTON_ALTERNATES[usize::from(alternate)].as_bytes()).unwrap()
@@ -29,15 +28,15 @@ fn layout(alternate: u8) -> MemoryLayout<'static> {
 
 fn select(port: &mut UsbPort<'_>, alternate: u8) -> Result<(), HostError> {
     port.control_out(SetupPacket::set_interface(INTERFACE, alternate), &[]).unwrap();
-    drive(&mut Connect::new(INTERFACE, Policy::DEFAULT), port, &mut [0; 4096], |_| ())
+    drive(&mut Connect::new(Link::PHOTON), port, &mut [0; 4096], |_| ())
 }
 
 fn read(port: &mut UsbPort<'_>, alternate: u8, address: u32, len: usize) -> Result<Vec<u8>, HostError> {
     let layout = layout(alternate);
-    let plan = Plan::read(&layout, address, len).unwrap();
+    let plan = ReadPlan::new(&layout, address, len).unwrap();
     select(port, alternate)?;
     let mut data = vec![0; len];
-    let mut upload = Upload::new(INTERFACE, TRANSFER_SIZE, &plan, &mut data, Policy::DEFAULT).unwrap();
+    let mut upload = Upload::new(Link::PHOTON, &plan, &mut data).unwrap();
     drive(&mut upload, port, &mut [0; 4096], |_| ())?;
     Ok(data)
 }
@@ -51,12 +50,12 @@ fn write_by(
     data: &[u8],
 ) -> Result<(), HostError> {
     let erase = if alternate == INTERNAL_FLASH { EraseMode::Pages } else { EraseMode::None };
-    let plan = Plan::write(layout, address, data.len(), erase).unwrap();
+    let options = WriteOptions { erase, verify: true, ..WriteOptions::DEFAULT };
+    let plan = Plan::write(layout, address, data.len(), options).unwrap();
     select(port, alternate)?;
-    let mut download = Download::new(INTERFACE, TRANSFER_SIZE, &plan, data, Policy::DEFAULT).unwrap();
-    drive(&mut download, port, &mut [0; 4096], |_| ())?;
-    let mut verify = Verify::new(INTERFACE, TRANSFER_SIZE, &plan, data, Policy::DEFAULT).unwrap();
-    drive(&mut verify, port, &mut [0; 4096], |_| ())
+    let image = Element { address, data };
+    let mut download = Download::new(Link::PHOTON, &plan, image, [0; 4096]).unwrap();
+    drive(&mut download, port, &mut [0; 4096], |_| ())
 }
 
 fn write(port: &mut UsbPort<'_>, alternate: u8, address: u32, data: &[u8]) -> Result<(), HostError> {
@@ -135,7 +134,7 @@ fn flash_below_the_system_is_refused_and_unchanged() {
 
 #[test]
 fn host_does_not_even_ask_for_the_bootloader() {
-    let refused = Plan::write(&layout(INTERNAL_FLASH), BOOTLOADER, 4, EraseMode::Pages);
+    let refused = Plan::write(&layout(INTERNAL_FLASH), BOOTLOADER, 4, WriteOptions::DEFAULT);
     assert_eq!(refused, Err(PlanError::NotWriteable { address: BOOTLOADER }));
 }
 
@@ -189,7 +188,7 @@ fn port_is_gone_after_leaving() {
     for start in [None, Some(APPLICATION)] {
         let mut port = photon.dfu().unwrap();
         select(&mut port, INTERNAL_FLASH).unwrap();
-        let mut leave = Leave::new(INTERFACE, start, Policy::DEFAULT);
+        let mut leave = Leave::new(Link::PHOTON, start);
         drive(&mut leave, &mut port, &mut [0; 4096], |_| ()).unwrap();
         let outcome = leave.outcome().unwrap();
         let is_known = matches!(

@@ -17,7 +17,7 @@ use spark_dct::wiced::{Generation, Sectors, Write};
 use spark_dct::{App, AppMut, ServerAddress};
 use spark_dfu::descriptor::Description;
 use spark_dfu::device::{Device, Memory, Profile as DeviceProfile, Work};
-use spark_dfu::host::{Action, Connect, Download, EraseMode, Machine, Plan, Policy};
+use spark_dfu::host::{Action, Connect, Download, Element, Link, Machine, Plan, WriteOptions};
 use spark_dfu::layout::MemoryLayout;
 use spark_ota::transfer::{Chunks, Options, Profile as Update, Receiver, Sender};
 
@@ -53,15 +53,18 @@ fn dfu(bytes: &mut [u8; 16384], now: Duration) -> usize {
     let device = Device::new(Description::photon("1"), DeviceProfile::STRICT, [0_u8; 4096]);
     let answered = device.map(|mut device| device.control(now, &mut Nothing, &setup, &[], &mut reply));
     let layout = MemoryLayout::parse(bytes);
-    let plan = layout.map(|layout| Plan::write(&layout, 0x0802_0000, 64, EraseMode::Pages));
+    let plan = layout.map(|layout| Plan::write(&layout, 0x0802_0000, 64, WriteOptions::DEFAULT));
     let pages = match &plan {
-        Ok(Ok(plan)) => Download::new(0, 64, plan, &bytes[..64], Policy::DEFAULT)
-            .is_ok_and(|download| download.action() == Action::Finished),
+        Ok(Ok(plan)) => {
+            let image = Element { address: 0x0802_0000, data: &bytes[..64] };
+            Download::new(Link::PHOTON, plan, image, [0; 4096])
+                .is_ok_and(|download| download.action() == Action::Finished)
+        }
         _ => false,
     };
     usize::from(pages)
         + usize::from(answered.is_ok())
-        + Connect::new(0, Policy::DEFAULT).last_reply().map_or(0, |_| 1)
+        + Connect::new(Link::PHOTON).last_reply().map_or(0, |_| 1)
 }
 
 fn dct(bytes: &mut [u8; 16384]) -> usize {

@@ -10,15 +10,11 @@ use spark_dct::segment::{Platform, Segment};
 use spark_dfu::SetupPacket;
 use spark_dfu::descriptor::Description;
 use spark_dfu::host::{
-    Clock, Connect, ControlTransfer, Download, EraseMode, Leave, LeaveOutcome, Plan, Policy, Progress,
-    Upload, Verify, drive,
+    Clock, Connect, ControlTransfer, Download, Element, EraseMode, Leave, LeaveOutcome, Link, Plan, Progress,
+    ReadPlan, Upload, WriteOptions, drive,
 };
 use spark_dfu::layout::MemoryLayout;
 use spark_keys::{DeviceKey, Finding as KeyFinding, Report as KeyReport, check::check_with_candidates};
-
-/// wTransferSize of Particle's STM32F2 bootloaders.
-const TRANSFER_SIZE: u16 = 4096;
-const INTERFACE: u8 = 0;
 
 /// A Photon in DFU mode on a bus.
 pub struct Usb<'b, B> {
@@ -37,7 +33,7 @@ impl<B> core::fmt::Debug for Usb<'_, B> {
 impl<'b, B: ControlTransfer + Clock> Usb<'b, B> {
     /// A host on this bus.
     pub fn new(bus: &'b mut B) -> Self {
-        Self { bus, buffer: vec![0; usize::from(TRANSFER_SIZE)], selected: None }
+        Self { bus, buffer: vec![0; usize::from(Link::PHOTON.transfer_size)], selected: None }
     }
 
     /// Reads `len` bytes.
@@ -46,11 +42,10 @@ impl<'b, B: ControlTransfer + Clock> Usb<'b, B> {
     /// [`Failure`] that says what the device did.
     pub fn read(&mut self, alternate: u8, address: u32, len: usize) -> Result<Vec<u8>, Failure> {
         let layout = layout(alternate)?;
-        let plan = Plan::read(&layout, address, len).map_err(|error| refused(&error))?;
+        let plan = ReadPlan::new(&layout, address, len).map_err(|error| refused(&error))?;
         self.select(alternate)?;
         let mut data = vec![0; len];
-        let mut upload = Upload::new(INTERFACE, TRANSFER_SIZE, &plan, &mut data, Policy::DEFAULT)
-            .map_err(|error| failed(&error))?;
+        let mut upload = Upload::new(Link::PHOTON, &plan, &mut data).map_err(|error| failed(&error))?;
         drive(&mut upload, self.bus, &mut self.buffer, |_| ()).map_err(|error| failed(&error))?;
         Ok(data)
     }
@@ -68,15 +63,13 @@ impl<'b, B: ControlTransfer + Clock> Usb<'b, B> {
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<(), Failure> {
         let layout = layout(alternate)?;
-        let plan = Plan::write(&layout, address, data.len(), erase).map_err(|error| refused(&error))?;
+        let options = WriteOptions { erase, verify: true, ..WriteOptions::DEFAULT };
+        let plan = Plan::write(&layout, address, data.len(), options).map_err(|error| refused(&error))?;
         self.select(alternate)?;
-        let mut download = Download::new(INTERFACE, TRANSFER_SIZE, &plan, data, Policy::DEFAULT)
+        let block = vec![0; plan.buffer_len(Link::PHOTON.transfer_size)];
+        let mut download = Download::new(Link::PHOTON, &plan, Element { address, data }, block)
             .map_err(|error| failed(&error))?;
-        drive(&mut download, self.bus, &mut self.buffer, &mut *on_progress)
-            .map_err(|error| failed(&error))?;
-        let mut verify = Verify::new(INTERFACE, TRANSFER_SIZE, &plan, data, Policy::DEFAULT)
-            .map_err(|error| failed(&error))?;
-        drive(&mut verify, self.bus, &mut self.buffer, on_progress).map_err(|error| failed(&error))
+        drive(&mut download, self.bus, &mut self.buffer, on_progress).map_err(|error| failed(&error))
     }
 
     /// Leaves DFU mode and starts the firmware.
@@ -84,7 +77,7 @@ impl<'b, B: ControlTransfer + Clock> Usb<'b, B> {
     /// # Errors
     /// [`Failure`] if the device refuses.
     pub fn leave(&mut self) -> Result<LeaveOutcome, Failure> {
-        let mut leave = Leave::new(INTERFACE, None, Policy::DEFAULT);
+        let mut leave = Leave::new(Link::PHOTON, None);
         drive(&mut leave, self.bus, &mut self.buffer, |_| ()).map_err(|error| failed(&error))?;
         leave.outcome().ok_or_else(|| {
             Failure::new(Code::Protocol, "the device did not leave DFU mode", "press its RESET button")
@@ -98,7 +91,7 @@ impl<'b, B: ControlTransfer + Clock> Usb<'b, B> {
 
     fn select(&mut self, alternate: u8) -> Result<(), Failure> {
         if self.selected != Some(alternate) {
-            let setup = SetupPacket::set_interface(INTERFACE, alternate);
+            let setup = SetupPacket::set_interface(Link::PHOTON.interface, alternate);
             self.bus.control_out(setup, &[]).map_err(|error| {
                 Failure::new(
                     Code::Unavailable,
@@ -108,7 +101,7 @@ impl<'b, B: ControlTransfer + Clock> Usb<'b, B> {
             })?;
             self.selected = Some(alternate);
         }
-        let mut connect = Connect::new(INTERFACE, Policy::DEFAULT);
+        let mut connect = Connect::new(Link::PHOTON);
         drive(&mut connect, self.bus, &mut self.buffer, |_| ()).map_err(|error| failed(&error))
     }
 }
@@ -221,7 +214,7 @@ pub fn repair<B: ControlTransfer + Clock>(
         let bar = ui.bar(field, u64::try_from(data.len()).unwrap_or(u64::MAX));
         usb.write(segment.alternate, segment.address, data, EraseMode::None, &mut |progress| {
             if let Progress::Written { done, .. } = progress {
-                bar.set_position(done.into());
+                bar.set_position(done);
             }
         })?;
         bar.finish_and_clear();

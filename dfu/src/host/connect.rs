@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Action, HostError, Input, Machine, Place, Policy, Progress, Step, exchange::Exchange};
+use super::{Action, HostError, Input, Link, Machine, Place, Progress, Step, exchange::Exchange};
 use crate::{
     request::SetupPacket,
     state::State,
@@ -14,14 +14,13 @@ use crate::{
 /// GETSTATUS decides: dfuERROR gets CLRSTATUS, an interrupted transfer gets ABORT, a busy device gets time, an unknown
 /// state gets CLRSTATUS up to twice (a Photon in state 15 needs exactly that). In dfuIDLE an old bStatus does not
 /// matter; one ABORT repairs it. CLRSTATUS is never sent in another known state, since many devices answer it with
-/// dfuERROR. The number of requests is bounded by [`Policy::max_connect_requests`].
+/// dfuERROR. The number of requests is bounded by [`Policy::max_connect_requests`](super::Policy::max_connect_requests).
 ///
 /// # Source
 /// dfu-util 0.11: src/main.c (start-up), with its endless loop bounded; states of Photons: device-os@v2.3.1.
 #[derive(Debug, Clone)]
 pub struct Connect {
-    interface: u8,
-    policy: Policy,
+    link: Link,
     stage: Stage,
     waiting: Exchange,
     requests: u32,
@@ -29,6 +28,7 @@ pub struct Connect {
     unknown_clears: u8,
     repaired: bool,
     last: Option<StatusReply>,
+    cancelled: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +42,11 @@ enum Stage {
 const PLACE: Place = Place { step: Step::Connect, block: 0, address: 0 };
 
 impl Connect {
-    /// A machine for a DFU interface.
+    /// A machine for a device in DFU mode.
     #[must_use]
-    pub const fn new(interface: u8, policy: Policy) -> Self {
+    pub const fn new(link: Link) -> Self {
         Self {
-            interface,
-            policy,
+            link,
             stage: Stage::Status,
             waiting: Exchange::new(PLACE, State::Idle),
             requests: 0,
@@ -55,6 +54,7 @@ impl Connect {
             unknown_clears: 0,
             repaired: false,
             last: None,
+            cancelled: false,
         }
     }
 
@@ -73,7 +73,7 @@ impl Connect {
             (Stage::Status, Input::TimeReached)
                 if !self.waiting.is_request() && !self.waiting.is_polling() =>
             {
-                self.waiting.handle(now, input, &self.policy).map(|_| ())
+                self.waiting.handle(now, input, &self.link).map(|_| ())
             }
             (Stage::Status, Input::InDone(bytes)) => {
                 let reply = self.waiting.reply(bytes)?;
@@ -104,7 +104,7 @@ impl Connect {
             State::Error => Stage::Clear,
             State::DnloadSync | State::DnloadIdle | State::ManifestSync | State::UploadIdle => Stage::Abort,
             State::DnBusy | State::Manifest => {
-                return self.waiting.wait(now, reply.poll_timeout, &self.policy);
+                return self.waiting.wait(now, reply.poll_timeout, &self.link);
             }
             State::AppIdle | State::AppDetach => return Err(HostError::RuntimeMode { state }),
             State::ManifestWaitReset => return Err(HostError::NotIdle { state }),
@@ -115,7 +115,7 @@ impl Connect {
             State::Unknown(_) => return Err(HostError::NotIdle { state }),
         };
         self.requests = self.requests.saturating_add(1);
-        if self.stage != Stage::Finished && self.requests > self.policy.max_connect_requests {
+        if self.stage != Stage::Finished && self.requests > self.link.policy.max_connect_requests {
             return Err(HostError::NotIdle { state });
         }
         Ok(())
@@ -124,20 +124,27 @@ impl Connect {
 
 impl Machine for Connect {
     fn action(&self) -> Action<'_> {
-        let get_status = Action::In { setup: SetupPacket::get_status(self.interface) };
+        let get_status = Action::In { setup: SetupPacket::get_status(self.link.interface) };
         match self.stage {
-            Stage::Status => self.waiting.action(self.interface, get_status),
-            Stage::Abort => Action::Out { setup: SetupPacket::abort(self.interface), data: &[] },
-            Stage::Clear => Action::Out { setup: SetupPacket::clr_status(self.interface), data: &[] },
+            Stage::Status => self.waiting.action(self.link.interface, get_status),
+            Stage::Abort => Action::Out { setup: SetupPacket::abort(self.link.interface), data: &[] },
+            Stage::Clear => Action::Out { setup: SetupPacket::clr_status(self.link.interface), data: &[] },
             Stage::Finished => Action::Finished,
         }
     }
 
     fn handle(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError> {
-        let result = self.step(now, input);
+        let mut result = self.step(now, input);
+        if result.is_ok() && self.cancelled && self.stage != Stage::Finished {
+            result = Err(HostError::Cancelled { place: PLACE });
+        }
         if result.is_err() {
             self.stage = Stage::Finished;
         }
         result.map(|()| None)
+    }
+
+    fn cancel(&mut self) {
+        self.cancelled = true;
     }
 }

@@ -1,99 +1,197 @@
-//! Writing an image to a device by DfuSe.
+//! Writing an image to a device by DfuSe, page by page.
+
+mod blocks;
+mod compare;
 
 use core::time::Duration;
 
 use super::{
-    Action, HostError, Input, Machine, Pages, Place, Plan, PlanError, Policy, Progress, Step,
-    exchange::Exchange,
+    Action, EraseMode, HostError, Image, Input, Journal, JournalError, Link, Machine, Part, Parts, Place,
+    Plan, PlanError, Progress, Step, Unit, Units, exchange::Exchange, reader::Reader,
 };
 use crate::{
-    dfuse::{COMMAND_BLOCK, Command, FIRST_DATA_BLOCK},
-    layout::Page,
+    dfuse::{COMMAND_BLOCK, Command},
     request::SetupPacket,
     state::State,
 };
 
-/// Writes an image: erases the pages of the plan, then sends SET_ADDRESS and one block (number 2) for every
-/// wTransferSize bytes, and returns to dfuIDLE with ABORT.
+/// Writes an image by a plan: one [`Unit`] (page) after the other is compared, erased, written and read back, as far as
+/// the plan's options say so.
 ///
-/// Starts in dfuIDLE (see [`Connect`](super::Connect)) with the alternate setting selected. Nothing is retried: flash
-/// that was half written has to be erased again.
+/// Blocks are numbered on from one SET_ADDRESS as far as numbers and erases allow, which saves half of the transfers of
+/// tools that set the address for every block. Starts in dfuIDLE (see [`Connect`](super::Connect)) with the alternate
+/// setting selected, ends in dfuIDLE. Nothing is retried: a page that was half written is erased again by the next job,
+/// which may start at that page: see [`journal`](Self::journal).
+///
+/// ```
+/// use spark_dfu::host::{Action, Download, Element, Link, Machine, Plan, WriteOptions};
+/// use spark_dfu::{SetupPacket, descriptor::Description, layout::MemoryLayout};
+/// let layout = MemoryLayout::parse(Description::PHOTON_ALTERNATES[0].as_bytes())?;
+/// let image = Element { address: 0x080A_0000, data: &[0x55; 10_000] };
+/// let plan = Plan::write(&layout, image.address, image.data.len(), WriteOptions::DEFAULT)?;
+/// let download = Download::new(Link::PHOTON, &plan, image, [0; 4096])?;
+/// let erase = Action::Out { setup: SetupPacket::dnload(0, 0, 5), data: &[0x41, 0x00, 0x00, 0x0A, 0x08] };
+/// assert_eq!(download.action(), erase);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Source
-/// ST AN3156, sections 4.3 and 5; the order of dfu-util 0.11 (all erases first, one SET_ADDRESS a block).
+/// ST AN3156, sections 4.3 and 5; pointer after an erase: recorded sessions with device-os@v0.5.3 and @v2.3.1.
 #[derive(Clone)]
-pub struct Download<'a> {
-    interface: u8,
-    transfer_size: u16,
-    policy: Policy,
-    image: &'a [u8],
-    address: u32,
-    total: u32,
-    done: u32,
-    pages: Pages<'a>,
-    page: Option<Page>,
+pub struct Download<'p, I, B> {
+    link: Link,
+    plan: Plan<'p>,
+    image: I,
+    /// One block; or the page that is kept, with the image laid over it.
+    buffer: B,
+    units: Units<'p>,
+    unit: Unit,
+    /// The buffer holds the whole unit.
+    whole: bool,
+    /// The unit was erased in this job.
+    blank: bool,
+    /// What was read of the unit equals the image.
+    equal: bool,
+    parts: Parts<'p>,
+    part: Part,
+    /// Next address to write.
+    at: u64,
+    /// Length of the block at hand, filling included.
+    block_len: u16,
+    /// Where the address pointer stands, if that is known.
+    pointer: Option<u32>,
+    /// The device is in dfuIDLE, not in dfuDNLOAD-IDLE.
+    idle: bool,
     stage: Stage,
     exchange: Exchange,
+    reader: Reader,
     command: [u8; Command::MAX_LEN],
+    command_len: u16,
+    /// Bytes of the image in the units before this one.
+    done: u64,
+    journal: Journal,
+    /// A unit that an earlier job left half written after a mass erase.
+    half_written: bool,
+    cancelled: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    MassErase,
+    Compare,
     Erase,
     SetAddress,
     Write,
+    Verify,
     Abort,
     Finished,
 }
 
 /// Without the image: it may be a private key.
-impl core::fmt::Debug for Download<'_> {
+impl<I, B> core::fmt::Debug for Download<'_, I, B> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Download")
-            .field("address", &self.address)
-            .field("total", &self.total)
+            .field("unit", &self.unit)
+            .field("at", &self.at)
             .field("done", &self.done)
             .field("stage", &self.stage)
             .finish_non_exhaustive()
     }
 }
 
-impl<'a> Download<'a> {
-    /// A download of `image` by a plan made with [`Plan::write`]. `transfer_size` is the device's wTransferSize.
+impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
+    /// A download of `image`, which must have the bytes that the plan was made for. `buffer` has at least
+    /// [`Plan::buffer_len`] bytes.
     ///
     /// # Errors
-    /// [`PlanError::LengthDiffers`] if the plan is for another length, [`PlanError::NoTransferSize`].
-    pub fn new(
-        interface: u8,
-        transfer_size: u16,
-        plan: &Plan<'a>,
-        image: &'a [u8],
-        policy: Policy,
-    ) -> Result<Self, PlanError> {
-        check(plan, image.len(), transfer_size)?;
-        let place = Place { step: Step::Abort, block: 0, address: 0 };
+    /// [`PlanError::NoTransferSize`], [`PlanError::BufferTooSmall`].
+    pub fn new(link: Link, plan: &Plan<'p>, image: I, buffer: B) -> Result<Self, PlanError> {
+        if link.transfer_size == 0 {
+            return Err(PlanError::NoTransferSize);
+        }
+        let (needed, available) = (plan.buffer_len(link.transfer_size), buffer.as_ref().len());
+        if available < needed {
+            return Err(PlanError::BufferTooSmall { needed, available });
+        }
+        let unit = Unit { start: plan.start(), size: 0, erase: false };
+        let part = Part { address: unit.start, len: 0 };
+        let place = Place { step: Step::Abort, block: 0, address: unit.start };
         let mut machine = Self {
-            interface,
-            transfer_size,
-            policy,
+            link,
+            plan: *plan,
             image,
-            address: plan.address(),
-            total: plan.len(),
-            done: 0,
-            pages: plan.pages(),
-            page: None,
-            stage: Stage::Erase,
+            buffer,
+            units: plan.units(),
+            unit,
+            whole: false,
+            blank: false,
+            equal: true,
+            parts: plan.parts(&unit),
+            part,
+            at: 0,
+            block_len: 0,
+            pointer: None,
+            idle: true,
+            stage: Stage::Finished,
             exchange: Exchange::new(place, State::Idle),
+            reader: Reader::new(part, Step::Read),
             command: [0; Command::MAX_LEN],
+            command_len: 0,
+            done: 0,
+            journal: Journal::start(plan),
+            half_written: false,
+            cancelled: false,
         };
-        machine.next_page();
+        if plan.options().erase == EraseMode::Mass {
+            machine.command(Stage::MassErase, Step::MassErase, Command::MassErase);
+        } else {
+            machine.next_unit();
+            machine.aim();
+        }
         Ok(machine)
     }
 
-    /// Bytes that are on the device.
+    /// Goes on where another job with the same plan stopped, at the beginning of the unit that it was at.
+    ///
+    /// # Errors
+    /// [`JournalError`] if the journal belongs to another plan or image.
+    pub fn resume(mut self, journal: &Journal) -> Result<Self, JournalError> {
+        journal.check(&self.plan)?;
+        if journal.units() == 0 && !journal.is_mass_erased() {
+            return Ok(self);
+        }
+        self.units = self.plan.units();
+        self.done = 0;
+        for _ in 0..journal.units() {
+            let unit = self.units.next().ok_or(JournalError::TooFar { units: journal.units() })?;
+            self.done += self.plan.bytes_below(&unit, unit.end());
+        }
+        self.journal = *journal;
+        self.half_written = self.plan.options().erase == EraseMode::Mass;
+        self.next_unit();
+        self.aim();
+        Ok(self)
+    }
+
+    /// How far the job is, to go on from in another one: keep it when a [`Progress`] comes, or after an error.
+    ///
+    /// `image` is any number that tells images apart, such as a CRC; [`resume`](Self::resume) wants a journal of the
+    /// same plan, the caller checks the image with [`Journal::image`].
     #[must_use]
-    pub const fn written(&self) -> u32 {
-        self.done
+    pub const fn journal(&self, image: u32) -> Journal {
+        self.journal.with_image(image)
+    }
+
+    /// Bytes of the image that are on the device.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.done + self.plan.bytes_below(&self.unit, self.at)
+    }
+
+    /// Bytes of the image.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.plan.total()
     }
 
     fn begin(&mut self, stage: Stage, step: Step, block: u16, address: u32) {
@@ -102,83 +200,172 @@ impl<'a> Download<'a> {
         self.exchange = Exchange::new(Place { step, block, address }, expected);
     }
 
-    fn next_page(&mut self) {
-        self.page = self.pages.next();
-        match self.page {
-            Some(page) => {
-                self.command = Command::ErasePage(page.start).to_array();
-                self.begin(Stage::Erase, Step::Erase, COMMAND_BLOCK, page.start);
-            }
-            None => self.next_block(),
+    fn command(&mut self, stage: Stage, step: Step, command: Command) {
+        self.command = command.to_array();
+        self.command_len = if matches!(command, Command::MassErase) { 1 } else { 5 };
+        let address = match command {
+            Command::SetAddress(address) | Command::ErasePage(address) => address,
+            _ => self.unit.start,
+        };
+        self.begin(stage, step, COMMAND_BLOCK, address);
+    }
+
+    fn next_unit(&mut self) {
+        let Some(unit) = self.units.next() else {
+            self.end();
+            return;
+        };
+        self.unit = unit;
+        self.at = unit.start.into();
+        self.blank = self.plan.options().erase == EraseMode::Mass && !self.half_written;
+        if core::mem::take(&mut self.half_written) {
+            self.unit.erase = self.plan.is_erasable(&unit);
+        }
+        self.whole = self.plan.keeps(&unit);
+        self.equal = true;
+        if self.whole || self.plan.options().skip_equal {
+            self.restart_parts();
+            self.read_part(Stage::Compare);
+        } else {
+            self.after_compare();
         }
     }
 
-    fn next_block(&mut self) {
-        let address = self.address.saturating_add(self.done);
-        if self.done < self.total {
-            self.command = Command::SetAddress(address).to_array();
-            self.begin(Stage::SetAddress, Step::SetAddress, COMMAND_BLOCK, address);
+    /// The very first block of a job: the image is not read before the device has answered once.
+    fn aim(&mut self) {
+        if self.stage == Stage::Write {
+            self.command(Stage::SetAddress, Step::SetAddress, Command::SetAddress(self.part.address));
+        }
+    }
+
+    fn end_cancelled(&mut self) -> Result<(), HostError> {
+        self.end();
+        let place = self.exchange.place;
+        if self.stage == Stage::Finished { Err(HostError::Cancelled { place }) } else { Ok(()) }
+    }
+
+    /// To dfuIDLE, then done.
+    fn end(&mut self) {
+        if self.idle {
+            self.stage = Stage::Finished;
         } else {
+            let address = u32::try_from(self.at).unwrap_or(u32::MAX);
             self.begin(Stage::Abort, Step::Abort, 0, address);
         }
     }
 
-    /// The block at hand and its length; the last one is short.
-    fn block(&self) -> (&'a [u8], u16) {
-        let rest =
-            usize::try_from(self.done).ok().and_then(|done| self.image.get(done..)).unwrap_or_default();
-        let len = u16::try_from(rest.len()).map_or(self.transfer_size, |rest| rest.min(self.transfer_size));
-        (rest.get(..usize::from(len)).unwrap_or(rest), len)
+    fn after_compare(&mut self) {
+        if self.unit.erase {
+            self.command(Stage::Erase, Step::Erase, Command::ErasePage(self.unit.start));
+        } else {
+            self.begin_writing();
+        }
+    }
+
+    fn begin_writing(&mut self) {
+        self.restart_parts();
+        self.at = self.part.address.into();
+        self.stage = Stage::Write;
+    }
+
+    /// The parts to write and to read back: those of the image, or the whole unit where the rest of it is kept.
+    fn restart_parts(&mut self) {
+        self.parts = self.plan.parts(&self.unit);
+        self.part = if self.whole {
+            Part { address: self.unit.start, len: self.unit.size }
+        } else {
+            self.parts.next().unwrap_or(Part { address: self.unit.start, len: 0 })
+        };
+    }
+
+    fn next_part(&mut self) -> bool {
+        let next = if self.whole { None } else { self.parts.next() };
+        self.part = next.unwrap_or(self.part);
+        next.is_some()
+    }
+
+    fn finish_unit(&mut self) {
+        self.done += self.plan.bytes_below(&self.unit, self.unit.end());
+        self.unit.size = 0;
+        self.journal.advance();
+        self.next_unit();
     }
 
     fn step(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError> {
-        if self.stage == Stage::Finished {
-            return Err(HostError::UnexpectedInput { place: self.exchange.place });
-        }
-        if self.exchange.handle(now, input, &self.policy)?.is_none() {
-            return Ok(None);
-        }
         match self.stage {
-            Stage::Erase => {
-                let progress =
-                    self.page.map(|page| Progress::Erased { address: page.start, size: page.size });
-                self.next_page();
-                Ok(progress)
-            }
-            Stage::SetAddress => {
-                let address = self.exchange.place.address;
-                self.begin(Stage::Write, Step::Write, FIRST_DATA_BLOCK, address);
-                Ok(None)
-            }
-            Stage::Write => {
-                let (_, len) = self.block();
-                self.done = self.done.saturating_add(u32::from(len));
-                self.next_block();
-                Ok(Some(Progress::Written { done: self.done, total: self.total }))
-            }
-            Stage::Abort | Stage::Finished => {
-                self.stage = Stage::Finished;
-                Ok(None)
+            Stage::Finished => Err(HostError::UnexpectedInput { place: self.exchange.place }),
+            Stage::Compare | Stage::Verify => self.read(now, input),
+            _ => {
+                if self.exchange.handle(now, input, &self.link)?.is_none() {
+                    return Ok(None);
+                }
+                self.idle = self.stage == Stage::Abort;
+                self.done_with_exchange()
             }
         }
     }
+
+    fn done_with_exchange(&mut self) -> Result<Option<Progress>, HostError> {
+        let place = self.exchange.place;
+        let stage = self.stage;
+        let progress = match stage {
+            Stage::MassErase => {
+                self.journal.set_mass_erased();
+                Some(Progress::MassErased)
+            }
+            Stage::Erase => {
+                self.blank = true;
+                self.pointer = self.link.quirks.erase_sets_pointer.then_some(self.unit.start);
+                Some(Progress::Erased { address: self.unit.start, size: self.unit.size })
+            }
+            Stage::SetAddress => {
+                self.pointer = Some(place.address);
+                None
+            }
+            Stage::Write => {
+                self.at += u64::from(self.image_bytes());
+                Some(Progress::Written { done: self.written(), total: self.total() })
+            }
+            Stage::Abort => {
+                self.stage = Stage::Finished;
+                return if self.cancelled { Err(HostError::Cancelled { place }) } else { Ok(None) };
+            }
+            Stage::Compare | Stage::Verify | Stage::Finished => None,
+        };
+        if self.cancelled {
+            self.end_cancelled()?;
+            return Ok(progress);
+        }
+        match stage {
+            Stage::MassErase => self.next_unit(),
+            Stage::Erase => self.begin_writing(),
+            _ => self.stage = Stage::Write,
+        }
+        self.next_block()?;
+        Ok(progress)
+    }
 }
 
-impl Machine for Download<'_> {
+impl<I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Machine for Download<'_, I, B> {
     fn action(&self) -> Action<'_> {
+        let interface = self.link.interface;
         let request = match self.stage {
-            Stage::Erase | Stage::SetAddress => Action::Out {
-                setup: SetupPacket::dnload(self.interface, COMMAND_BLOCK, 5),
-                data: &self.command,
+            Stage::Compare | Stage::Verify => return self.reader.action(&self.link),
+            Stage::MassErase | Stage::Erase | Stage::SetAddress => Action::Out {
+                setup: SetupPacket::dnload(interface, COMMAND_BLOCK, self.command_len),
+                data: self.command.get(..usize::from(self.command_len)).unwrap_or(&self.command),
             },
             Stage::Write => {
-                let (data, len) = self.block();
-                Action::Out { setup: SetupPacket::dnload(self.interface, FIRST_DATA_BLOCK, len), data }
+                let data = self.block();
+                Action::Out {
+                    setup: SetupPacket::dnload(interface, self.exchange.place.block, self.block_len),
+                    data,
+                }
             }
-            Stage::Abort => Action::Out { setup: SetupPacket::abort(self.interface), data: &[] },
+            Stage::Abort => Action::Out { setup: SetupPacket::abort(interface), data: &[] },
             Stage::Finished => return Action::Finished,
         };
-        self.exchange.action(self.interface, request)
+        self.exchange.action(interface, request)
     }
 
     fn handle(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError> {
@@ -188,12 +375,8 @@ impl Machine for Download<'_> {
         }
         result
     }
-}
 
-/// A plan and the caller's slice belong together.
-pub(super) fn check(plan: &Plan<'_>, given: usize, transfer_size: u16) -> Result<(), PlanError> {
-    if usize::try_from(plan.len()) != Ok(given) {
-        return Err(PlanError::LengthDiffers { planned: plan.len(), given });
+    fn cancel(&mut self) {
+        self.cancelled = true;
     }
-    if transfer_size == 0 { Err(PlanError::NoTransferSize) } else { Ok(()) }
 }

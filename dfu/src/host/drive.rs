@@ -21,6 +21,9 @@ pub enum TransferFailure {
     /// The device is gone, or the bus failed for good.
     #[error("the device is gone")]
     Disconnected,
+    /// This transport cannot do it.
+    #[error("the transport cannot do this")]
+    Unsupported,
 }
 
 /// Control transfers of a USB stack, a simulator or a test.
@@ -36,6 +39,23 @@ pub trait ControlTransfer {
     /// # Errors
     /// [`TransferFailure`].
     fn control_in(&mut self, setup: SetupPacket, buffer: &mut [u8]) -> Result<usize, TransferFailure>;
+
+    /// Resets the bus, for [`Action::ResetBus`]. A transport that cannot keeps this body.
+    ///
+    /// # Errors
+    /// [`TransferFailure`].
+    fn reset_bus(&mut self) -> Result<(), TransferFailure> {
+        Err(TransferFailure::Unsupported)
+    }
+
+    /// Looks for the device in DFU mode until the time of [`Action::FindAgain`]; the next transfers go to what was found.
+    /// `false` if it did not come. A transport that cannot keeps this body.
+    ///
+    /// # Errors
+    /// [`TransferFailure`].
+    fn find_again(&mut self, _until: Duration) -> Result<bool, TransferFailure> {
+        Err(TransferFailure::Unsupported)
+    }
 }
 
 /// Time for [`drive`].
@@ -55,13 +75,36 @@ pub fn drive<M, T>(
     machine: &mut M,
     bus: &mut T,
     buffer: &mut [u8],
-    mut on_progress: impl FnMut(Progress),
+    on_progress: impl FnMut(Progress),
 ) -> Result<(), HostError>
 where
     M: Machine + ?Sized,
     T: ControlTransfer + Clock + ?Sized,
 {
+    drive_while(machine, bus, buffer, on_progress, || true)
+}
+
+/// [`drive`], but the machine is cancelled when `keep_going` first says no; it is asked before every action.
+///
+/// # Errors
+/// As [`drive`], and [`HostError::Cancelled`].
+pub fn drive_while<M, T>(
+    machine: &mut M,
+    bus: &mut T,
+    buffer: &mut [u8],
+    mut on_progress: impl FnMut(Progress),
+    mut keep_going: impl FnMut() -> bool,
+) -> Result<(), HostError>
+where
+    M: Machine + ?Sized,
+    T: ControlTransfer + Clock + ?Sized,
+{
+    let mut going = true;
     loop {
+        if going && !keep_going() {
+            going = false;
+            machine.cancel();
+        }
         let input = match machine.action() {
             Action::Finished => return Ok(()),
             Action::Out { setup, data } => match bus.control_out(setup, data) {
@@ -88,6 +131,15 @@ where
                 bus.wait_until(until);
                 Input::TimeReached
             }
+            Action::ResetBus => bus.reset_bus().map_or_else(Into::into, |()| Input::BusReset),
+            Action::FindAgain { until } => match bus.find_again(until) {
+                Ok(true) => Input::Found,
+                Ok(false) => {
+                    bus.wait_until(until);
+                    Input::TimeReached
+                }
+                Err(failure) => failure.into(),
+            },
         };
         if let Some(progress) = machine.handle(bus.now(), input)? {
             on_progress(progress);
@@ -101,6 +153,7 @@ impl From<TransferFailure> for Input<'_> {
             TransferFailure::Stalled => Self::Stalled,
             TransferFailure::TimedOut => Self::TimedOut,
             TransferFailure::Disconnected => Self::Disconnected,
+            TransferFailure::Unsupported => Self::Unsupported,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::image::Unreadable;
 use crate::{
     state::State,
     status::{Status, StatusReplyError},
@@ -15,16 +16,28 @@ use crate::{
 pub enum Step {
     /// Bringing the device to dfuIDLE.
     Connect,
+    /// Sending the device from run-time to DFU mode.
+    Detach,
+    /// Asking for the state or the commands.
+    Query,
     /// Erasing a page.
     Erase,
+    /// Erasing everything.
+    MassErase,
+    /// Lifting the read protection.
+    ReadUnprotect,
     /// Setting the address pointer.
     SetAddress,
     /// Writing a block.
     Write,
     /// Reading a block.
     Read,
+    /// Reading back what was written.
+    Verify,
     /// Going back to dfuIDLE with ABORT.
     Abort,
+    /// Waiting for the device to put the new firmware in place.
+    Manifest,
     /// Leaving DFU mode.
     Leave,
 }
@@ -33,11 +46,17 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "connecting",
+            Self::Detach => "detaching",
+            Self::Query => "asking the device",
             Self::Erase => "erasing",
+            Self::MassErase => "erasing everything",
+            Self::ReadUnprotect => "lifting the read protection",
             Self::SetAddress => "setting the address",
             Self::Write => "writing",
             Self::Read => "reading",
+            Self::Verify => "reading back",
             Self::Abort => "returning to dfuIDLE",
+            Self::Manifest => "finishing the download",
             Self::Leave => "leaving DFU mode",
         })
     }
@@ -146,6 +165,38 @@ pub enum HostError {
         expected: u8,
         /// The byte read there.
         found: u8,
+    },
+    /// The device did not appear in DFU mode after it was detached.
+    #[error("the device did not come back in DFU mode; its ids may differ there, or it needs a longer time")]
+    NotFoundAgain,
+    /// The bus has to be reset, and this transport cannot do that.
+    #[error(
+        "the bus has to be reset while {place} and this transport cannot do it; unplug the device and plug it in again"
+    )]
+    ResetUnsupported {
+        /// Where.
+        place: Place,
+    },
+    /// The device sends more than the buffer holds.
+    #[error("the device sends more than {capacity} bytes; pass a larger buffer")]
+    UploadTooLong {
+        /// Bytes of the buffer.
+        capacity: usize,
+    },
+    /// The image could not be read where it was needed.
+    #[error("the image cannot be read while {place}")]
+    Image {
+        /// Where.
+        place: Place,
+        /// What the image said.
+        #[source]
+        source: Unreadable,
+    },
+    /// The caller cancelled the job. The device is in dfuIDLE; pages that were begun are not complete.
+    #[error("cancelled while {place}")]
+    Cancelled {
+        /// Where.
+        place: Place,
     },
     /// The input does not answer the action that the machine showed: a mistake in the caller's driver.
     #[error("the input does not answer the action shown while {place}; feed back what the action asked for")]

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Action, HostError, Input, Place, Policy};
+use super::{Action, HostError, Input, Link, Place, Step};
 use crate::{
     request::SetupPacket,
     state::State,
@@ -34,7 +34,14 @@ enum Phase {
     Cause,
     /// CLRSTATUS because of dfuERROR.
     Clear { state: State, status: Status },
+    /// CLRSTATUS because the device would say busy for ever; so many are left.
+    Free { left: u8 },
+    /// GETSTATUS after that.
+    Freed { left: u8 },
 }
+
+/// What an STM32F405 announces for a mass erase of many seconds.
+const UNDERSTATED: Duration = Duration::from_millis(100);
 
 impl Exchange {
     /// The request is expected to end in a state.
@@ -57,13 +64,8 @@ impl Exchange {
     }
 
     /// Waits as the device asks, then polls again.
-    pub(super) fn wait(
-        &mut self,
-        now: Duration,
-        timeout: Duration,
-        policy: &Policy,
-    ) -> Result<(), HostError> {
-        self.phase = Phase::Wait { until: self.busy(now, timeout, policy)? };
+    pub(super) fn wait(&mut self, now: Duration, timeout: Duration, link: &Link) -> Result<(), HostError> {
+        self.phase = Phase::Wait { until: self.busy(now, timeout, link)? };
         Ok(())
     }
 
@@ -78,7 +80,10 @@ impl Exchange {
             Phase::Request => request,
             Phase::Poll | Phase::Cause => Action::In { setup: SetupPacket::get_status(interface) },
             Phase::Wait { until } => Action::Wait { until },
-            Phase::Clear { .. } => Action::Out { setup: SetupPacket::clr_status(interface), data: &[] },
+            Phase::Freed { .. } => Action::In { setup: SetupPacket::get_status(interface) },
+            Phase::Clear { .. } | Phase::Free { .. } => {
+                Action::Out { setup: SetupPacket::clr_status(interface), data: &[] }
+            }
         }
     }
 
@@ -87,7 +92,7 @@ impl Exchange {
         &mut self,
         now: Duration,
         input: Input<'_>,
-        policy: &Policy,
+        link: &Link,
     ) -> Result<Option<StatusReply>, HostError> {
         let place = self.place;
         match (self.phase, input) {
@@ -106,9 +111,9 @@ impl Exchange {
                 self.phase = Phase::Cause;
                 Ok(None)
             }
-            (Phase::Poll, Input::InDone(bytes)) => self.judge(now, bytes, policy),
+            (Phase::Poll, Input::InDone(bytes)) => self.judge(now, bytes, link),
             (Phase::Poll, Input::Stalled | Input::TimedOut)
-                if self.polls > 0 && self.retries < policy.busy_retries =>
+                if self.polls > 0 && self.retries < link.quirks.busy_retries =>
             {
                 self.retries += 1;
                 self.phase = Phase::Wait { until: now.saturating_add(self.last_wait) };
@@ -130,9 +135,24 @@ impl Exchange {
                 self.refused(reply.state, reply.status)
             }
             (Phase::Cause, Input::Stalled) => Err(HostError::Stalled { place }),
-            (Phase::Request | Phase::Poll | Phase::Cause, Input::TimedOut) => {
-                Err(HostError::TimedOut { place })
+            (Phase::Free { left }, Input::OutDone) => {
+                self.phase = Phase::Freed { left: left.saturating_sub(1) };
+                Ok(None)
             }
+            (Phase::Freed { left }, Input::InDone(bytes)) => {
+                let reply = self.reply(bytes)?;
+                match (reply.state, left) {
+                    // The erase counts as done: that is how the vendor's own tool ends it.
+                    (State::Idle, _) => Ok(Some(reply)),
+                    (state, 0) => self.refused(state, reply.status),
+                    (_, left) => {
+                        self.phase = Phase::Free { left };
+                        Ok(None)
+                    }
+                }
+            }
+            (Phase::Free { .. } | Phase::Freed { .. }, Input::Stalled) => Err(HostError::Stalled { place }),
+            (_, Input::TimedOut) => Err(HostError::TimedOut { place }),
             _ => Err(HostError::UnexpectedInput { place }),
         }
     }
@@ -141,29 +161,40 @@ impl Exchange {
         StatusReply::parse(bytes).map_err(|source| HostError::BadReply { place: self.place, source })
     }
 
-    fn judge(
-        &mut self,
-        now: Duration,
-        bytes: &[u8],
-        policy: &Policy,
-    ) -> Result<Option<StatusReply>, HostError> {
+    fn judge(&mut self, now: Duration, bytes: &[u8], link: &Link) -> Result<Option<StatusReply>, HostError> {
         let reply = self.reply(bytes)?;
         match reply.state {
             // bState rules in dfuIDLE: Photons from v0.6.4 keep an old bStatus there.
             state if state == self.expected && (reply.status == Status::Ok || state == State::Idle) => {
                 Ok(Some(reply))
             }
+            State::DnBusy if self.is_stuck(link) => {
+                self.phase = Phase::Free { left: 2 };
+                Ok(None)
+            }
             State::DnloadSync | State::DnBusy => {
-                self.wait(now, reply.poll_timeout, policy)?;
+                self.wait(now, reply.poll_timeout, link)?;
                 Ok(None)
             }
             state => self.refused(state, reply.status),
         }
     }
 
+    /// An erase that is still busy when its announced time is over, on a device that never says otherwise.
+    fn is_stuck(&self, link: &Link) -> bool {
+        let erase = matches!(self.place.step, Step::Erase | Step::MassErase);
+        erase && link.quirks.stuck_after_erase && self.polls > 0
+    }
+
     /// Counts a busy reply and says until when to wait.
-    fn busy(&mut self, now: Duration, timeout: Duration, policy: &Policy) -> Result<Duration, HostError> {
+    fn busy(&mut self, now: Duration, timeout: Duration, link: &Link) -> Result<Duration, HostError> {
         self.polls = self.polls.saturating_add(1);
+        let policy = &link.policy;
+        let mut timeout = link.quirks.poll_timeout.unwrap_or(timeout);
+        if let (Step::MassErase, Some(real), UNDERSTATED) = (self.place.step, link.quirks.mass_erase, timeout)
+        {
+            timeout = real;
+        }
         let since = *self.since.get_or_insert(now);
         if self.polls > policy.max_polls || now.saturating_sub(since) >= policy.max_busy {
             return Err(HostError::BusyTooLong { place: self.place, polls: self.polls });

@@ -2,14 +2,15 @@
 
 use core::time::Duration;
 
-use super::{Action, HostError, Input, Machine, Place, Policy, Progress, Step, exchange::Exchange};
+use super::{Action, HostError, Input, Link, Machine, Place, Progress, Step, exchange::Exchange};
 use crate::{
     dfuse::{COMMAND_BLOCK, Command, FIRST_DATA_BLOCK},
     request::SetupPacket,
     state::State,
+    status::Status,
 };
 
-/// How a device that accepted the request to leave went away. All three are success.
+/// How a device answered the request to leave. All but [`Refused`](Self::Refused) are success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -22,6 +23,13 @@ pub enum LeaveOutcome {
     Disconnected,
     /// It stalled or did not answer GETSTATUS, on its way out.
     Unanswered,
+    /// It stays in DFU mode and says so; [`Machine::handle`] returned [`HostError::Refused`].
+    Refused {
+        /// bState of its last reply.
+        state: State,
+        /// bStatus of its last reply.
+        status: Status,
+    },
 }
 
 /// Leaves DFU mode: ABORT, SET_ADDRESS to the start of the application, zero-length DNLOAD, GETSTATUS.
@@ -33,13 +41,13 @@ pub enum LeaveOutcome {
 /// ST AN3156, section 4.4; quartiq/stabilizer issue 69 and particle-cli issue 68 for false failures of tools.
 #[derive(Debug, Clone)]
 pub struct Leave {
-    interface: u8,
-    policy: Policy,
+    link: Link,
     stage: Stage,
     exchange: Exchange,
     start: Option<u32>,
     command: [u8; Command::MAX_LEN],
     outcome: Option<LeaveOutcome>,
+    cancelled: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,10 +61,10 @@ enum Stage {
 impl Leave {
     /// A machine that leaves to `start`; without it the address pointer stays where it is.
     #[must_use]
-    pub fn new(interface: u8, start: Option<u32>, policy: Policy) -> Self {
+    pub fn new(link: Link, start: Option<u32>) -> Self {
         let command = Command::SetAddress(start.unwrap_or(0)).to_array();
         let exchange = Exchange::new(Place { step: Step::Abort, block: 0, address: 0 }, State::Idle);
-        Self { interface, policy, stage: Stage::Abort, exchange, start, command, outcome: None }
+        Self { link, stage: Stage::Abort, exchange, start, command, outcome: None, cancelled: false }
     }
 
     /// How the device left; `None` until then.
@@ -95,18 +103,18 @@ impl Leave {
                     match reply.state {
                         State::Error => self.exchange.give_up(reply)?,
                         State::DnloadSync | State::DnBusy | State::ManifestSync => {
-                            self.exchange.wait(now, reply.poll_timeout, &self.policy)?;
+                            self.exchange.wait(now, reply.poll_timeout, &self.link)?;
                         }
                         state => self.end(LeaveOutcome::Answered(state)),
                     }
                 }
                 _ => {
-                    self.exchange.handle(now, input, &self.policy)?;
+                    self.exchange.handle(now, input, &self.link)?;
                 }
             }
             return Ok(());
         }
-        if self.exchange.handle(now, input, &self.policy)?.is_some() {
+        if self.exchange.handle(now, input, &self.link)?.is_some() {
             match self.stage {
                 Stage::Abort if self.start.is_some() => self.begin(Stage::SetAddress),
                 _ => self.begin(Stage::Zero),
@@ -119,24 +127,37 @@ impl Leave {
 impl Machine for Leave {
     fn action(&self) -> Action<'_> {
         let request = match self.stage {
-            Stage::Abort => Action::Out { setup: SetupPacket::abort(self.interface), data: &[] },
+            Stage::Abort => Action::Out { setup: SetupPacket::abort(self.link.interface), data: &[] },
             Stage::SetAddress => Action::Out {
-                setup: SetupPacket::dnload(self.interface, COMMAND_BLOCK, 5),
+                setup: SetupPacket::dnload(self.link.interface, COMMAND_BLOCK, 5),
                 data: &self.command,
             },
-            Stage::Zero => {
-                Action::Out { setup: SetupPacket::dnload(self.interface, FIRST_DATA_BLOCK, 0), data: &[] }
-            }
+            Stage::Zero => Action::Out {
+                setup: SetupPacket::dnload(self.link.interface, FIRST_DATA_BLOCK, 0),
+                data: &[],
+            },
             Stage::Finished => return Action::Finished,
         };
-        self.exchange.action(self.interface, request)
+        self.exchange.action(self.link.interface, request)
     }
 
     fn handle(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError> {
-        let result = self.step(now, input);
+        let leaving = self.stage == Stage::Zero;
+        let mut result = self.step(now, input);
+        if let (true, Err(HostError::Refused { state, status, .. })) = (leaving, result) {
+            self.outcome = Some(LeaveOutcome::Refused { state, status });
+        }
+        // Once the zero-length DNLOAD is on its way nothing can be taken back.
+        if result.is_ok() && self.cancelled && self.stage != Stage::Finished && self.exchange.is_request() {
+            result = Err(HostError::Cancelled { place: self.exchange.place });
+        }
         if result.is_err() {
             self.stage = Stage::Finished;
         }
         result.map(|()| None)
+    }
+
+    fn cancel(&mut self) {
+        self.cancelled = true;
     }
 }

@@ -1,29 +1,54 @@
 //! The host side: machines that download, upload, verify and leave, one outstanding request at a time.
 //!
-//! Every machine shows an [`Action`] until [`Machine::handle`] is told how it ended, so asking twice is harmless. Order
-//! of a whole job: read the layout string and make a [`Plan`], select the alternate setting with SET_INTERFACE, then run
-//! [`Connect`], [`Download`], [`Verify`], [`Leave`]; each of them starts and (except the last) ends in dfuIDLE.
+//! Every machine shows an [`Action`] until [`Machine::handle`] is told how it ended, so asking twice is harmless.
+//!
+//! | job | machines in order |
+//! |---|---|
+//! | from run-time to DFU mode | [`Detach`] |
+//! | DfuSe: write, check, start the firmware | [`Connect`], [`Download`] by a [`Plan`], [`Leave`] |
+//! | DfuSe: read or compare | [`Connect`], [`Upload`] or [`Verify`] by a [`ReadPlan`] |
+//! | DfuSe: erase everything, lift the read protection | [`Connect`], [`Special`] |
+//! | DFU 1.0 and 1.1 | [`Connect`], [`plain::Download`] or [`plain::Upload`] |
+//! | ask | [`GetState`], [`GetCommands`] |
+//!
+//! Select the alternate setting with SET_INTERFACE before [`Connect`], and again each time the interface was claimed.
 //! [`drive`] runs one machine over a blocking transport.
 
+mod commands;
 mod connect;
+mod detach;
 mod download;
 mod drive;
 mod error;
 mod exchange;
+mod image;
+mod journal;
 mod leave;
+mod link;
+mod pages;
+pub mod plain;
 mod plan;
 mod policy;
+mod query;
+mod reader;
 mod upload;
 
 use core::time::Duration;
 
+pub use commands::{Special, SpecialOutcome};
 pub use connect::Connect;
+pub use detach::{Detach, DetachOutcome};
 pub use download::Download;
-pub use drive::{Clock, ControlTransfer, TransferFailure, drive};
+pub use drive::{Clock, ControlTransfer, TransferFailure, drive, drive_while};
 pub use error::{HostError, Place, Step};
+pub use image::{Element, Image, Unreadable};
+pub use journal::{Journal, JournalError};
 pub use leave::{Leave, LeaveOutcome};
-pub use plan::{EraseMode, Pages, Plan, PlanError};
+pub use link::Link;
+pub use pages::{Part, Parts, Span, Unit, Units};
+pub use plan::{EraseMode, Plan, PlanError, ReadPlan, WriteOptions};
 pub use policy::Policy;
+pub use query::{CommandSet, GetCommands, GetState};
 pub use upload::{Upload, Verify};
 
 use crate::request::SetupPacket;
@@ -53,6 +78,15 @@ pub enum Action<'m> {
         /// On the clock of [`Machine::handle`]'s `now`.
         until: Duration,
     },
+    /// Reset the bus; answer with [`Input::BusReset`], [`Input::Unsupported`] (Windows cannot do it) or a failure. Only
+    /// [`Detach`] and [`plain::Download`] ask for it.
+    ResetBus,
+    /// Find the device again, in DFU mode, with whatever ids it has there, and send the next transfers to it. Answer with
+    /// [`Input::Found`], or with [`Input::TimeReached`] if it has not come by then. Only [`Detach`] asks for it.
+    FindAgain {
+        /// On the clock of [`Machine::handle`]'s `now`.
+        until: Duration,
+    },
     /// The machine is done; it takes no more input.
     Finished,
 }
@@ -66,6 +100,8 @@ impl core::fmt::Debug for Action<'_> {
             }
             Self::In { setup } => f.debug_struct("In").field("setup", setup).finish(),
             Self::Wait { until } => f.debug_struct("Wait").field("until", until).finish(),
+            Self::ResetBus => f.write_str("ResetBus"),
+            Self::FindAgain { until } => f.debug_struct("FindAgain").field("until", until).finish(),
             Self::Finished => f.write_str("Finished"),
         }
     }
@@ -85,8 +121,14 @@ pub enum Input<'d> {
     TimedOut,
     /// The device is gone; also right for an error of the bus that will not heal.
     Disconnected,
-    /// The time of [`Action::Wait`] has come. Too early is harmless.
+    /// The time of [`Action::Wait`] or [`Action::FindAgain`] has come. Too early is harmless.
     TimeReached,
+    /// The bus was reset.
+    BusReset,
+    /// The device is there again, in DFU mode.
+    Found,
+    /// This transport cannot do what was asked for.
+    Unsupported,
 }
 
 /// Without the data: it may be a private key.
@@ -99,11 +141,14 @@ impl core::fmt::Debug for Input<'_> {
             Self::TimedOut => f.write_str("TimedOut"),
             Self::Disconnected => f.write_str("Disconnected"),
             Self::TimeReached => f.write_str("TimeReached"),
+            Self::BusReset => f.write_str("BusReset"),
+            Self::Found => f.write_str("Found"),
+            Self::Unsupported => f.write_str("Unsupported"),
         }
     }
 }
 
-/// What a machine achieved with one input.
+/// What a machine achieved with one input. `done` and `total` count bytes of the whole job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -116,30 +161,64 @@ pub enum Progress {
         /// Its length in bytes.
         size: u32,
     },
-    /// Bytes written so far.
+    /// All memory of the alternate setting is erased.
+    MassErased,
+    /// Bytes that are on the device, whether they were written now or were there before.
     Written {
         /// Bytes on the device.
-        done: u32,
+        done: u64,
         /// Bytes of the image.
-        total: u32,
+        total: u64,
     },
-    /// Bytes read (and, in [`Verify`], found equal) so far.
+    /// Bytes that already were on the device and are not written.
+    Unchanged {
+        /// Bytes on the device.
+        done: u64,
+        /// Bytes of the image.
+        total: u64,
+    },
+    /// Bytes read back and found equal.
+    Verified {
+        /// Bytes compared.
+        done: u64,
+        /// Bytes of the image.
+        total: u64,
+    },
+    /// Bytes read by an upload.
     Read {
         /// Bytes read.
-        done: u32,
-        /// Bytes wanted.
-        total: u32,
+        done: u64,
+        /// Bytes wanted; `None` if only the device knows.
+        total: Option<u64>,
     },
 }
 
 /// A host machine.
 pub trait Machine {
-    /// What to do now. Pure: the same until [`handle`](Self::handle) is called.
+    /// What to do now. Pure: the same until [`handle`](Self::handle) or [`cancel`](Self::cancel) is called.
     fn action(&self) -> Action<'_>;
 
-    /// Takes the end of the action and moves on. Bounded work: at most one copy or comparison of one block.
+    /// Takes the end of the action and moves on. Bounded work: at most one page is copied or compared.
     ///
     /// # Errors
     /// [`HostError`]: the job failed. The machine shows [`Action::Finished`] from then on.
     fn handle(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError>;
+
+    /// Asks the machine to stop at the next moment that leaves the device in dfuIDLE: a block or an erase that was begun
+    /// is waited for, then ABORT is sent. The job ends with [`HostError::Cancelled`], unless it was done by then.
+    fn cancel(&mut self);
+}
+
+impl<M: Machine + ?Sized> Machine for &mut M {
+    fn action(&self) -> Action<'_> {
+        (**self).action()
+    }
+
+    fn handle(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError> {
+        (**self).handle(now, input)
+    }
+
+    fn cancel(&mut self) {
+        (**self).cancel();
+    }
 }

@@ -1,165 +1,290 @@
-//! Planning: a range is checked against the memory map before the first byte leaves.
+//! Planning: everything is checked against the memory map before the first byte leaves.
 
-use crate::layout::{MemoryLayout, Page};
+use super::{
+    image::Element,
+    pages::{Span, Spans, Unit, Units},
+};
+use crate::layout::{MemoryLayout, Segment};
 
-/// Whether pages are erased before writing.
+/// What is erased before writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(clippy::exhaustive_enums, reason = "a page is erased or not")]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[allow(clippy::exhaustive_enums, reason = "what DfuSe can erase")]
 pub enum EraseMode {
-    /// Erase every erasable page the image touches, once, before the first block is written. What else is in these
-    /// pages is lost.
+    /// Every erasable page that the image touches, once, right before it is written.
     Pages,
-    /// Erase nothing: for memories that need none, such as a Photon's DCT (although its layout string says erasable).
+    /// Nothing: for memories that need none, such as a Photon's DCT (although its layout string says erasable).
     None,
+    /// Everything on the alternate setting, once, before the first block.
+    Mass,
 }
 
-/// A range that the memory map allows to be written or read.
+/// How to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[allow(clippy::exhaustive_structs, reason = "meant for struct update from DEFAULT")]
+pub struct WriteOptions {
+    /// What is erased.
+    pub erase: EraseMode,
+    /// Pages that the image covers in part are read first, and what the image does not cover is written back. Without it
+    /// those bytes are erased. Needs a buffer of one page: see [`Plan::buffer_len`].
+    pub keep_partial_pages: bool,
+    /// Pages are read first, and those that already hold the right bytes are neither erased nor written.
+    pub skip_equal: bool,
+    /// Every page is read back and compared after it was written.
+    pub verify: bool,
+    /// Addresses outside the memory map are written, too, without erasing; memory that is not writeable is written
+    /// anyway. For devices whose map is wrong.
+    pub force: bool,
+}
+
+impl WriteOptions {
+    /// Erase the pages, write, nothing more.
+    pub const DEFAULT: Self = Self {
+        erase: EraseMode::Pages,
+        keep_partial_pages: false,
+        skip_equal: false,
+        verify: false,
+        force: false,
+    };
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// A checked plan to write an image into the memory of one alternate setting.
+///
+/// The work is cut into [`Unit`]s, the pages in ascending order, whatever the order of the image's elements: each page is
+/// erased once and gets all bytes that belong to it. A unit is also what a [`Journal`](super::Journal) counts.
 ///
 /// ```
-/// use spark_dfu::{host::{EraseMode, Plan, PlanError}, layout::MemoryLayout};
+/// use spark_dfu::{host::{Plan, PlanError, WriteOptions}, layout::MemoryLayout};
 /// let layout = MemoryLayout::parse(b"@Flash/0x08000000/03*016Ka,01*016Kg,01*064Kg,07*128Kg")?;
-/// let plan = Plan::write(&layout, 0x0802_0000, 140_000, EraseMode::Pages)?;
-/// assert!(plan.pages().map(|page| page.start).eq([0x0802_0000, 0x0804_0000]));
-/// let error = Plan::write(&layout, 0x0800_0000, 1, EraseMode::Pages);
+/// let plan = Plan::write(&layout, 0x0802_0000, 140_000, WriteOptions::DEFAULT)?;
+/// assert!(plan.units().map(|unit| unit.start).eq([0x0802_0000, 0x0804_0000]));
+/// let error = Plan::write(&layout, 0x0800_0000, 1, WriteOptions::DEFAULT);
 /// assert_eq!(error, Err(PlanError::NotWriteable { address: 0x0800_0000 }));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan<'l> {
-    layout: MemoryLayout<'l>,
-    address: u32,
-    len: u32,
-    erase: EraseMode,
+pub struct Plan<'p> {
+    pub(super) layout: MemoryLayout<'p>,
+    pub(super) spans: Spans<'p>,
+    options: WriteOptions,
+    total: u64,
 }
 
-impl<'l> Plan<'l> {
-    /// A plan to write `len` bytes from `address` on.
+impl<'p> Plan<'p> {
+    /// The most spans or elements of one plan; checking them against each other takes time by the square.
+    pub const MAX_SPANS: usize = 4096;
+
+    /// A plan for `len` bytes from `address` on.
     ///
     /// # Errors
-    /// [`PlanError`] if any byte lies outside the map or in a segment that is not writeable, or if there is none.
+    /// [`PlanError`]: a byte lies outside the map, is not writeable, or not readable where the options need that; there
+    /// are no bytes; the map contradicts itself there.
     pub fn write(
-        layout: &MemoryLayout<'l>,
+        layout: &MemoryLayout<'p>,
         address: u32,
         len: usize,
-        erase: EraseMode,
+        options: WriteOptions,
     ) -> Result<Self, PlanError> {
-        let plan = Self::check(layout, address, len, erase)?;
-        for segment in plan.segment_starts() {
-            let (address, segment) = segment?;
-            if !segment.access.writeable() {
-                return Err(PlanError::NotWriteable { address });
+        Self::new(layout, Spans::One(Span::new(address, len)?), options)
+    }
+
+    /// A plan for several spans in any order.
+    ///
+    /// # Errors
+    /// As [`Self::write`], and if two spans overlap or there are more than [`Self::MAX_SPANS`].
+    pub fn write_spans(
+        layout: &MemoryLayout<'p>,
+        spans: &'p [Span],
+        options: WriteOptions,
+    ) -> Result<Self, PlanError> {
+        Self::new(layout, Spans::Many(spans), options)
+    }
+
+    /// A plan for the elements of an image, in any order; empty ones are left out.
+    ///
+    /// # Errors
+    /// As [`Self::write_spans`].
+    pub fn write_elements(
+        layout: &MemoryLayout<'p>,
+        elements: &'p [Element<'p>],
+        options: WriteOptions,
+    ) -> Result<Self, PlanError> {
+        for element in elements.iter().filter(|element| !element.data.is_empty()) {
+            Span::new(element.address, element.data.len())?;
+        }
+        Self::new(layout, Spans::Elements(elements), options)
+    }
+
+    fn new(layout: &MemoryLayout<'p>, spans: Spans<'p>, options: WriteOptions) -> Result<Self, PlanError> {
+        let count = spans.count();
+        if count > Self::MAX_SPANS {
+            return Err(PlanError::TooManySpans { count });
+        }
+        if spans.iter().next().is_none() {
+            return Err(PlanError::Empty);
+        }
+        let total = spans.iter().map(|span| u64::from(span.len)).sum();
+        let plan = Self { layout: *layout, spans, options, total };
+        for (number, span) in spans.iter().enumerate() {
+            span.check()?;
+            if let Some(other) = spans.iter().skip(number + 1).find(|other| span.overlaps(other)) {
+                return Err(PlanError::Overlap { address: span.address.max(other.address) });
+            }
+            plan.check_map(span)?;
+        }
+        for unit in plan.units() {
+            let read = options.verify || options.skip_equal || plan.keeps(&unit);
+            let part = plan.parts(&unit).next();
+            if let (true, Some(part)) = (read, part)
+                && layout.segment_at(part.address).is_some_and(|segment| !segment.access.readable())
+            {
+                return Err(PlanError::NotReadable { address: part.address });
             }
         }
         Ok(plan)
     }
 
+    fn check_map(&self, span: Span) -> Result<(), PlanError> {
+        check_unambiguous(&self.layout, span)?;
+        for piece in pieces(&self.layout, span) {
+            match piece {
+                Ok((address, segment)) if !segment.access.writeable() && !self.options.force => {
+                    return Err(PlanError::NotWriteable { address });
+                }
+                Err(address) if !self.options.force => return Err(PlanError::OutsideMemoryMap { address }),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What the plan was made with.
+    #[must_use]
+    pub const fn options(&self) -> &WriteOptions {
+        &self.options
+    }
+
+    /// Bytes of the image.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The lowest address of the image: where a device that leaves is told to start.
+    #[must_use]
+    pub fn start(&self) -> u32 {
+        self.spans.iter().map(|span| span.address).min().unwrap_or(0)
+    }
+
+    /// The units of work in the order in which they are done.
+    #[must_use]
+    pub const fn units(&self) -> Units<'p> {
+        Units::new(*self)
+    }
+
+    /// Bytes of the buffer that [`Download`](super::Download) needs: one block, or the largest page of which a part is
+    /// kept.
+    #[must_use]
+    pub fn buffer_len(&self, transfer_size: u16) -> usize {
+        let kept = self.units().filter(|unit| self.keeps(unit)).map(|unit| unit.size).max().unwrap_or(0);
+        usize::try_from(kept).unwrap_or(usize::MAX).max(usize::from(transfer_size))
+    }
+
+    /// Whether some of the unit is to be read and written back.
+    pub(super) fn keeps(&self, unit: &Unit) -> bool {
+        let covered = || self.parts(unit).next().is_some_and(|part| part.len == unit.size);
+        self.options.keep_partial_pages && unit.erase && !covered()
+    }
+}
+
+/// A checked plan to read contiguous memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadPlan {
+    pub(super) span: Span,
+}
+
+impl ReadPlan {
     /// A plan to read `len` bytes from `address` on.
     ///
     /// # Errors
     /// [`PlanError`] if any byte lies outside the map or in a segment that is not readable, or if there is none.
-    pub fn read(layout: &MemoryLayout<'l>, address: u32, len: usize) -> Result<Self, PlanError> {
-        let plan = Self::check(layout, address, len, EraseMode::None)?;
-        for segment in plan.segment_starts() {
-            let (address, segment) = segment?;
-            if !segment.access.readable() {
-                return Err(PlanError::NotReadable { address });
+    pub fn new(layout: &MemoryLayout<'_>, address: u32, len: usize) -> Result<Self, PlanError> {
+        let span = Span::new(address, len)?;
+        check_unambiguous(layout, span)?;
+        for piece in pieces(layout, span) {
+            match piece {
+                Ok((address, segment)) if !segment.access.readable() => {
+                    return Err(PlanError::NotReadable { address });
+                }
+                Err(address) => return Err(PlanError::OutsideMemoryMap { address }),
+                Ok(_) => {}
             }
         }
-        Ok(plan)
+        Ok(Self { span })
     }
 
-    fn check(
-        layout: &MemoryLayout<'l>,
-        address: u32,
-        len: usize,
-        erase: EraseMode,
-    ) -> Result<Self, PlanError> {
-        if len == 0 {
-            return Err(PlanError::Empty);
-        }
-        let too_long = PlanError::BeyondAddressSpace { address, len };
-        let len = u32::try_from(len).map_err(|_| too_long)?;
-        if u64::from(address) + u64::from(len) > 1 << 32 {
-            return Err(too_long);
-        }
-        Ok(Self { layout: *layout, address, len, erase })
+    /// A plan that asks no memory map, for devices whose map is wrong.
+    ///
+    /// # Errors
+    /// [`PlanError::Empty`], [`PlanError::BeyondAddressSpace`].
+    pub fn forced(address: u32, len: usize) -> Result<Self, PlanError> {
+        Ok(Self { span: Span::new(address, len)? })
     }
 
-    /// The segments under the range, in ascending order, each with the first address of the range in it.
-    fn segment_starts(&self) -> impl Iterator<Item = Result<(u32, crate::layout::Segment), PlanError>> {
-        let layout = self.layout;
-        let end = self.end();
-        let mut at = u64::from(self.address);
-        core::iter::from_fn(move || {
-            let address = u32::try_from(at).ok().filter(|_| at < end)?;
-            let Some(segment) = layout.segment_at(address) else {
-                at = end;
-                return Some(Err(PlanError::OutsideMemoryMap { address }));
-            };
-            at = segment.end();
-            Some(Ok((address, segment)))
-        })
-    }
-
-    /// First address.
+    /// What is read.
     #[must_use]
-    pub const fn address(&self) -> u32 {
-        self.address
+    pub const fn span(&self) -> Span {
+        self.span
     }
+}
 
-    /// Number of bytes; never 0.
-    #[must_use]
-    #[allow(clippy::len_without_is_empty, reason = "never empty")]
-    pub const fn len(&self) -> u32 {
-        self.len
-    }
-
-    /// First address after the range; at most 2^32.
-    #[must_use]
-    pub const fn end(&self) -> u64 {
-        self.address as u64 + self.len as u64
-    }
-
-    /// The pages to erase, ascending, each once; none with [`EraseMode::None`]. Pages that are not erasable are left
-    /// out.
-    #[must_use]
-    pub const fn pages(&self) -> Pages<'l> {
-        let end = match self.erase {
-            EraseMode::Pages => self.end(),
-            EraseMode::None => 0,
+/// The segments under a span, ascending, each with the first address of the span in it; `Err` with the first address of a
+/// hole.
+fn pieces(layout: &MemoryLayout<'_>, span: Span) -> impl Iterator<Item = Result<(u32, Segment), u32>> {
+    let layout = *layout;
+    let mut at = u64::from(span.address);
+    core::iter::from_fn(move || {
+        let address = u32::try_from(at).ok().filter(|_| at < span.end())?;
+        let Some(segment) = layout.segment_at(address) else {
+            at = next_segment(&layout, address);
+            return Some(Err(address));
         };
-        Pages { layout: self.layout, at: self.address as u64, end }
-    }
+        at = segment.end();
+        Some(Ok((address, segment)))
+    })
 }
 
-/// Iterator of [`Plan::pages`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pages<'l> {
-    layout: MemoryLayout<'l>,
-    at: u64,
-    end: u64,
+/// Where the next segment above an address begins; 2^32 if there is none.
+pub(super) fn next_segment(layout: &MemoryLayout<'_>, address: u32) -> u64 {
+    layout
+        .segments()
+        .map(|segment| u64::from(segment.start))
+        .filter(|start| *start > address.into())
+        .min()
+        .unwrap_or(1 << 32)
 }
 
-impl Iterator for Pages<'_> {
-    type Item = Page;
-
-    fn next(&mut self) -> Option<Page> {
-        loop {
-            let address = u32::try_from(self.at).ok().filter(|_| self.at < self.end)?;
-            let segment = self.layout.segment_at(address)?;
-            let page = segment.page_at(address)?;
-            if page.access.erasable() {
-                self.at = page.end();
-                return Some(page);
+/// Two segments that claim the same address leave open how it is erased.
+fn check_unambiguous(layout: &MemoryLayout<'_>, span: Span) -> Result<(), PlanError> {
+    for (number, one) in layout.segments().enumerate() {
+        for other in layout.segments().skip(number + 1) {
+            let start = one.start.max(other.start).max(span.address);
+            if u64::from(start) < one.end().min(other.end()).min(span.end()) {
+                return Err(PlanError::AmbiguousMap { address: start });
             }
-            self.at = segment.end();
         }
     }
+    Ok(())
 }
 
-impl core::iter::FusedIterator for Pages<'_> {}
-
-/// A range cannot be written or read.
+/// An image cannot be written, or memory not be read, as asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
@@ -192,6 +317,24 @@ pub enum PlanError {
         /// The first such address.
         address: u32,
     },
+    /// Two elements of the image have a byte for the same address.
+    #[error("two elements of the image overlap at {address:#010x}; it is not clear which one counts")]
+    Overlap {
+        /// The first such address.
+        address: u32,
+    },
+    /// Two segments of the map claim the same address.
+    #[error("the memory map names {address:#010x} twice; it is not clear how to erase it")]
+    AmbiguousMap {
+        /// The first such address.
+        address: u32,
+    },
+    /// The image has too many pieces.
+    #[error("the image has {count} pieces, more than 4096; join adjacent ones")]
+    TooManySpans {
+        /// Number of pieces.
+        count: usize,
+    },
     /// The plan was made for another number of bytes than the caller's slice has.
     #[error("the plan is for {planned} bytes but the slice has {given}")]
     LengthDiffers {
@@ -200,67 +343,21 @@ pub enum PlanError {
         /// Bytes of the slice.
         given: usize,
     },
+    /// The image has not the bytes that were planned.
+    #[error("the image has no byte for address {address:#010x}; give the one that was planned")]
+    UnreadableImage {
+        /// The address.
+        address: u32,
+    },
     /// wTransferSize is 0.
     #[error("the device declares a transfer size of 0; give the real one")]
     NoTransferSize,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::{format, vec::Vec};
-    use proptest::prelude::*;
-
-    #[test]
-    fn holes_and_protected_segments_are_found_before_anything_is_sent() {
-        let layout = MemoryLayout::parse(b"@x/0x1000/1*1Kg,1*1Ka,1*1Kd/0x2000/1*1Kg").unwrap();
-        let write = |address, len| Plan::write(&layout, address, len, EraseMode::Pages).map(|_| ());
-        assert_eq!(write(0x1000, 1024), Ok(()));
-        assert_eq!(write(0x1000, 1025), Err(PlanError::NotWriteable { address: 0x1400 }));
-        assert_eq!(write(0x0FFF, 1), Err(PlanError::OutsideMemoryMap { address: 0x0FFF }));
-        assert_eq!(write(0x1BFF, 2), Err(PlanError::OutsideMemoryMap { address: 0x1C00 }));
-        assert_eq!(write(0x2000, 0), Err(PlanError::Empty));
-        let beyond = PlanError::BeyondAddressSpace { address: u32::MAX, len: 2 };
-        assert_eq!(write(u32::MAX, 2), Err(beyond));
-        assert_eq!(Plan::read(&layout, 0x1000, 2048).map(|_| ()), Ok(()));
-        let unreadable = PlanError::NotReadable { address: 0x1800 };
-        assert_eq!(Plan::read(&layout, 0x1000, 2049).map(|_| ()), Err(unreadable));
-    }
-
-    #[test]
-    fn writeable_pages_that_cannot_be_erased_are_not_erased() {
-        let layout = MemoryLayout::parse(b"@x/0x1000/1*1Kg,4294*1 d,1*3 g").unwrap();
-        let plan = Plan::write(&layout, 0x1001, 1024 + 4294, EraseMode::Pages).unwrap();
-        assert!(plan.pages().map(|page| page.start).eq([0x1000, 0x1000 + 1024 + 4294]));
-        let plan = Plan::write(&layout, 0x1001, 1024, EraseMode::None).unwrap();
-        assert_eq!(plan.pages().next(), None);
-    }
-
-    proptest! {
-        #[test]
-        fn pages_cover_exactly_the_image(
-            sectors in proptest::collection::vec((1_u32..20, 1_u32..300), 1..6),
-            from in 0.0..1.0_f64,
-            to in 0.0..1.0_f64,
-        ) {
-            let base = 0x4000_u32;
-            let text: Vec<_> = sectors.iter().map(|(pages, size)| format!("{pages}*{size} g")).collect();
-            let text = format!("@x/0x{base:X}/{}", text.join(","));
-            let layout = MemoryLayout::parse(text.as_bytes()).unwrap();
-            let total: u32 = sectors.iter().map(|(pages, size)| pages * size).sum();
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "fractions of a small range")]
-            let (start, len) = {
-                let start = (from * f64::from(total)) as u32;
-                (base + start, 1 + (to * f64::from(total - start - 1)) as u32)
-            };
-            let plan = Plan::write(&layout, start, len as usize, EraseMode::Pages).unwrap();
-            let pages: Vec<_> = plan.pages().collect();
-            prop_assert!(pages[0].start <= start && u64::from(start) < pages[0].end());
-            for pair in pages.windows(2) {
-                prop_assert_eq!(pair[0].end(), u64::from(pair[1].start));
-            }
-            let last = pages[pages.len() - 1];
-            prop_assert!(u64::from(last.start) < plan.end() && plan.end() <= last.end());
-        }
-    }
+    /// The buffer does not hold what has to be in it.
+    #[error("the buffer holds {available} bytes but {needed} are needed")]
+    BufferTooSmall {
+        /// Bytes needed: see [`Plan::buffer_len`].
+        needed: usize,
+        /// Bytes of the buffer.
+        available: usize,
+    },
 }

@@ -15,21 +15,24 @@ pub struct Policy {
     pub max_busy: Duration,
     /// Most busy replies to one request.
     pub max_polls: u32,
-    /// How often GETSTATUS may stall or time out while the device is busy, before it counts. Some STM32L4 ROMs need 3.
-    /// Leave it at 0 for Particle devices: theirs stall exactly once when flash work failed, and say OK afterwards.
-    pub busy_retries: u32,
     /// Most requests of [`Connect`](super::Connect).
     pub max_connect_requests: u32,
+    /// wTimeout of DETACH: how long the device waits for the bus reset. A shorter wDetachTimeOut is used instead.
+    pub detach_timeout: Duration,
+    /// How long a detached device may take to appear in DFU mode.
+    pub reenumeration: Duration,
 }
 
 impl Policy {
-    /// 2 ms floor, 35 s for one wait (an STM32F405's mass erase), 60 s and 10 000 polls for one request, no retries.
+    /// 2 ms floor, 35 s for one wait (an STM32F405's mass erase), 60 s and 10 000 polls for one request, 10 s to
+    /// appear again.
     pub const DEFAULT: Self = Self {
         busy_floor: Duration::from_millis(2),
         max_wait: Duration::from_secs(35),
         max_busy: Duration::from_secs(60),
         max_polls: 10_000,
-        busy_retries: 0,
+        detach_timeout: Duration::from_secs(1),
+        reenumeration: Duration::from_secs(10),
         max_connect_requests: 16,
     };
 }

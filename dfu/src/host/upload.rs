@@ -3,13 +3,7 @@
 use core::time::Duration;
 
 use super::{
-    Action, HostError, Input, Machine, Place, Plan, PlanError, Policy, Progress, Step, download::check,
-    exchange::Exchange,
-};
-use crate::{
-    dfuse::{COMMAND_BLOCK, Command, FIRST_DATA_BLOCK},
-    request::SetupPacket,
-    state::State,
+    Action, HostError, Input, Link, Machine, PlanError, Progress, ReadPlan, Step, pages::Span, reader::Reader,
 };
 
 /// Reads the range of a plan into a buffer: SET_ADDRESS, ABORT, then blocks 2, 3, 4 and so on, and ABORT.
@@ -20,242 +14,160 @@ use crate::{
 /// # Source
 /// ST AN3156, section 4.2; dfu-util 0.11: src/dfuse.c.
 pub struct Upload<'b> {
-    reader: Reader,
+    job: Job,
     buffer: &'b mut [u8],
 }
 
 /// Without the bytes: they may be a private key.
 impl core::fmt::Debug for Upload<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Upload").field("reader", &self.reader).finish_non_exhaustive()
+        f.debug_struct("Upload").field("job", &self.job).finish_non_exhaustive()
     }
 }
 
 impl<'b> Upload<'b> {
-    /// An upload by a plan made with [`Plan::read`]. `transfer_size` is the device's wTransferSize.
+    /// An upload of as many bytes as the plan and the buffer have.
     ///
     /// # Errors
     /// [`PlanError::LengthDiffers`] if the buffer has another length, [`PlanError::NoTransferSize`].
-    pub fn new(
-        interface: u8,
-        transfer_size: u16,
-        plan: &Plan<'_>,
-        buffer: &'b mut [u8],
-        policy: Policy,
-    ) -> Result<Self, PlanError> {
-        check(plan, buffer.len(), transfer_size)?;
-        Ok(Self { reader: Reader::new(interface, transfer_size, plan, policy), buffer })
+    pub fn new(link: Link, plan: &ReadPlan, buffer: &'b mut [u8]) -> Result<Self, PlanError> {
+        Ok(Self { job: Job::new(link, plan, buffer.len(), Step::Read)?, buffer })
     }
 
     /// Bytes at the start of the buffer that are read.
     #[must_use]
     pub const fn received(&self) -> u32 {
-        self.reader.done
+        self.job.reader.done()
     }
 }
 
 impl Machine for Upload<'_> {
     fn action(&self) -> Action<'_> {
-        self.reader.action()
+        self.job.action()
     }
 
     fn handle(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError> {
-        let Some((offset, data)) = self.reader.handle(now, input)? else { return Ok(None) };
+        let Some((offset, data)) = self.job.handle(now, input)? else { return Ok(None) };
         let target = self.buffer.get_mut(offset..).unwrap_or_default();
         for (to, from) in target.iter_mut().zip(data) {
             *to = *from;
         }
-        Ok(Some(self.reader.progress()))
+        let (done, total) = self.job.progress();
+        Ok(Some(Progress::Read { done, total: Some(total) }))
+    }
+
+    fn cancel(&mut self) {
+        self.job.cancelled = true;
     }
 }
 
 /// Reads like [`Upload`] and compares with the expected bytes while they come; stops at the first difference.
 #[derive(Clone)]
 pub struct Verify<'a> {
-    reader: Reader,
+    job: Job,
     expected: &'a [u8],
 }
 
 /// Without the bytes: they may be a private key.
 impl core::fmt::Debug for Verify<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Verify").field("reader", &self.reader).finish_non_exhaustive()
+        f.debug_struct("Verify").field("job", &self.job).finish_non_exhaustive()
     }
 }
 
 impl<'a> Verify<'a> {
-    /// A comparison by a plan made with [`Plan::read`]. `transfer_size` is the device's wTransferSize.
+    /// A comparison of the range of the plan with `expected`.
     ///
     /// # Errors
     /// [`PlanError::LengthDiffers`] if `expected` has another length, [`PlanError::NoTransferSize`].
-    pub fn new(
-        interface: u8,
-        transfer_size: u16,
-        plan: &Plan<'_>,
-        expected: &'a [u8],
-        policy: Policy,
-    ) -> Result<Self, PlanError> {
-        check(plan, expected.len(), transfer_size)?;
-        Ok(Self { reader: Reader::new(interface, transfer_size, plan, policy), expected })
+    pub fn new(link: Link, plan: &ReadPlan, expected: &'a [u8]) -> Result<Self, PlanError> {
+        Ok(Self { job: Job::new(link, plan, expected.len(), Step::Verify)?, expected })
     }
 }
 
 impl Machine for Verify<'_> {
     fn action(&self) -> Action<'_> {
-        self.reader.action()
+        self.job.action()
     }
 
     fn handle(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError> {
-        let Some((offset, data)) = self.reader.handle(now, input)? else { return Ok(None) };
+        let Some((offset, data)) = self.job.handle(now, input)? else { return Ok(None) };
         let wanted = self.expected.get(offset..).unwrap_or_default();
-        let difference =
-            (offset..).zip(wanted.iter().zip(data)).find(|(_, (expected, found))| expected != found);
-        if let Some((at, (&expected, &found))) = difference {
-            self.reader.stage = Stage::Finished;
-            let address = self.reader.start.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
-            return Err(HostError::Mismatch { address, expected, found });
+        if let Some(error) = mismatch(self.job.address_of(offset), wanted, data) {
+            self.job.failed = true;
+            return Err(error);
         }
-        Ok(Some(self.reader.progress()))
+        let (done, total) = self.job.progress();
+        Ok(Some(Progress::Verified { done, total }))
+    }
+
+    fn cancel(&mut self) {
+        self.job.cancelled = true;
     }
 }
 
-/// The part that [`Upload`] and [`Verify`] share: it hands the data out.
+/// The first difference between what was expected and what was found, as an error.
+pub(super) fn mismatch(address: u32, expected: &[u8], found: &[u8]) -> Option<HostError> {
+    if expected.get(..found.len()) == Some(found) {
+        return None;
+    }
+    let mut pairs = (0..).zip(expected.iter().zip(found));
+    let (offset, (&expected, &found)) = pairs.find(|(_, (expected, found))| expected != found)?;
+    Some(HostError::Mismatch { address: address.saturating_add(offset), expected, found })
+}
+
+/// The part that [`Upload`] and [`Verify`] share: it hands the data out with its offset.
 #[derive(Debug, Clone)]
-struct Reader {
-    interface: u8,
-    transfer_size: u16,
-    policy: Policy,
-    start: u32,
-    total: u32,
-    done: u32,
-    block: u16,
-    stage: Stage,
-    exchange: Exchange,
-    command: [u8; Command::MAX_LEN],
+struct Job {
+    link: Link,
+    span: Span,
+    reader: Reader,
+    cancelled: bool,
+    failed: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    SetAddress,
-    /// From dfuDNLOAD-IDLE to dfuIDLE, where UPLOAD is legal.
-    Aborting,
-    Read,
-    /// From dfuUPLOAD-IDLE to dfuIDLE, because the block numbers ran out.
-    Reseat,
-    /// From dfuUPLOAD-IDLE to dfuIDLE, because all is read.
-    Ending,
-    Finished,
-}
-
-impl Reader {
-    fn new(interface: u8, transfer_size: u16, plan: &Plan<'_>, policy: Policy) -> Self {
-        let place = Place { step: Step::SetAddress, block: 0, address: plan.address() };
-        let mut reader = Self {
-            interface,
-            transfer_size,
-            policy,
-            start: plan.address(),
-            total: plan.len(),
-            done: 0,
-            block: FIRST_DATA_BLOCK,
-            stage: Stage::SetAddress,
-            exchange: Exchange::new(place, State::DnloadIdle),
-            command: [0; Command::MAX_LEN],
-        };
-        reader.begin(Stage::SetAddress);
-        reader
-    }
-
-    fn begin(&mut self, stage: Stage) {
-        let address = self.start.saturating_add(self.done);
-        let (step, block, expected) = match stage {
-            Stage::SetAddress => {
-                self.command = Command::SetAddress(address).to_array();
-                self.block = FIRST_DATA_BLOCK;
-                (Step::SetAddress, COMMAND_BLOCK, State::DnloadIdle)
-            }
-            Stage::Read => (Step::Read, self.block, State::UploadIdle),
-            _ => (Step::Abort, 0, State::Idle),
-        };
-        self.stage = stage;
-        self.exchange = Exchange::new(Place { step, block, address }, expected);
-    }
-
-    fn want(&self) -> u16 {
-        let left = self.total.saturating_sub(self.done);
-        u16::try_from(left).map_or(self.transfer_size, |left| left.min(self.transfer_size))
-    }
-
-    const fn progress(&self) -> Progress {
-        Progress::Read { done: self.done, total: self.total }
+impl Job {
+    fn new(link: Link, plan: &ReadPlan, given: usize, purpose: Step) -> Result<Self, PlanError> {
+        let span = plan.span;
+        if usize::try_from(span.len) != Ok(given) {
+            return Err(PlanError::LengthDiffers { planned: span.len, given });
+        }
+        if link.transfer_size == 0 {
+            return Err(PlanError::NoTransferSize);
+        }
+        Ok(Self { link, span, reader: Reader::new(span, purpose), cancelled: false, failed: false })
     }
 
     fn action(&self) -> Action<'_> {
-        let request = match self.stage {
-            Stage::SetAddress => Action::Out {
-                setup: SetupPacket::dnload(self.interface, COMMAND_BLOCK, 5),
-                data: &self.command,
-            },
-            Stage::Read => Action::In { setup: SetupPacket::upload(self.interface, self.block, self.want()) },
-            Stage::Aborting | Stage::Reseat | Stage::Ending => {
-                Action::Out { setup: SetupPacket::abort(self.interface), data: &[] }
-            }
-            Stage::Finished => return Action::Finished,
-        };
-        self.exchange.action(self.interface, request)
+        if self.failed { Action::Finished } else { self.reader.action(&self.link) }
     }
 
-    /// Moves on; `Some` with the offset from the start when data came.
+    fn address_of(&self, offset: usize) -> u32 {
+        self.span.address.saturating_add(u32::try_from(offset).unwrap_or(u32::MAX))
+    }
+
+    fn progress(&self) -> (u64, u64) {
+        (self.reader.done().into(), self.span.len.into())
+    }
+
     fn handle<'d>(
         &mut self,
         now: Duration,
         input: Input<'d>,
     ) -> Result<Option<(usize, &'d [u8])>, HostError> {
-        let result = self.step(now, input);
-        if result.is_err() {
-            self.stage = Stage::Finished;
+        let place = self.reader.place();
+        if self.failed {
+            return Err(HostError::UnexpectedInput { place });
         }
-        result
-    }
-
-    fn step<'d>(&mut self, now: Duration, input: Input<'d>) -> Result<Option<(usize, &'d [u8])>, HostError> {
-        let place = self.exchange.place;
-        match (self.stage, input) {
-            (Stage::Finished, _) => return Err(HostError::UnexpectedInput { place }),
-            (Stage::Read, Input::InDone(data)) if self.exchange.is_request() => {
-                return self.take(place, data).map(Some);
-            }
-            (Stage::Read, Input::OutDone) if self.exchange.is_request() => {
-                return Err(HostError::UnexpectedInput { place });
-            }
-            _ => {}
+        let result = self.reader.handle(now, input, &self.link);
+        if self.cancelled {
+            self.reader.stop();
         }
-        if self.exchange.handle(now, input, &self.policy)?.is_some() {
-            match self.stage {
-                Stage::SetAddress => self.begin(Stage::Aborting),
-                Stage::Aborting => self.begin(Stage::Read),
-                Stage::Reseat => self.begin(Stage::SetAddress),
-                Stage::Read | Stage::Ending | Stage::Finished => self.stage = Stage::Finished,
-            }
-        }
-        Ok(None)
-    }
-
-    fn take<'d>(&mut self, place: Place, data: &'d [u8]) -> Result<(usize, &'d [u8]), HostError> {
-        let expected = self.want();
-        if data.len() != usize::from(expected) {
-            return Err(HostError::FrameLength { place, expected, found: data.len() });
-        }
-        let offset = usize::try_from(self.done).unwrap_or(usize::MAX);
-        self.done = self.done.saturating_add(u32::from(expected));
-        if self.done >= self.total {
-            self.begin(Stage::Ending);
-        } else if let Some(block) = self.block.checked_add(1) {
-            self.block = block;
-            self.begin(Stage::Read);
-        } else {
-            self.begin(Stage::Reseat);
-        }
-        Ok((offset, data))
+        let short = self.reader.is_finished() && self.reader.done() < self.span.len;
+        let result = if result.is_ok() && short { Err(HostError::Cancelled { place }) } else { result };
+        self.failed = result.is_err();
+        let offset =
+            |address: u32| usize::try_from(address.wrapping_sub(self.span.address)).unwrap_or(usize::MAX);
+        Ok(result?.map(|(address, data)| (offset(address), data)))
     }
 }

@@ -1,0 +1,143 @@
+//! How far a download is, in a form that outlives the program.
+
+use super::{EraseMode, Plan};
+
+/// The units of a plan that are complete, to go on from after a failure.
+///
+/// | offset | size | field | |
+/// |---|---|---|---|
+/// | 0 | 4 | magic | `SDJ1` |
+/// | 4 | 4 | plan | CRC-32 of the plan: memory map, spans, options; little-endian |
+/// | 8 | 4 | image | a number of the caller's choice, such as the CRC of the image; little-endian |
+/// | 12 | 4 | units | complete units, little-endian; bit 31 tells that the mass erase is done |
+/// | 16 | 4 | crc | CRC-32 of the bytes before, little-endian |
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Journal {
+    plan: u32,
+    image: u32,
+    units: u32,
+    mass_erased: bool,
+}
+
+const MAGIC: [u8; 4] = *b"SDJ1";
+const MASS_ERASED: u32 = 1 << 31;
+const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+
+impl Journal {
+    /// Length of the encoded form in bytes.
+    pub const ENCODED_LEN: usize = 20;
+
+    pub(super) fn start(plan: &Plan<'_>) -> Self {
+        Self { plan: fingerprint(plan), image: 0, units: 0, mass_erased: false }
+    }
+
+    pub(super) const fn with_image(self, image: u32) -> Self {
+        Self { image, ..self }
+    }
+
+    pub(super) fn advance(&mut self) {
+        self.units = self.units.saturating_add(1).min(MASS_ERASED - 1);
+    }
+
+    pub(super) const fn set_mass_erased(&mut self) {
+        self.mass_erased = true;
+    }
+
+    pub(super) fn check(&self, plan: &Plan<'_>) -> Result<(), JournalError> {
+        if self.plan == fingerprint(plan) { Ok(()) } else { Err(JournalError::OtherPlan) }
+    }
+
+    /// The caller's number of the image.
+    #[must_use]
+    pub const fn image(&self) -> u32 {
+        self.image
+    }
+
+    /// Complete units.
+    #[must_use]
+    pub const fn units(&self) -> u32 {
+        self.units
+    }
+
+    /// Whether everything was erased at the start of the job.
+    #[must_use]
+    pub const fn is_mass_erased(&self) -> bool {
+        self.mass_erased
+    }
+
+    /// Encodes the journal.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; Self::ENCODED_LEN] {
+        let units = self.units | if self.mass_erased { MASS_ERASED } else { 0 };
+        let mut bytes = [0; Self::ENCODED_LEN];
+        let words = [MAGIC, self.plan.to_le_bytes(), self.image.to_le_bytes(), units.to_le_bytes()];
+        let (body, crc) = bytes.split_at_mut(Self::ENCODED_LEN - 4);
+        body.copy_from_slice(words.as_flattened());
+        crc.copy_from_slice(&CRC.checksum(body).to_le_bytes());
+        bytes
+    }
+
+    /// Decodes a journal.
+    ///
+    /// # Errors
+    /// [`JournalError::Damaged`] for anything that [`Self::to_bytes`] did not write.
+    pub fn parse(input: &[u8]) -> Result<Self, JournalError> {
+        let (words, rest) = input.as_chunks::<4>();
+        let &[MAGIC, plan, image, units, crc] = words else { return Err(JournalError::Damaged) };
+        let body = input.get(..Self::ENCODED_LEN - 4).unwrap_or_default();
+        if !rest.is_empty() || CRC.checksum(body) != u32::from_le_bytes(crc) {
+            return Err(JournalError::Damaged);
+        }
+        let units = u32::from_le_bytes(units);
+        Ok(Self {
+            plan: u32::from_le_bytes(plan),
+            image: u32::from_le_bytes(image),
+            units: units & !MASS_ERASED,
+            mass_erased: units & MASS_ERASED != 0,
+        })
+    }
+}
+
+/// A number that two plans share only by accident.
+fn fingerprint(plan: &Plan<'_>) -> u32 {
+    let mut digest = CRC.digest();
+    for segment in plan.layout.segments() {
+        digest.update(&segment.start.to_le_bytes());
+        digest.update(&segment.page_size.to_le_bytes());
+        digest.update(&segment.pages.to_le_bytes());
+        digest.update(&[u8::try_from(segment.access.letter()).unwrap_or(0)]);
+    }
+    for span in plan.spans.iter() {
+        digest.update(&span.address.to_le_bytes());
+        digest.update(&span.len.to_le_bytes());
+    }
+    let options = plan.options();
+    let erase = match options.erase {
+        EraseMode::Pages => 0,
+        EraseMode::None => 1,
+        EraseMode::Mass => 2,
+    };
+    // What is compared or read back may differ from job to job; what is erased and kept may not.
+    digest.update(&[erase, u8::from(options.keep_partial_pages), u8::from(options.force)]);
+    digest.finalize()
+}
+
+/// A job cannot go on from this journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// The bytes are no journal.
+    #[error("the journal is damaged; start the job anew without it")]
+    Damaged,
+    /// The journal was kept for another memory map, other addresses or other options.
+    #[error(
+        "the journal belongs to another job; start anew without it, or repeat the job that it was kept for"
+    )]
+    OtherPlan,
+    /// The journal counts more units than the plan has.
+    #[error("the journal counts {units} units, more than the plan has; start the job anew without it")]
+    TooFar {
+        /// Units of the journal.
+        units: u32,
+    },
+}
