@@ -2,9 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "common/script.rs"]
+mod script;
+
 use core::time::Duration;
 
 use hex_literal::hex;
+use script::{
+    ABORT, CLRSTATUS,
+    Turn::{self, NoStatus, Out, Status as St, Wait},
+    finished, play,
+};
 use spark_dfu::{
     SetupPacket, State, Status,
     host::{
@@ -14,64 +22,6 @@ use spark_dfu::{
     layout::MemoryLayout,
     quirk::Quirks,
 };
-
-const ABORT: SetupPacket = SetupPacket::abort(0);
-const CLRSTATUS: SetupPacket = SetupPacket::clr_status(0);
-const GETSTATUS: SetupPacket = SetupPacket::get_status(0);
-
-/// One expected action and its answer.
-enum Turn<'a> {
-    /// GETSTATUS answered with these bytes.
-    Status([u8; 6]),
-    /// GETSTATUS that fails.
-    NoStatus(Input<'a>),
-    /// An OUT request and its answer.
-    Out(SetupPacket, Input<'a>),
-    /// A wait of this many milliseconds, kept.
-    Wait(u64),
-}
-use Turn::{NoStatus, Out, Status as St, Wait};
-
-fn play(machine: &mut dyn Machine, turns: &[Turn<'_>]) -> Result<(), HostError> {
-    let mut now = Duration::from_secs(100);
-    for (number, turn) in turns.iter().enumerate() {
-        let input = match turn {
-            St(bytes) => {
-                assert_eq!(machine.action(), Action::In { setup: GETSTATUS }, "turn {number}");
-                Input::InDone(bytes)
-            }
-            NoStatus(input) => {
-                assert_eq!(machine.action(), Action::In { setup: GETSTATUS }, "turn {number}");
-                *input
-            }
-            Out(expected, input) => {
-                match machine.action() {
-                    Action::Out { setup, .. } => assert_eq!(setup, *expected, "turn {number}"),
-                    other => panic!("turn {number}: {other:?}"),
-                }
-                *input
-            }
-            Wait(ms) => {
-                let until = now + Duration::from_millis(*ms);
-                assert_eq!(machine.action(), Action::Wait { until }, "turn {number}");
-                machine.handle(now, Input::TimeReached)?;
-                assert_eq!(
-                    machine.action(),
-                    Action::Wait { until },
-                    "turn {number}: an early call changes nothing"
-                );
-                now = until;
-                Input::TimeReached
-            }
-        };
-        machine.handle(now, input)?;
-    }
-    Ok(())
-}
-
-fn finished(machine: &dyn Machine) -> bool {
-    machine.action() == Action::Finished
-}
 
 fn connect() -> Connect {
     Connect::new(Link::PHOTON)
@@ -281,6 +231,17 @@ fn leaving_succeeds_whichever_way_the_device_goes() {
 fn leaving_fails_when_the_device_refuses_or_goes_too_early() {
     let refused = leave(&[St(hex!("0A 000000 0A 00")), Out(CLRSTATUS, Input::OutDone)]);
     assert!(matches!(refused, Err(HostError::Refused { status: Status::Firmware, .. })));
+    let mut machine = Leave::new(Link::PHOTON, None);
+    let turns = [
+        Out(ABORT, Input::OutDone),
+        St(hex!("00 000000 02 00")),
+        Out(SetupPacket::dnload(0, 2, 0), Input::Stalled),
+        St(hex!("09 000000 0A 00")),
+        Out(CLRSTATUS, Input::OutDone),
+    ];
+    assert!(matches!(play(&mut machine, &turns), Err(HostError::Refused { status: Status::NotDone, .. })));
+    let outcome = LeaveOutcome::Refused { state: State::Error, status: Status::NotDone };
+    assert_eq!(machine.outcome(), Some(outcome));
     let mut machine = Leave::new(Link::PHOTON, None);
     let turns = [
         Out(ABORT, Input::OutDone),

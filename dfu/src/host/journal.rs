@@ -141,3 +141,51 @@ pub enum JournalError {
         units: u32,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::WriteOptions;
+    use super::*;
+    use crate::layout::MemoryLayout;
+
+    fn plan<'p>(layout: &MemoryLayout<'p>, address: u32, options: WriteOptions) -> Plan<'p> {
+        Plan::write(layout, address, 5000, options).unwrap()
+    }
+
+    #[test]
+    fn journals_survive_encoding_and_every_damage_is_noticed() {
+        let layout = MemoryLayout::parse(b"@x/0x0/16*1Kg").unwrap();
+        let mut journal = Journal::start(&plan(&layout, 0, WriteOptions::DEFAULT)).with_image(0x1234_5678);
+        journal.advance();
+        journal.set_mass_erased();
+        let bytes = journal.to_bytes();
+        assert_eq!(Journal::parse(&bytes), Ok(journal));
+        assert_eq!((journal.image(), journal.units(), journal.is_mass_erased()), (0x1234_5678, 1, true));
+        for len in 0..bytes.len() {
+            assert_eq!(Journal::parse(&bytes[..len]), Err(JournalError::Damaged));
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Journal::parse(&flipped), Err(JournalError::Damaged), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_journal_fits_its_own_plan_only() {
+        let layout = MemoryLayout::parse(b"@x/0x0/16*1Kg").unwrap();
+        let other_layout = MemoryLayout::parse(b"@x/0x0/8*2Kg").unwrap();
+        let all = WriteOptions::DEFAULT;
+        let journal = Journal::start(&plan(&layout, 0, all));
+        assert_eq!(journal.check(&plan(&layout, 0, all)), Ok(()));
+        assert_eq!(journal.check(&plan(&layout, 0, WriteOptions { verify: true, ..all })), Ok(()));
+        for other in [
+            plan(&layout, 1, all),
+            plan(&other_layout, 0, all),
+            plan(&layout, 0, WriteOptions { erase: EraseMode::None, ..all }),
+            plan(&layout, 0, WriteOptions { keep_partial_pages: true, ..all }),
+        ] {
+            assert_eq!(journal.check(&other), Err(JournalError::OtherPlan));
+        }
+    }
+}
