@@ -17,6 +17,8 @@ pub mod quirk;
 pub mod request;
 mod state;
 mod status;
+#[cfg(feature = "nusb")]
+pub mod usb;
 
 pub use error::BufferTooSmall;
 pub use request::{Request, SetupPacket};

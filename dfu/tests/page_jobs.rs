@@ -177,6 +177,21 @@ fn transfers_are_few_and_dfu_utils_way_can_be_chosen() {
     assert_eq!(transfers(every), connect + erases + 2 * blocks + abort);
 }
 
+/// Block numbers count in units of wTransferSize whatever is sent: dfu-util 0.11 with `-t 1000` reads the first 1000
+/// bytes of every 4096.
+#[test]
+fn smaller_blocks_go_to_the_right_addresses() {
+    let image = pattern(31, 7, 10_000);
+    let elements = [element(0x080A_0000, &image)];
+    let options = WriteOptions { verify: true, ..WriteOptions::DEFAULT };
+    for max_block in [1000, 2048, 4095, 4096, 5000] {
+        let mut bus = bus(Profile::PHOTON_2_3_1);
+        write(&mut bus, Link { max_block, ..Link::PHOTON }, &elements, options).unwrap();
+        assert!(bus.memory.flash == expected(&elements, false), "{max_block}");
+        assert!(bus.log.iter().all(|setup| setup.length <= max_block.max(6)));
+    }
+}
+
 #[test]
 fn write_padding_fills_the_last_block_only() {
     let image = pattern(31, 7, 4099);

@@ -3,6 +3,7 @@
 use super::{
     CONFIGURATION, DFU_FUNCTIONAL, DescriptorError, FunctionalDescriptor, FunctionalDescriptorView, INTERFACE,
 };
+use crate::quirk::{Protocol, Quirks};
 
 /// A configuration descriptor with the descriptors after it.
 ///
@@ -80,10 +81,19 @@ impl<'a> Configuration<'a> {
     /// Protocol 0 with bcdDFUVersion 0x011A counts as DFU mode (DSO Nano). Malformed descriptors end the list.
     #[must_use]
     pub fn alternates(&self) -> Alternates<'a> {
+        self.alternates_with(&Quirks::NONE)
+    }
+
+    /// [`alternates`](Self::alternates) of a device whose bInterfaceProtocol may be wrong.
+    #[must_use]
+    pub fn alternates_with(&self, quirks: &Quirks) -> Alternates<'a> {
         let dfuse = self
             .functional_descriptor()
             .is_some_and(|d| d.dfu_version == FunctionalDescriptor::DFUSE_VERSION);
-        Alternates { descriptors: self.descriptors(), dfuse }
+        let single = self.header[4] == 1;
+        let zero_is_dfu = dfuse || single && quirks.protocol == Protocol::ZeroIsDfuModeIfSingle;
+        let one_is_dfu = quirks.protocol == Protocol::OneIsDfuMode;
+        Alternates { descriptors: self.descriptors(), zero_is_dfu, one_is_dfu }
     }
 
     /// The first functional descriptor that follows a DFU interface or stands before all interfaces.
@@ -140,7 +150,8 @@ pub struct Alternate {
 #[derive(Debug, Clone)]
 pub struct Alternates<'a> {
     descriptors: RawDescriptors<'a>,
-    dfuse: bool,
+    zero_is_dfu: bool,
+    one_is_dfu: bool,
 }
 
 impl Iterator for Alternates<'_> {
@@ -157,9 +168,10 @@ impl Iterator for Alternates<'_> {
                 continue;
             };
             let mode = match protocol {
+                1 if self.one_is_dfu => Mode::Dfu,
                 1 => Mode::Runtime,
                 2 => Mode::Dfu,
-                0 if self.dfuse => Mode::Dfu,
+                0 if self.zero_is_dfu => Mode::Dfu,
                 _ => continue,
             };
             return Some(Alternate { interface, setting, string_index, mode });
@@ -258,6 +270,26 @@ mod tests {
         assert_eq!(Configuration::parse(&bytes).unwrap().alternates().next().unwrap().mode, Mode::Dfu);
         bytes[25] = 0x10;
         assert_eq!(Configuration::parse(&bytes).unwrap().alternates().next(), None);
+    }
+
+    #[test]
+    fn wrong_protocols_are_known_by_the_device() {
+        let mut bytes =
+            hex!("09 02 1B00 01 01 00 80 32  09 04 00 00 00 FE 01 01 02  09 21 0B FF00 0004 0001");
+        let mode = |bytes: &[u8], ids: (u16, u16)| {
+            let quirks = Quirks::of(ids.0, ids.1, 0);
+            Configuration::parse(bytes).unwrap().alternates_with(&quirks).next().map(|found| found.mode)
+        };
+        let (lpc, jabra, other) = ((0x1FC9, 0x000C), (0x0B0E, 0x0412), (0x1234, 0x5678));
+        assert_eq!(mode(&bytes, lpc), Some(Mode::Dfu));
+        assert_eq!(mode(&bytes, jabra), Some(Mode::Runtime));
+        assert_eq!(mode(&bytes, other), Some(Mode::Runtime));
+        bytes[16] = 0;
+        assert_eq!(mode(&bytes, jabra), Some(Mode::Dfu));
+        assert_eq!(mode(&bytes, other), None);
+        // A Jabra with more interfaces is in run-time mode, where protocol 0 means nothing.
+        bytes[4] = 2;
+        assert_eq!(mode(&bytes, jabra), None);
     }
 
     #[test]

@@ -172,6 +172,10 @@ impl FunctionalDescriptor {
     pub const ENCODED_LEN: usize = 9;
     /// `bcdDFUVersion` of ST DfuSe.
     pub const DFUSE_VERSION: u16 = 0x011A;
+    /// What is assumed of a device that has no functional descriptor: DFU 1.0, nothing else known. The transfer size has to
+    /// be given by hand.
+    pub const UNKNOWN: Self =
+        Self { attributes: Attributes(0), detach_timeout_ms: 0, transfer_size: 0, dfu_version: 0x0100 };
     /// Photon, P1 and Electron: 4096 bytes, 255 ms.
     pub const PHOTON: Self = Self {
         attributes: Attributes::PARTICLE,

@@ -106,10 +106,10 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
     /// # Errors
     /// [`PlanError::NoTransferSize`], [`PlanError::BufferTooSmall`].
     pub fn new(link: Link, plan: &Plan<'p>, image: I, buffer: B) -> Result<Self, PlanError> {
-        if link.transfer_size == 0 {
+        if link.block_size() == 0 {
             return Err(PlanError::NoTransferSize);
         }
-        let (needed, available) = (plan.buffer_len(link.transfer_size), buffer.as_ref().len());
+        let (needed, available) = (plan.buffer_len(link.block_size()), buffer.as_ref().len());
         if available < needed {
             return Err(PlanError::BufferTooSmall { needed, available });
         }

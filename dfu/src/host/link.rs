@@ -20,6 +20,9 @@ pub struct Link {
     pub interface: u8,
     /// `wTransferSize`: most bytes of one block.
     pub transfer_size: u16,
+    /// Most bytes that are sent or asked for in one transfer, if the transport or a person wants fewer than
+    /// `wTransferSize`. Block numbers still count in units of `wTransferSize`, so smaller blocks cost a SET_ADDRESS each.
+    pub max_block: u16,
     /// `bmAttributes`.
     pub attributes: Attributes,
     /// `wDetachTimeOut` in milliseconds.
@@ -42,6 +45,7 @@ impl Link {
         Self {
             interface,
             transfer_size: functional.transfer_size,
+            max_block: u16::MAX,
             attributes: functional.attributes,
             detach_timeout_ms: functional.detach_timeout_ms,
             dfu_version: functional.dfu_version,
@@ -64,6 +68,12 @@ impl Link {
     #[must_use]
     pub const fn with_policy(self, policy: Policy) -> Self {
         Self { policy, ..self }
+    }
+
+    /// Bytes of a full block.
+    #[must_use]
+    pub const fn block_size(&self) -> u16 {
+        if self.max_block < self.transfer_size { self.max_block } else { self.transfer_size }
     }
 
     /// Whether the device speaks DfuSe: `bcdDFUVersion` is 0x011A.

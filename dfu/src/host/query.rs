@@ -119,7 +119,7 @@ impl GetCommands {
 
     /// More than known devices have to say, so that they end the upload with a short frame.
     fn want(&self) -> u16 {
-        u16::try_from(CommandSet::CAPACITY).unwrap_or(16).min(self.link.transfer_size)
+        u16::try_from(CommandSet::CAPACITY).unwrap_or(16).min(self.link.block_size())
     }
 
     fn step(&mut self, now: Duration, input: Input<'_>) -> Result<(), HostError> {

@@ -31,7 +31,7 @@ enum Stage {
     /// From dfuDNLOAD-IDLE to dfuIDLE, where UPLOAD is legal.
     Aborting,
     Read,
-    /// From dfuUPLOAD-IDLE to dfuIDLE, because the block numbers ran out.
+    /// From dfuUPLOAD-IDLE to dfuIDLE, because no block number reaches the next address.
     Reseat,
     /// From dfuUPLOAD-IDLE to dfuIDLE, because all is read or no more is wanted.
     Ending,
@@ -91,7 +91,7 @@ impl Reader {
 
     fn want(&self, link: &Link) -> u16 {
         let left = self.span.len.saturating_sub(self.done);
-        u16::try_from(left).map_or(link.transfer_size, |left| left.min(link.transfer_size))
+        u16::try_from(left).map_or(link.block_size(), |left| left.min(link.block_size()))
     }
 
     pub(super) fn action(&self, link: &Link) -> Action<'_> {
@@ -146,9 +146,11 @@ impl Reader {
             return Err(HostError::FrameLength { place, expected, found: data.len() });
         }
         self.done = self.done.saturating_add(u32::from(expected));
+        // Only a whole block reaches up to the next block number.
+        let next = if expected == link.transfer_size { self.block.checked_add(1) } else { None };
         if self.done >= self.span.len {
             self.begin(Stage::Ending);
-        } else if let Some(block) = self.block.checked_add(1) {
+        } else if let Some(block) = next {
             self.block = block;
             self.begin(Stage::Read);
         } else {

@@ -132,7 +132,7 @@ impl Job {
         if usize::try_from(span.len) != Ok(given) {
             return Err(PlanError::LengthDiffers { planned: span.len, given });
         }
-        if link.transfer_size == 0 {
+        if link.block_size() == 0 {
             return Err(PlanError::NoTransferSize);
         }
         Ok(Self { link, span, reader: Reader::new(span, purpose), cancelled: false, failed: false })

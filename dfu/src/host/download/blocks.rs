@@ -49,7 +49,7 @@ impl<I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'_, I, B> {
     /// Puts the block at an address into the buffer, filled up to the multiple that the device needs.
     fn fill(&mut self, address: u32) -> Result<(), HostError> {
         let left = self.part.end().saturating_sub(self.at);
-        let size = self.link.transfer_size;
+        let size = self.link.block_size();
         let len = u16::try_from(left).map_or(size, |left| left.min(size));
         self.block_len = len;
         if self.whole {

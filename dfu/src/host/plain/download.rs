@@ -74,7 +74,7 @@ impl<I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<I, B> {
     /// shorter than one block.
     pub fn new(link: Link, image: I, len: usize, buffer: B) -> Result<Self, PlanError> {
         let total = Span::new(0, len)?.len;
-        let (needed, available) = (usize::from(link.transfer_size), buffer.as_ref().len());
+        let (needed, available) = (usize::from(link.block_size()), buffer.as_ref().len());
         if needed == 0 {
             return Err(PlanError::NoTransferSize);
         }
@@ -112,7 +112,7 @@ impl<I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<I, B> {
 
     fn block_len(&self) -> u16 {
         let left = self.total.saturating_sub(self.done);
-        u16::try_from(left).map_or(self.link.transfer_size, |left| left.min(self.link.transfer_size))
+        u16::try_from(left).map_or(self.link.block_size(), |left| left.min(self.link.block_size()))
     }
 
     fn load(&mut self) -> Result<(), HostError> {

@@ -44,7 +44,7 @@ impl<'b> Upload<'b> {
     /// # Errors
     /// [`PlanError::NoTransferSize`].
     pub fn new(link: Link, buffer: &'b mut [u8]) -> Result<Self, PlanError> {
-        if link.transfer_size == 0 {
+        if link.block_size() == 0 {
             return Err(PlanError::NoTransferSize);
         }
         let exchange = Exchange::new(place(0, 0), State::UploadIdle);
@@ -96,7 +96,7 @@ impl<'b> Upload<'b> {
     }
 
     fn take(&mut self, data: &[u8]) -> Result<Progress, HostError> {
-        let expected = self.link.transfer_size;
+        let expected = self.link.block_size();
         if data.len() > usize::from(expected) {
             let place = self.exchange.place;
             return Err(HostError::FrameLength { place, expected, found: data.len() });
@@ -130,7 +130,7 @@ impl Machine for Upload<'_> {
         let interface = self.link.interface;
         let request = match self.stage {
             Stage::Read => {
-                Action::In { setup: SetupPacket::upload(interface, self.block, self.link.transfer_size) }
+                Action::In { setup: SetupPacket::upload(interface, self.block, self.link.block_size()) }
             }
             Stage::Abort => Action::Out { setup: SetupPacket::abort(interface), data: &[] },
             Stage::Finished => return Action::Finished,
