@@ -58,6 +58,32 @@ impl Prefix {
     /// The largest address of an LMDFU prefix.
     pub const MAX_LMDFU_ADDRESS: u32 = 0x03FF_FC00;
 
+    /// Looks for a prefix in the first bytes of a content (a file without its suffix); sixteen are enough.
+    ///
+    /// The rules are those of dfu-util: LMDFU if its length field is exact, LPC by the low six bits of two bytes alone,
+    /// so that one in 4096 files without prefix is taken for an LPC one; see [`PrefixedContent::is_canonical`].
+    ///
+    /// # Errors
+    /// [`PrefixError`]: why the content has no prefix. dfu-util reports an LPC prefix in a content of 8 to 15 bytes;
+    /// here that is [`PrefixError::Truncated`].
+    pub fn recognise(head: &[u8], content_len: u64) -> Result<Self, PrefixError> {
+        let truncated = |needed| PrefixError::Truncated { needed, available: head.len() };
+        let &[first, second, ..] = head else { return Err(truncated(LMDFU_LEN)) };
+        if (first, second) == (1, 0) {
+            let &[_, _, a0, a1, l0, l1, l2, l3, ..] = head else { return Err(truncated(LMDFU_LEN)) };
+            let stored = u32::from_le_bytes([l0, l1, l2, l3]);
+            let payload_len = content_len.saturating_sub(LMDFU_LEN as u64);
+            if u64::from(stored) != payload_len {
+                return Err(PrefixError::LmdfuLength { stored, payload_len });
+            }
+            return Ok(Self::Lmdfu { address: u32::from(u16::from_le_bytes([a0, a1])) * 1024 });
+        }
+        if first & 0x3F != 0x1A || second & 0x3F != 0x3F {
+            return Err(PrefixError::Unknown { found: [first, second] });
+        }
+        if head.len() < LPC_LEN { Err(truncated(LPC_LEN)) } else { Ok(Self::Lpc) }
+    }
+
     /// Length of the encoded prefix: 8 or 16.
     #[must_use]
     pub const fn encoded_len(&self) -> usize {
@@ -159,31 +185,16 @@ pub struct PrefixedContent<'a> {
 }
 
 impl<'a> PrefixedContent<'a> {
-    /// Looks for a prefix by the rules of dfu-util: LMDFU if its length field is exact, LPC by the low six bits of two
-    /// bytes alone, so that one in 4096 files without prefix is taken for an LPC one; see
-    /// [`is_canonical`](Self::is_canonical).
+    /// Looks for a prefix, see [`Prefix::recognise`].
     ///
     /// # Errors
-    /// [`PrefixError`]: why the content has no prefix. dfu-util reports an LPC prefix in a content of 8 to 15 bytes;
-    /// here that is [`PrefixError::Truncated`].
+    /// [`PrefixError`]: why the content has no prefix.
     pub fn parse(content: &'a [u8]) -> Result<Self, PrefixError> {
-        let truncated = |needed| PrefixError::Truncated { needed, available: content.len() };
-        let &[first, second, ..] = content else { return Err(truncated(LMDFU_LEN)) };
-        if (first, second) == (1, 0) {
-            let (raw, payload) = content.split_at_checked(LMDFU_LEN).ok_or_else(|| truncated(LMDFU_LEN))?;
-            let &[_, _, a0, a1, l0, l1, l2, l3] = raw else { return Err(truncated(LMDFU_LEN)) };
-            let stored = u32::from_le_bytes([l0, l1, l2, l3]);
-            if u64::from(stored) != payload.len() as u64 {
-                return Err(PrefixError::LmdfuLength { stored, payload_len: payload.len() as u64 });
-            }
-            let address = u32::from(u16::from_le_bytes([a0, a1])) * 1024;
-            return Ok(Self { prefix: Prefix::Lmdfu { address }, raw, payload });
-        }
-        if first & 0x3F != 0x1A || second & 0x3F != 0x3F {
-            return Err(PrefixError::Unknown { found: [first, second] });
-        }
-        let (raw, payload) = content.split_at_checked(LPC_LEN).ok_or_else(|| truncated(LPC_LEN))?;
-        Ok(Self { prefix: Prefix::Lpc, raw, payload })
+        let prefix = Prefix::recognise(content, content.len() as u64)?;
+        let (needed, available) = (prefix.encoded_len(), content.len());
+        let (raw, payload) =
+            content.split_at_checked(needed).ok_or(PrefixError::Truncated { needed, available })?;
+        Ok(Self { prefix, raw, payload })
     }
 
     /// What the prefix says.

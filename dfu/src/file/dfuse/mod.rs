@@ -28,8 +28,8 @@
 //! | 4 | 4 | `dwElementSize`, little-endian bytes |
 //! | 8 | | data |
 //!
-//! [`DfuSeFile`] views a file in memory, [`Reader`] takes one in pieces, [`Image`] and `Builder` (feature `alloc`) write one. Check a
-//! whole file before its first byte goes to a device: dfu-util programs the targets before the damaged one.
+//! [`DfuSeFile`] views a file in memory, [`Reader`] takes one in pieces, [`Image`] and `Builder` (feature `alloc`) write
+//! one. Check a whole file before its first byte goes to a device: dfu-util programs the targets before the damaged one.
 //!
 //! # Source
 //! ST UM0391. Where programs disagree (`DFUImageSize`, padding): dfu-util@0.11: dfuse-pack.py, src/dfuse.c;
