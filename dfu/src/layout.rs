@@ -2,8 +2,15 @@
 //! written where.
 
 mod grammar;
+mod options;
 #[cfg(test)]
 mod tests;
+mod text;
+
+use options::Rules;
+
+pub use options::ParseOptions;
+pub use text::{LayoutText, LayoutTextError};
 
 /// What may be done with a segment: the low three bits of the type letter.
 ///
@@ -23,10 +30,19 @@ impl Access {
         }
     }
 
-    /// The type letter.
+    /// The type letter; `h`, which is outside of the grammar, if nothing may be done.
     #[must_use]
     pub const fn letter(self) -> char {
-        (0x60 | self.0 & 7) as char
+        match self.0 & 7 {
+            0 => 'h',
+            bits => (0x60 | bits) as char,
+        }
+    }
+
+    /// Whether nothing may be done; only letters outside of the grammar say so.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        self.0 & 7 == 0
     }
 
     /// Bit 0: can be read.
@@ -119,9 +135,10 @@ impl Page {
 /// sector   = count "*" size mult type        count, size: decimal; mult: " " B K M; type: a..g
 /// ```
 ///
-/// Accepted beyond the grammar, because devices send it: spaces after a comma or a type, a trailing comma, no
-/// multiplier (bytes), an empty name, NULs at the end (cut there), and garbage after a valid part, which
-/// [`trailing`](Self::trailing) shows. Segments may overlap and need not ascend; look-ups take the first match.
+/// [`ParseOptions`] names what is accepted beyond the grammar, because devices send it. [`parse`](Self::parse) takes
+/// [`ParseOptions::WILD`]: spaces after a comma or a type, a trailing comma, no multiplier (bytes), an empty name, NULs
+/// at the end (cut there), and garbage after a valid part, which [`trailing`](Self::trailing) shows. Segments may overlap
+/// and need not ascend; look-ups take the first match.
 ///
 /// ```
 /// use spark_dfu::layout::MemoryLayout;
@@ -142,28 +159,45 @@ pub struct MemoryLayout<'a> {
     body: &'a [u8],
     trailing: &'a [u8],
     segments: usize,
+    rules: Rules,
 }
 
 impl<'a> MemoryLayout<'a> {
     /// The most segments [`parse`](Self::parse) accepts; known devices have up to 6, a string descriptor fits 20.
     pub const MAX_SEGMENTS: usize = 64;
 
-    /// Parses a string with up to [`Self::MAX_SEGMENTS`] segments.
+    /// Parses the string of a device: [`ParseOptions::WILD`].
     ///
     /// # Errors
     /// See [`LayoutError`].
     pub fn parse(text: &'a [u8]) -> Result<Self, LayoutError> {
-        Self::parse_bounded(text, Self::MAX_SEGMENTS)
+        Self::parse_with(text, ParseOptions::WILD)
     }
 
-    /// Parses a string with up to `max_segments` segments.
+    /// Parses the string of a device with up to `max_segments` segments.
     ///
     /// # Errors
     /// See [`LayoutError`].
     pub fn parse_bounded(text: &'a [u8], max_segments: usize) -> Result<Self, LayoutError> {
-        let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+        Self::parse_with(text, ParseOptions { max_segments, ..ParseOptions::WILD })
+    }
+
+    /// Parses a string, letting pass what the options name.
+    ///
+    /// # Errors
+    /// See [`LayoutError`].
+    pub fn parse_with(text: &'a [u8], options: ParseOptions) -> Result<Self, LayoutError> {
+        let text = match text.iter().position(|byte| *byte == 0) {
+            Some(end) if options.nul_padding => text.get(..end).unwrap_or(text),
+            _ => text,
+        };
         let (body, name) = grammar::name(text)?;
-        let mut segments = Segments::new(body, usize::MAX);
+        if name.is_empty() && !options.empty_name {
+            return Err(LayoutError::EmptyName);
+        }
+        let max_segments = options.max_segments;
+        let rules = Rules::new(options, name);
+        let mut segments = Segments::new(body, usize::MAX, rules);
         let mut count = 0_usize;
         let failure = loop {
             match segments.step() {
@@ -181,12 +215,15 @@ impl<'a> MemoryLayout<'a> {
             Some(grammar::Failure::Syntax { at }) if count == 0 => {
                 Err(LayoutError::NoSegment { offset: offset(at) })
             }
+            Some(grammar::Failure::Syntax { at }) if !options.trailing_garbage => {
+                Err(LayoutError::TrailingGarbage { offset: offset(at) })
+            }
             None if count == 0 => Err(LayoutError::NoSegment { offset: text.len() }),
             _ => {
                 let trailing = segments.rest;
                 let valid = body.len().saturating_sub(trailing.len());
                 let body = body.get(..valid).unwrap_or(body);
-                Ok(Self { name, body, trailing, segments: count })
+                Ok(Self { name, body, trailing, segments: count, rules })
             }
         }
     }
@@ -206,7 +243,14 @@ impl<'a> MemoryLayout<'a> {
     /// The segments in the order of the string.
     #[must_use]
     pub const fn segments(&self) -> Segments<'a> {
-        Segments::new(self.body, self.segments)
+        Segments::new(self.body, self.segments, self.rules)
+    }
+
+    /// The segments in a new vector.
+    #[cfg(feature = "alloc")]
+    #[must_use]
+    pub fn to_segments(&self) -> alloc::vec::Vec<Segment> {
+        self.segments().collect()
     }
 
     /// The first segment that holds the address.
@@ -229,16 +273,19 @@ pub struct Segments<'a> {
     /// Where the next segment of the current block starts; `None` before the first block.
     next: Option<u64>,
     left: usize,
+    rules: Rules,
 }
 
 impl<'a> Segments<'a> {
-    const fn new(body: &'a [u8], left: usize) -> Self {
-        Self { rest: body, next: None, left }
+    const fn new(body: &'a [u8], left: usize, rules: Rules) -> Self {
+        Self { rest: body, next: None, left, rules }
     }
 
     /// Reads one segment. On an error `rest` stays at the end of the last good one.
     fn step(&mut self) -> Result<Option<Segment>, grammar::Failure<'a>> {
-        let Some((rest, start, sector)) = grammar::item(self.rest, self.next)? else { return Ok(None) };
+        let Some((rest, start, sector)) = grammar::item(self.rest, self.next, self.rules)? else {
+            return Ok(None);
+        };
         let segment = sector.segment(start)?;
         self.rest = rest;
         self.next = Some(segment.end());
@@ -268,6 +315,15 @@ pub enum LayoutError {
     /// The text does not start with "@".
     #[error("a memory-layout string starts with '@'")]
     NoAtSign,
+    /// There is nothing between "@" and the first "/".
+    #[error("the memory-layout string has no name")]
+    EmptyName,
+    /// What follows the last valid segment is none.
+    #[error("the text after the last memory segment, at byte {offset}, makes no sense")]
+    TrailingGarbage {
+        /// Where it starts.
+        offset: usize,
+    },
     /// There is no valid segment.
     #[error("no memory segment found; the text stops making sense at byte {offset}")]
     NoSegment {

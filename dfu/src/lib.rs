@@ -11,6 +11,7 @@ pub mod descriptor;
 pub mod device;
 pub mod dfuse;
 mod error;
+pub mod file;
 pub mod host;
 pub mod layout;
 pub mod quirk;

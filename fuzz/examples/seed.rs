@@ -45,6 +45,7 @@ fn block(data: &[u8]) -> Vec<u8> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     dfu()?;
+    dfu_files()?;
     dct()?;
     keys()?;
     coap()?;
@@ -133,6 +134,28 @@ fn dfu() -> Result<(), Box<dyn Error>> {
         put("dfu_host", &format!("job_{job}"), &answers(job)?)?;
         put("dfu_host", &format!("job_{job}_busy"), &[job, 0, 4, 4, 4])?;
         put("dfu_host", &format!("job_{job}_stall"), &[job, 0, 1, 4, 0x8A, 0, 3])?;
+    }
+    Ok(())
+}
+
+/// The files of the vectors, read in pieces of several sizes; the damaged ones also with the checksum mended.
+fn dfu_files() -> Result<(), Box<dyn Error>> {
+    for (target, folder) in [("dfu_suffix", "suffix"), ("dfu_dfuse_file", "dfuse")] {
+        for entry in fs::read_dir(root().join("dfu/tests/vectors").join(folder))? {
+            let path = entry?.path();
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let file = fs::read(&path)?;
+            let first = (file.len() % 100) as u8 & 0xFE;
+            let head = if folder == "suffix" { vec![first] } else { vec![first, 2 * (name.len() % 2) as u8] };
+            put(target, &name, &[&head[..], &file].concat())?;
+        }
+    }
+    let damaged = fs::read(root().join("dfu/tests/vectors/suffix/bad_payload.bin"))?;
+    put("dfu_suffix", "mended", &[&[1], &damaged[..]].concat())?;
+    for (name, at, value) in [("more_elements", 281, 2), ("larger_element", 289, 41), ("overlap", 289, 50)] {
+        let mut file = fs::read(root().join("dfu/tests/vectors/dfuse/one_element.dfu"))?;
+        file[at] = value;
+        put("dfu_dfuse_file", name, &[&[7, 3], &file[..]].concat())?;
     }
     Ok(())
 }

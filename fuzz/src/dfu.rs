@@ -8,12 +8,29 @@ use spark_dfu::host::{
     Action, Connect, Detach, Download, Element, EraseMode, GetCommands, Input as Answer, Leave, Link,
     Machine, Plan, Policy, Progress, ReadPlan, Special, Upload, Verify, WriteOptions, plain,
 };
-use spark_dfu::layout::MemoryLayout;
+use spark_dfu::layout::{LayoutText, MemoryLayout, ParseOptions};
 use spark_dfu::quirk::Quirks;
 use spark_dfu::{SetupPacket, Status, StatusReply};
 
-/// Segments stay within 4 GiB, look-ups agree with them, and printing them gives the same ones again.
+/// Segments stay within 4 GiB, look-ups agree with them, and printing them gives the same ones again; what fewer options
+/// let pass, more do as well.
 pub fn layout(data: &[u8]) {
+    let lenient = MemoryLayout::parse_with(data, ParseOptions::LENIENT);
+    if let Ok(strict) = MemoryLayout::parse_with(data, ParseOptions::STRICT) {
+        assert!(strict.trailing().is_empty());
+        // A NUL in a name ends the text for the others.
+        let wild = MemoryLayout::parse(data);
+        assert!(data.contains(&0) || wild.is_ok_and(|wild| wild.segments().eq(strict.segments())));
+    }
+    if let Ok(lenient) = lenient {
+        let segments: Vec<_> = lenient.segments().collect();
+        let text =
+            core::str::from_utf8(lenient.name()).ok().and_then(|name| LayoutText::new(name, &segments).ok());
+        if let Some(text) = text.map(|text| text.to_string()) {
+            let again = MemoryLayout::parse_with(text.as_bytes(), ParseOptions::STRICT);
+            assert!(again.is_ok_and(|again| again.segments().eq(segments) && again.name() == lenient.name()));
+        }
+    }
     let Ok(layout) = MemoryLayout::parse(data) else { return };
     let segments: Vec<_> = layout.segments().collect();
     assert!((1..=MemoryLayout::MAX_SEGMENTS).contains(&segments.len()));

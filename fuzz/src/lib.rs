@@ -8,6 +8,7 @@
 pub mod coap;
 pub mod dct;
 pub mod dfu;
+pub mod dfu_file;
 pub mod input;
 pub mod keys;
 pub mod ota;
@@ -21,6 +22,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("dfu_descriptors", dfu::descriptors),
     ("dfu_device", dfu::device),
     ("dfu_host", dfu::host),
+    ("dfu_suffix", dfu_file::suffix),
+    ("dfu_dfuse_file", dfu_file::dfuse),
     ("dct_app", dct::app),
     ("dct_server_address", dct::server_address),
     ("dct_wiced", dct::wiced),

@@ -17,8 +17,10 @@ use spark_dct::wiced::{Generation, Sectors, Write};
 use spark_dct::{App, AppMut, ServerAddress};
 use spark_dfu::descriptor::Description;
 use spark_dfu::device::{Device, Memory, Profile as DeviceProfile, Work};
+use spark_dfu::file::dfuse::{Element as FileElement, Event, Image, ParseOptions, Reader, TargetImage};
+use spark_dfu::file::{Kind, prefix::PrefixedContent, recognise, suffix::Suffix};
 use spark_dfu::host::{Action, Connect, Download, Element, Link, Machine, Plan, WriteOptions};
-use spark_dfu::layout::MemoryLayout;
+use spark_dfu::layout::{LayoutText, MemoryLayout, ParseOptions as LayoutOptions};
 use spark_ota::transfer::{Chunks, Options, Profile as Update, Receiver, Sender};
 
 #[panic_handler]
@@ -32,7 +34,7 @@ pub extern "C" fn use_everything(bytes: &mut [u8; 16384]) -> usize {
     let now = Duration::ZERO;
     #[cfg(feature = "with-alloc")]
     let now = now + Duration::from_secs(alloc::vec::Vec::from(&bytes[..]).len() as u64);
-    dfu(bytes, now) + dct(bytes) + keys(bytes) + coap(bytes, now) + ota(bytes, now)
+    dfu(bytes, now) + files(bytes) + dct(bytes) + keys(bytes) + coap(bytes, now) + ota(bytes, now)
 }
 
 struct Nothing;
@@ -65,6 +67,39 @@ fn dfu(bytes: &mut [u8; 16384], now: Duration) -> usize {
     usize::from(pages)
         + usize::from(answered.is_ok())
         + Connect::new(Link::PHOTON).last_reply().map_or(0, |_| 1)
+}
+
+fn files(bytes: &mut [u8; 16384]) -> usize {
+    let known = match recognise(bytes) {
+        Kind::Plain(file) => {
+            PrefixedContent::parse(file.content()).map_or(1, |content| content.payload().len())
+        }
+        Kind::DfuSe(file) => file.targets().flat_map(|target| target.elements()).count(),
+        _ => 0,
+    };
+    let mut reader = Reader::new(ParseOptions::STRICT);
+    let mut read = 0;
+    for mut piece in bytes.chunks(100) {
+        while let Ok(Some(event)) = reader.read(&mut piece) {
+            read += if let Event::Data { bytes, .. } = event { bytes.len() } else { 1 };
+        }
+    }
+    let strict = MemoryLayout::parse_with(bytes, LayoutOptions::STRICT);
+    let segment = strict.ok().and_then(|layout| layout.segments().next());
+    let (payload, out) = bytes.split_at_mut(100);
+    let elements = [FileElement { address: 7, data: payload }];
+    let targets = [TargetImage { alternate: 0, name: None, elements: &elements }];
+    let built = Image::new(1, 2, &targets).encode_into(out).is_ok();
+    let appended = Suffix::new(1, 2).append_into(payload, out).is_ok();
+    let text = segment.and_then(|segment| {
+        LayoutText::new("x", &[segment]).ok().and_then(|text| text.encode_into(out).ok().map(<[u8]>::len))
+    });
+    known
+        + read
+        + usize::from(built)
+        + usize::from(appended)
+        + usize::from(reader.finish().is_ok())
+        + text.unwrap_or(0)
 }
 
 fn dct(bytes: &mut [u8; 16384]) -> usize {

@@ -5,11 +5,13 @@ use nom::{
     branch::alt,
     bytes::complete::{tag, take_while, take_while_m_n, take_while1},
     character::complete::{char, one_of},
-    combinator::{eof, map_opt, opt, peek, value},
-    sequence::{delimited, preceded, terminated},
+    combinator::{cond, eof, map_opt, opt, peek, value, verify},
+    error::Error,
+    number::complete::u8,
+    sequence::{preceded, terminated},
 };
 
-use super::{Access, LayoutError, Segment};
+use super::{Access, LayoutError, Segment, options::Rules};
 
 /// Why reading stopped. `at` is the text from there on.
 pub(super) enum Failure<'a> {
@@ -68,36 +70,49 @@ pub(super) fn name(text: &[u8]) -> Result<(&[u8], &[u8]), LayoutError> {
 }
 
 /// The next sector: after "," in the same block, or after "/address/" in a new one. `None` at the end of the text.
-pub(super) fn item(input: &[u8], next: Option<u64>) -> Result<Option<Item<'_>>, Failure<'_>> {
-    if end(input).is_ok() {
+pub(super) fn item(input: &[u8], next: Option<u64>, rules: Rules) -> Result<Option<Item<'_>>, Failure<'_>> {
+    if end(input, rules).is_ok() {
         return Ok(None);
     }
     let syntax = |_| Failure::Syntax { at: input };
-    let (rest, start) = match (next, comma(input)) {
-        (Some(next), Ok((rest, ()))) => (rest, next),
-        _ => address(input).map_err(syntax)?,
+    let (rest, start) = match (next, comma(input, rules)) {
+        (Some(next), Ok((rest, ()))) if !rest.starts_with(b"/") => (rest, next),
+        _ => address(input, next.is_some(), rules).map_err(syntax)?,
     };
-    let (rest, sector) = sector(rest).map_err(syntax)?;
+    let (rest, sector) = sector(rest, rules).map_err(syntax)?;
     Ok(Some((rest, start, sector)))
 }
 
-fn spaces(input: &[u8]) -> IResult<&[u8], &[u8]> {
-    take_while(|byte| byte == b' ')(input)
+fn only_if<'a, O>(
+    allowed: bool,
+    parser: impl Parser<&'a [u8], Output = O, Error = Error<&'a [u8]>>,
+) -> impl Parser<&'a [u8], Output = O, Error = Error<&'a [u8]>> {
+    map_opt(cond(allowed, parser), |output| output)
 }
 
-fn end(input: &[u8]) -> IResult<&[u8], ()> {
-    value((), (opt(char(',')), spaces, eof)).parse(input)
+fn spaces<'a>(allowed: bool) -> impl Parser<&'a [u8], Output = &'a [u8], Error = Error<&'a [u8]>> {
+    take_while(move |byte| allowed && byte == b' ')
 }
 
-fn comma(input: &[u8]) -> IResult<&[u8], ()> {
-    value((), (char(','), spaces)).parse(input)
+fn end(input: &[u8], rules: Rules) -> IResult<&[u8], ()> {
+    let options = rules.options;
+    let comma = (char(','), spaces(options.space_after_comma));
+    value((), (opt(only_if(options.trailing_comma, comma)), eof)).parse(input)
 }
 
-fn address(input: &[u8]) -> IResult<&[u8], u64> {
+fn comma(input: &[u8], rules: Rules) -> IResult<&[u8], ()> {
+    value((), (char(','), spaces(rules.options.space_after_comma))).parse(input)
+}
+
+fn address(input: &[u8], between_blocks: bool, rules: Rules) -> IResult<&[u8], u64> {
     let digits = take_while_m_n(1, 8, |byte: u8| byte.is_ascii_hexdigit());
     let hex = map_opt(digits, |digits| u64::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok());
+    let more_slashes = between_blocks && rules.options.double_slash;
+    let slashes = (char('/'), take_while(move |byte| more_slashes && byte == b'/'));
     // A comma may stand before the slash of the next block.
-    preceded(opt(char(',')), delimited(tag("/0x"), hex, char('/'))).parse(input)
+    let comma = (char(','), spaces(rules.options.space_after_comma));
+    let comma = opt(only_if(rules.options.trailing_comma, comma));
+    preceded((comma, slashes, tag("0x")), terminated(hex, char('/'))).parse(input)
 }
 
 fn number(input: &[u8]) -> IResult<&[u8], Option<u32>> {
@@ -106,18 +121,24 @@ fn number(input: &[u8]) -> IResult<&[u8], Option<u32>> {
         .parse(input)
 }
 
-fn multiplier(input: &[u8]) -> IResult<&[u8], u32> {
+/// The bytes that a multiplier stands for, and the type.
+fn unit_and_type(input: &[u8], rules: Rules) -> IResult<&[u8], (u32, Access)> {
+    let letter = move |input| map_opt(u8, |letter| rules.access(letter)).parse(input);
+    let known = alt((value(1024, char('K')), value(1024 * 1024, char('M')), value(1, one_of(" B"))));
+    let unknown = value(1, verify(u8, |byte: &u8| byte.is_ascii_alphabetic() && !b"KMB".contains(byte)));
+    let missing = value(1, peek(one_of("abcdefg")));
     alt((
-        value(1024, char('K')),
-        value(1024 * 1024, char('M')),
-        value(1, one_of(" B")),
-        value(1, peek(one_of("abcdefg"))),
+        (known, letter),
+        only_if(rules.options.unknown_multiplier, (unknown, letter)),
+        only_if(rules.options.missing_multiplier, (missing, letter)),
     ))
     .parse(input)
 }
 
-fn sector(input: &[u8]) -> IResult<&[u8], Sector<'_>> {
-    let letter = map_opt(one_of("abcdefg"), |letter| Access::from_letter(u8::try_from(letter).ok()?));
-    let parts = (number, char('*'), number, multiplier, terminated(letter, spaces));
-    parts.map(|(count, _, size, unit, access)| Sector { at: input, count, size, unit, access }).parse(input)
+fn sector(input: &[u8], rules: Rules) -> IResult<&[u8], Sector<'_>> {
+    let meaning = move |input| unit_and_type(input, rules);
+    let parts = (number, char('*'), number, meaning, spaces(rules.options.space_after_type));
+    parts
+        .map(|(count, _, size, (unit, access), _)| Sector { at: input, count, size, unit, access })
+        .parse(input)
 }
