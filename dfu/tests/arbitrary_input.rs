@@ -71,7 +71,7 @@ proptest! {
             for erase in [EraseMode::Pages, EraseMode::None, EraseMode::Mass] {
                 for all in [false, true] {
                     let options =
-                        WriteOptions { erase, keep_partial_pages: all, skip_equal: all, verify: all, force: all };
+                        WriteOptions { erase, keep_partial_pages: all, skip_equal: all, verify: all, force: all, will_reset: false };
                     let plan = Plan::write(&layout, image.address, image.data.len(), options).unwrap();
                     let room = vec![0; plan.buffer_len(16)];
                     feed(&mut Download::new(link, &plan, image, room).unwrap(), &answers);

@@ -351,6 +351,31 @@ fn a_job_can_be_cancelled_before_every_action() {
 }
 
 #[test]
+fn a_device_that_resets_itself_after_the_last_block_has_done_its_job() {
+    let image = pattern(31, 7, 9000);
+    let layout = flash();
+    let options = WriteOptions { will_reset: true, ..WriteOptions::DEFAULT };
+    let plan = Plan::write(&layout, 0x080A_0000, image.len(), options).unwrap();
+    let download = || Download::new(Link::PHOTON, &plan, element(0x080A_0000, &image), [0; 4096]).unwrap();
+    let mut clean = bus(Profile::PHOTON_2_3_1);
+    clean.work_time = Some(Duration::from_millis(30));
+    let mut machine = download();
+    run(&mut clean, &mut machine).unwrap();
+    assert_eq!(machine.written(), 9000);
+    assert!(clean.log.iter().all(|setup| setup.request != 6), "no ABORT");
+    for at in 1..=clean.transfers {
+        let mut bus = bus(Profile::PHOTON_2_3_1);
+        bus.work_time = Some(Duration::from_millis(30));
+        bus.faults = vec![(at, Fault::Disconnect)];
+        let result = run(&mut bus, &mut download());
+        assert_eq!(result.is_ok(), at == clean.transfers, "gone at {at} of {}: {result:?}", clean.transfers);
+    }
+    let both = WriteOptions { verify: true, ..options };
+    let refused = Plan::write(&layout, 0x080A_0000, 1, both).unwrap_err();
+    assert_eq!(refused, PlanError::VerifyAfterReset);
+}
+
+#[test]
 fn spans_and_elements_plan_alike() {
     let layout = flash();
     let elements = [element(0x0802_0000, &[1; 10]), element(0x0806_0000, &[2; 20])];

@@ -256,7 +256,14 @@ fn options(choice: u8) -> WriteOptions {
     let erase =
         [EraseMode::Pages, EraseMode::None, EraseMode::Mass, EraseMode::Pages][usize::from(choice >> 4 & 3)];
     let (keep_partial_pages, skip_equal) = (choice & 0x40 != 0, choice & 0x80 != 0);
-    WriteOptions { erase, keep_partial_pages, skip_equal, verify: skip_equal, force: false }
+    WriteOptions {
+        erase,
+        keep_partial_pages,
+        skip_equal,
+        verify: skip_equal,
+        force: false,
+        will_reset: false,
+    }
 }
 
 /// One of the host jobs; `buffer` is for those that read.

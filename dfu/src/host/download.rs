@@ -296,12 +296,34 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
             Stage::Finished => Err(HostError::UnexpectedInput { place: self.exchange.place }),
             Stage::Compare | Stage::Verify => self.read(now, input),
             _ => {
+                if self.goes_away(input) {
+                    self.at += u64::from(self.image_bytes());
+                    let progress = Progress::Written { done: self.written(), total: self.total() };
+                    self.finish_unit();
+                    self.stage = Stage::Finished;
+                    return Ok(Some(progress));
+                }
                 if self.exchange.handle(now, input, &self.link)?.is_none() {
                     return Ok(None);
                 }
                 self.idle = self.stage == Stage::Abort;
                 self.done_with_exchange()
             }
+        }
+    }
+
+    /// The last block was written to a device that resets itself then.
+    fn goes_away(&self, input: Input<'_>) -> bool {
+        let last = self.written() + u64::from(self.image_bytes()) == self.total();
+        if !(self.plan.options().will_reset && self.stage == Stage::Write && last) {
+            return false;
+        }
+        match input {
+            Input::Disconnected | Input::Stalled | Input::TimedOut => self.exchange.is_settling(),
+            Input::InDone(bytes) if self.exchange.is_polling() => {
+                self.exchange.reply(bytes).is_ok_and(|reply| reply.state == State::DnBusy)
+            }
+            _ => false,
         }
     }
 

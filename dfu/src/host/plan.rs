@@ -36,6 +36,9 @@ pub struct WriteOptions {
     /// Addresses outside the memory map are written, too, without erasing; memory that is not writeable is written
     /// anyway. For devices whose map is wrong.
     pub force: bool,
+    /// The device resets itself as soon as the last block is written, as some do when a boot flag or an option byte
+    /// changes: going away then is success, and no ABORT follows. Cannot be combined with `verify`.
+    pub will_reset: bool,
 }
 
 impl WriteOptions {
@@ -46,6 +49,7 @@ impl WriteOptions {
         skip_equal: false,
         verify: false,
         force: false,
+        will_reset: false,
     };
 }
 
@@ -129,6 +133,9 @@ impl<'p> Plan<'p> {
         }
         if spans.iter().next().is_none() {
             return Err(PlanError::Empty);
+        }
+        if options.verify && options.will_reset {
+            return Err(PlanError::VerifyAfterReset);
         }
         let total = spans.iter().map(|span| u64::from(span.len)).sum();
         let plan = Self { layout: *layout, spans, options, total };
@@ -329,6 +336,11 @@ pub enum PlanError {
         /// The first such address.
         address: u32,
     },
+    /// Reading back from a device that has reset itself was asked for.
+    #[error(
+        "a device that resets itself when it is written cannot be read back; drop one of the two options"
+    )]
+    VerifyAfterReset,
     /// The image has too many pieces.
     #[error("the image has {count} pieces, more than 4096; join adjacent ones")]
     TooManySpans {
