@@ -8,6 +8,8 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Code {
+    /// `EX_USAGE`: the arguments do not fit each other or the device.
+    Usage = 64,
     /// `EX_DATAERR`: a file or the device's data is wrong.
     Data = 65,
     /// `EX_NOINPUT`: a file is missing or unreadable.
@@ -16,6 +18,8 @@ pub enum Code {
     Unavailable = 69,
     /// `EX_SOFTWARE`: the program is wrong.
     Software = 70,
+    /// `EX_CANTCREAT`: the output file exists already.
+    CantCreate = 73,
     /// `EX_IOERR`: reading, writing or the network failed.
     Io = 74,
     /// `EX_PROTOCOL`: the peer broke the protocol.

@@ -3,6 +3,7 @@
 
 pub mod cloud;
 pub mod device;
+pub mod dfu;
 pub mod exit;
 pub mod files;
 mod interrupt;

@@ -1,7 +1,7 @@
 //! The program `spark`.
 
 use clap::{Parser, Subcommand};
-use spark_cli::{cloud, device, rescue, ui};
+use spark_cli::{cloud, device, dfu, rescue, ui};
 use std::process::ExitCode;
 
 /// Rescues, serves and simulates Particle (formerly Spark) devices.
@@ -24,6 +24,11 @@ enum Command {
         command: Cloud,
     },
     Device(device::command::Args),
+    /// Write, read and detach USB DFU devices: Photon, Core, Electron, STM32 and others.
+    Dfu {
+        #[command(subcommand)]
+        command: dfu::Command,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -45,6 +50,7 @@ fn main() -> ExitCode {
         Command::Rescue(args) => rescue::run(args),
         Command::Cloud { command: Cloud::Serve(args) } => cloud::serve::run(args),
         Command::Device(args) => device::command::run(args),
+        Command::Dfu { command } => dfu::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

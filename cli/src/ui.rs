@@ -5,7 +5,7 @@
 use crate::exit::Failure;
 use core::fmt;
 use core::time::Duration;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
@@ -57,15 +57,24 @@ impl Ui {
         }
     }
 
-    /// A bar over `length` units of work. It disappears when it is finished; without a terminal it is not drawn.
+    /// Several bars below each other.
     #[must_use]
-    pub fn bar(&self, what: &str, length: u64) -> ProgressBar {
-        let target = if self.quiet || !std::io::stderr().is_terminal() {
+    pub fn bars(&self) -> MultiProgress {
+        MultiProgress::with_draw_target(self.target())
+    }
+
+    fn target(&self) -> ProgressDrawTarget {
+        if self.quiet || !std::io::stderr().is_terminal() {
             ProgressDrawTarget::hidden()
         } else {
             ProgressDrawTarget::stderr()
-        };
-        let bar = ProgressBar::with_draw_target(Some(length), target);
+        }
+    }
+
+    /// A bar over `length` units of work. It disappears when it is finished; without a terminal it is not drawn.
+    #[must_use]
+    pub fn bar(&self, what: &str, length: u64) -> ProgressBar {
+        let bar = ProgressBar::with_draw_target(Some(length), self.target());
         let style = ProgressStyle::with_template("   {msg:28} [{bar:32}] {pos}/{len} {elapsed}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
         bar.set_message(what.to_owned());

@@ -113,7 +113,8 @@ fn an_unchanged_image_is_neither_erased_nor_written() {
     let elements = [element(0x0802_0000, &image)];
     let options = WriteOptions { skip_equal: true, verify: true, ..WriteOptions::DEFAULT };
     let mut bus = bus(Profile::PHOTON_2_3_1);
-    write(&mut bus, Link::PHOTON, &elements, options).unwrap();
+    let progress = write(&mut bus, Link::PHOTON, &elements, options).unwrap();
+    assert_eq!(progress.last(), Some(&Progress::Verified { done: 250_956, total: 250_956 }));
     assert_eq!(bus.memory.erased.len(), 2);
     bus.memory.erased.clear();
     bus.log.clear();
@@ -206,14 +207,25 @@ fn write_padding_fills_the_last_block_only() {
 
 #[test]
 fn read_back_finds_what_the_memory_did_not_take() {
+    for (skip_equal, keep_partial_pages) in [(false, false), (true, false), (false, true), (true, true)] {
+        read_back_finds_a_flipped_bit(WriteOptions {
+            verify: true,
+            skip_equal,
+            keep_partial_pages,
+            ..WriteOptions::DEFAULT
+        });
+    }
+}
+
+fn read_back_finds_a_flipped_bit(options: WriteOptions) {
     let image = pattern(31, 7, 9000);
     let elements = [element(0x080A_0000, &image)];
-    let options = WriteOptions { verify: true, ..WriteOptions::DEFAULT };
     let layout = flash();
     let plan = Plan::write_elements(&layout, &elements, options).unwrap();
     let mut bus = bus(Profile::STRICT);
     run(&mut bus, &mut Connect::new(LINK)).unwrap();
-    let mut download = Download::new(LINK, &plan, &elements[..], [0; 4096]).unwrap();
+    let room = vec![0; plan.buffer_len(4096)];
+    let mut download = Download::new(LINK, &plan, &elements[..], room).unwrap();
     let flip = |bus: &mut Bus<'_>| bus.memory.flash[0xA_0000 + 8500] ^= 1;
     let mut flipped = false;
     let error = loop {
@@ -421,7 +433,10 @@ proptest! {
         let erase_sets_pointer = quirks.erase_sets_pointer && profile != Profile::STRICT;
         let quirks = Quirks { address_every_block: every, erase_sets_pointer, ..quirks };
         let mut bus = bus(profile);
-        write(&mut bus, LINK.with_quirks(quirks), &elements, options).unwrap();
+        let progress = write(&mut bus, LINK.with_quirks(quirks), &elements, options).unwrap();
+        let written = progress.iter().any(|step| matches!(step, Progress::Written { .. }));
+        let read_back = progress.iter().any(|step| matches!(step, Progress::Verified { .. }));
+        prop_assert!(if verify { read_back || !written } else { !read_back });
         if keep {
             prop_assert!(bus.memory.flash == expected(&elements, true));
         } else if !skip_equal {

@@ -364,7 +364,13 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
             _ => self.stage = Stage::Write,
         }
         self.next_block()?;
-        Ok(progress)
+        // Blank blocks that were skipped behind this one are on the device, too.
+        Ok(match progress {
+            Some(Progress::Written { .. }) => {
+                Some(Progress::Written { done: self.written(), total: self.total() })
+            }
+            other => other,
+        })
     }
 }
 

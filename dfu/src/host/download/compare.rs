@@ -25,7 +25,8 @@ impl<I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'_, I, B> {
             }
             None => None,
         };
-        if self.cancelled || !self.equal && !self.whole {
+        let decided = self.stage == Stage::Compare && !self.equal && !self.whole;
+        if self.cancelled || decided {
             self.reader.stop();
         }
         if !self.reader.is_finished() {

@@ -1,0 +1,412 @@
+//! `spark dfu download` and `spark dfu command`.
+
+use super::candidate::Candidate;
+use super::find::{in_dfu_mode, memory, prepare};
+use super::firmware::Firmware;
+use super::journal::JournalFile;
+use super::options::{DfuseOptions, DfuseTarget};
+use super::port::Port;
+use super::progress::{Bars, Counts, keep_going};
+use super::{Bare, Common, Download as Args, impossible, job_failed};
+use crate::exit::{Code, Failure, chain};
+use crate::ui;
+use core::time::Duration;
+use serde_json::{Value, json};
+use spark_dfu::file::suffix::UsbIds;
+use spark_dfu::host::{
+    Action, Download, EraseMode, HostError, Image, Input, Leave, LeaveOutcome, Link, Machine, Plan, Progress,
+    Span, Special, WriteOptions, drive, drive_while, plain,
+};
+
+/// What goes into one memory.
+struct Job {
+    alternate: u8,
+    name: String,
+    spans: Vec<Span>,
+    options: WriteOptions,
+}
+
+impl Job {
+    fn target(&self) -> DfuseTarget<'_> {
+        DfuseTarget { alternate: self.alternate, name: &self.name }
+    }
+
+    fn plan(&self) -> Result<Plan<'_>, Failure> {
+        let layout = layout(&self.target())?;
+        Plan::write_spans(&layout, &self.spans, self.options)
+            .map_err(|error| impossible(&error, &self.target()))
+    }
+}
+
+fn layout<'n>(target: &DfuseTarget<'n>) -> Result<spark_dfu::layout::MemoryLayout<'n>, Failure> {
+    spark_dfu::layout::MemoryLayout::parse(target.name.as_bytes()).map_err(|error| {
+        Failure::new(
+            Code::Io,
+            format_args!("the memory map of alternate setting {target} cannot be read: {}", chain(&error)),
+            "the device's interface string is broken; report it with the output of `spark dfu list --json`",
+        )
+    })
+}
+
+fn usage(what: &str, next: &str) -> Failure {
+    Failure::new(Code::Usage, what, next)
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let path = args.file.as_ref().or(args.positional.as_ref());
+    let path = path.ok_or_else(|| usage("no file", "name the file to write"))?;
+    let firmware = Firmware::open(path)?;
+    let dfuse = args.dfuse.unwrap_or_default();
+    if dfuse.length.is_some() {
+        return Err(usage("a download has the length of its file", "drop the length from -s"));
+    }
+    if dfuse.unprotect {
+        let next = "run `spark dfu command -s :unprotect:force` first; the device resets itself then";
+        return Err(usage("unprotect is a job of its own", next));
+    }
+    if firmware.is_dfuse() && dfuse.address.is_some() {
+        return Err(usage("a DfuSe file has its own addresses", "drop the address from -s"));
+    }
+    in_dfu_mode(&args.common, |port, candidate, origin| {
+        check_ids(&firmware, candidate, origin)?;
+        let result = if candidate.link.is_dfuse() {
+            write_dfuse(args, dfuse, &firmware, port, candidate)?
+        } else {
+            write_plain(args, &firmware, port, candidate)?
+        };
+        if args.reset && !args.dry_run {
+            reset(&args.common, port);
+        }
+        if args.common.json { ui::print(result) } else { Ok(()) }
+    })
+}
+
+fn check_ids(firmware: &Firmware, candidate: &Candidate, origin: &Candidate) -> Result<(), Failure> {
+    let ids =
+        |candidate: &Candidate| UsbIds { id_vendor: candidate.id_vendor, id_product: candidate.id_product };
+    match firmware.suffix() {
+        Some(suffix) if !suffix.matches(Some(ids(origin)), ids(candidate)) => Err(usage(
+            &format!(
+                "the file is for {:04x}:{:04x}, not for {candidate}",
+                suffix.id_vendor, suffix.id_product
+            ),
+            "take the file for this device",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The jobs for the memories that the file has something for.
+fn jobs(
+    args: &Args,
+    dfuse: DfuseOptions,
+    firmware: &Firmware,
+    candidate: &Candidate,
+) -> Result<Vec<Job>, Failure> {
+    let job = |alternate: u8, name: &str| {
+        let erase = match () {
+            () if dfuse.mass_erase => EraseMode::Mass,
+            () if candidate.link.quirks.erase_is_void(alternate) => EraseMode::None,
+            () => EraseMode::Pages,
+        };
+        let options = WriteOptions {
+            erase,
+            keep_partial_pages: args.keep_partial_pages,
+            skip_equal: args.skip_unchanged,
+            verify: !args.no_verify && !dfuse.will_reset,
+            force: dfuse.force,
+            will_reset: dfuse.will_reset,
+        };
+        let spans = firmware.spans(alternate, dfuse.address)?;
+        Ok(Job { alternate, name: name.to_owned(), spans, options })
+    };
+    if !firmware.is_dfuse() {
+        if dfuse.address.is_none() {
+            return Err(usage(
+                "a file without addresses needs one on a DfuSe device",
+                "give it with -s, as in `-s 0x080A0000:leave`",
+            ));
+        }
+        let memory = memory(&args.common, candidate)?;
+        return Ok(vec![job(memory.alternate, &memory.name)?]);
+    }
+    let only = args.common.alternate.as_ref().map(|_| memory(&args.common, candidate)).transpose()?;
+    let mut jobs = Vec::new();
+    for alternate in firmware.alternates() {
+        if only.is_some_and(|only| only.alternate != alternate) {
+            continue;
+        }
+        match candidate.memory(alternate) {
+            Some(memory) => jobs.push(job(alternate, &memory.name)?),
+            None if dfuse.force => args
+                .common
+                .ui()
+                .note(format_args!("alternate setting {alternate}: left out, the device has none")),
+            None => {
+                let what = format!(
+                    "the file writes to alternate setting {alternate}, which the device does not have"
+                );
+                return Err(usage(&what, "take the file for this device; `:force` leaves that part out"));
+            }
+        }
+    }
+    jobs.retain(|job| !job.spans.is_empty());
+    if jobs.is_empty() {
+        return Err(usage("the file has nothing for this device", "see `spark inspect` for what it has"));
+    }
+    Ok(jobs)
+}
+
+fn write_dfuse(
+    args: &Args,
+    dfuse: DfuseOptions,
+    firmware: &Firmware,
+    port: &mut dyn Port,
+    candidate: &Candidate,
+) -> Result<Value, Failure> {
+    let ui = args.common.ui();
+    let jobs = jobs(args, dfuse, firmware, candidate)?;
+    // All of them are checked before the first byte leaves.
+    let plans = jobs.iter().map(Job::plan).collect::<Result<Vec<_>, _>>()?;
+    for (job, plan) in jobs.iter().zip(&plans) {
+        let erase = match job.options.erase {
+            EraseMode::Mass => "all memory".to_owned(),
+            _ => format!("{} pages", plan.units().filter(|unit| unit.erase).count()),
+        };
+        let (start, total) = (plan.start(), plan.total());
+        ui.line(&format!(
+            "alternate setting {}: {total} bytes from {start:#010x}, erases {erase}",
+            job.target()
+        ));
+    }
+    if args.dry_run {
+        ui.line("dry run: nothing was written");
+        return Ok(
+            json!({ "dry_run": true, "device": candidate.to_json(), "plan": plans.iter().zip(&jobs).map(describe).collect::<Vec<_>>() }),
+        );
+    }
+    let link = candidate.link;
+    let mut journal = JournalFile::open(args.journal.as_deref(), firmware.fingerprint())?;
+    let mut written = Vec::new();
+    for (number, (job, plan)) in jobs.iter().zip(&plans).enumerate() {
+        prepare(port, link, job.alternate)?;
+        let image = firmware.image(job.alternate, dfuse.address)?;
+        let buffer = vec![0; plan.buffer_len(link.block_size())];
+        let mut download =
+            Download::new(link, plan, image, buffer).map_err(|error| impossible(&error, &job.target()))?;
+        if let Some(record) = journal.record(number) {
+            download = download.resume(record).map_err(|error| {
+                Failure::new(Code::Data, chain(&error), "remove the journal to start the job anew")
+            })?;
+            ui.line(&format!("goes on behind {} complete pages", record.units()));
+        }
+        let mut bars = Bars::new(&ui, Some(plan));
+        let mut kept =
+            Kept { download, journal: &mut journal, number, image: firmware.fingerprint(), failure: None };
+        let mut block = vec![0; usize::from(link.block_size())];
+        let result = drive_while(&mut kept, port, &mut block, |progress| bars.take(progress), keep_going);
+        if let Some(failure) = kept.failure {
+            return Err(failure);
+        }
+        result.map_err(|error| job_failed(&error))?;
+        // Blank blocks are on the device although they were not sent.
+        let bytes_written = plan.total().saturating_sub(bars.counts.bytes_unchanged);
+        let counts = Counts { bytes_written, ..bars.counts };
+        drop(bars);
+        ui.line(&format!("alternate setting {}: {}", job.target(), summary(counts, job.options.verify)));
+        written.push((job.alternate, plan.start(), counts));
+    }
+    journal.remove()?;
+    let start = dfuse.address.or_else(|| plans.first().map(Plan::start));
+    let leave =
+        if dfuse.leave && !dfuse.will_reset { Some(leave(&args.common, port, link, start)?) } else { None };
+    Ok(json!({
+        "device": candidate.to_json(),
+        "memories": written.iter().map(counted).collect::<Vec<_>>(),
+        "verified": !args.no_verify && !dfuse.will_reset,
+        "leave": leave,
+    }))
+}
+
+fn describe((plan, job): (&Plan<'_>, &Job)) -> Value {
+    json!({
+        "alternate": job.alternate,
+        "start": plan.start(),
+        "bytes": plan.total(),
+        "pages": plan.units().map(|unit| json!({ "start": unit.start, "size": unit.size, "erase": unit.erase })).collect::<Vec<_>>(),
+    })
+}
+
+fn counted((alternate, start, counts): &(u8, u32, Counts)) -> Value {
+    json!({
+        "alternate": alternate,
+        "start": start,
+        "pages_erased": counts.pages_erased,
+        "mass_erased": counts.mass_erased,
+        "bytes_written": counts.bytes_written,
+        "bytes_unchanged": counts.bytes_unchanged,
+        "bytes_verified": counts.bytes_verified,
+    })
+}
+
+fn summary(counts: Counts, verify: bool) -> String {
+    let mut text = format!("{} bytes written", counts.bytes_written);
+    if counts.bytes_unchanged > 0 {
+        text += &format!(", {} unchanged", counts.bytes_unchanged);
+    }
+    text += match verify {
+        true if counts.bytes_written > 0 => ", read back and equal",
+        true => "",
+        false => ", not read back",
+    };
+    text
+}
+
+/// A download that keeps its journal as it goes.
+struct Kept<'j, 'p, 'f, I> {
+    download: Download<'p, I, Vec<u8>>,
+    journal: &'j mut JournalFile<'f>,
+    number: usize,
+    image: u32,
+    failure: Option<Failure>,
+}
+
+impl<I: Image> Machine for Kept<'_, '_, '_, I> {
+    fn action(&self) -> Action<'_> {
+        self.download.action()
+    }
+
+    fn handle(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError> {
+        let result = self.download.handle(now, input);
+        if self.failure.is_none()
+            && let Err(failure) = self.journal.keep(self.number, self.download.journal(self.image))
+        {
+            self.failure = Some(failure);
+            self.download.cancel();
+        }
+        result
+    }
+
+    fn cancel(&mut self) {
+        self.download.cancel();
+    }
+}
+
+fn write_plain(
+    args: &Args,
+    firmware: &Firmware,
+    port: &mut dyn Port,
+    candidate: &Candidate,
+) -> Result<Value, Failure> {
+    let ui = args.common.ui();
+    if args.dfuse.is_some() || firmware.is_dfuse() {
+        return Err(usage(
+            "the device speaks plain DFU, which knows no addresses",
+            "drop -s, and take a plain file",
+        ));
+    }
+    let memory = memory(&args.common, candidate)?;
+    let target = DfuseTarget { alternate: memory.alternate, name: &memory.name };
+    let (link, len) = (candidate.link, firmware.plain_len());
+    if !link.attributes.can_download() {
+        return Err(usage(
+            "the device takes no downloads (bitCanDnload is 0)",
+            "nothing can be written to it",
+        ));
+    }
+    ui.line(&format!("alternate setting {target}: {len} bytes"));
+    if args.dry_run {
+        ui.line("dry run: nothing was written");
+        return Ok(json!({ "dry_run": true, "device": candidate.to_json(), "bytes": len }));
+    }
+    prepare(port, link, memory.alternate)?;
+    let mut block = vec![0; usize::from(link.block_size())];
+    let size = usize::try_from(len).unwrap_or(usize::MAX);
+    let mut download = plain::Download::new(link, firmware.plain_image(), size, block.clone())
+        .map_err(|error| impossible(&error, &target))?;
+    let mut bars = Bars::new(&ui, None);
+    drive_while(&mut download, port, &mut block, |progress| bars.take(progress), keep_going)
+        .map_err(|error| job_failed(&error))?;
+    drop(bars);
+    let outcome = match download.outcome() {
+        Some(plain::Manifested::Idle) => "idle",
+        Some(plain::Manifested::Reset) => "reset",
+        Some(plain::Manifested::NeedsReset) => {
+            ui.line("the device waits for a reset, which this system cannot give: unplug it");
+            "needs-reset"
+        }
+        _ => "disconnected",
+    };
+    ui.line(&format!("{len} bytes written; plain DFU cannot read back what it wrote"));
+    Ok(
+        json!({ "device": candidate.to_json(), "bytes_written": len, "verified": false, "manifestation": outcome }),
+    )
+}
+
+/// Starts the firmware.
+pub(super) fn leave(
+    common: &Common,
+    port: &mut dyn Port,
+    link: Link,
+    start: Option<u32>,
+) -> Result<&'static str, Failure> {
+    let mut leave = Leave::new(link, start);
+    drive(&mut leave, port, &mut [0; 64], |_| ()).map_err(|error| job_failed(&error))?;
+    common.ui().line("left DFU mode");
+    Ok(match leave.outcome() {
+        Some(LeaveOutcome::Answered(_)) => "answered",
+        Some(LeaveOutcome::Disconnected) => "disconnected",
+        _ => "unanswered",
+    })
+}
+
+/// `-R`. The job is done; a device that cannot be reset is worth a word, not a failure.
+pub(super) fn reset(common: &Common, port: &mut dyn Port) {
+    if let Err(error) = port.reset_bus() {
+        common.ui().line(&format!("the bus was not reset: {}", chain(&error)));
+    }
+}
+
+/// `spark dfu command`.
+pub(super) fn commands(args: &Bare) -> Result<(), Failure> {
+    let (common, dfuse) = (&args.common, args.dfuse);
+    if dfuse.length.is_some() || dfuse.will_reset {
+        return Err(usage("a length and will-reset belong to transfers", "drop them from -s"));
+    }
+    if !(dfuse.leave || dfuse.mass_erase || dfuse.unprotect) {
+        return Err(usage("there is nothing to do", "add leave, mass-erase or unprotect to -s"));
+    }
+    in_dfu_mode(common, |port, candidate, _| {
+        let link = candidate.link;
+        if !link.is_dfuse() {
+            return Err(usage(
+                "the device speaks plain DFU, which has no commands",
+                "-s is for DfuSe devices",
+            ));
+        }
+        let memory = memory(common, candidate)?;
+        prepare(port, link, memory.alternate)?;
+        let mut special = |mut command: Special| {
+            drive(&mut command, port, &mut [0; 64], |_| ()).map_err(|error| job_failed(&error))
+        };
+        if dfuse.unprotect {
+            special(Special::read_unprotect(link))?;
+            common
+                .ui()
+                .line("the device lifts its protection, which takes up to 40 seconds, and resets itself");
+        } else if dfuse.mass_erase {
+            special(Special::mass_erase(link))?;
+            common.ui().line("all memory is erased");
+        }
+        let left = match dfuse.leave && !dfuse.unprotect {
+            true => Some(leave(common, port, link, dfuse.address)?),
+            false => None,
+        };
+        if common.json {
+            ui::print(
+                json!({ "device": candidate.to_json(), "mass_erased": dfuse.mass_erase, "unprotected": dfuse.unprotect, "leave": left }),
+            )?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,288 @@
+//! `spark dfu` as a user runs it, on the simulated Photon.
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    reason = "test code"
+)]
+
+use serde_json::Value;
+use spark_dfu::file::dfuse::{Builder, DfuSeFile};
+use spark_dfu::file::suffix::Suffix;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A folder with the flash of one simulated Photon.
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spark"));
+        command.arg("dfu").args(arguments).arg("--virtual").arg(self.path("flash"));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn ok(&self, arguments: &[&str]) -> Value {
+        let arguments = [arguments, &["--json"]].concat();
+        let output = self.run(&arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stderr.is_empty(), "--json shows nothing else");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Exit code and message of a command that fails.
+    fn fails(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    fn read(&self, alternate: &str, range: &str) -> Vec<u8> {
+        let path = self.path("read");
+        let _ = fs::remove_file(&path);
+        self.ok(&["upload", "-U", path.to_str().unwrap(), "-a", alternate, "-s", range]);
+        fs::read(path).unwrap()
+    }
+
+    fn flash(&self) -> Vec<u8> {
+        fs::read(self.path("flash")).unwrap()
+    }
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| u8::try_from((31 * i + 7 + (i >> 8)) & 255).unwrap()).collect()
+}
+
+#[test]
+fn list_shows_ids_memories_and_what_may_be_done_where() {
+    let bench = Bench::new();
+    let output = bench.run(&["list"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("2b04:d006") && text.contains("DFU 1.1a (DfuSe), 4096 bytes"), "{text}");
+    assert!(text.contains("-a 1  @DCT Flash") && text.contains("0x08020000..=0x080fffff  7 pages"), "{text}");
+    let list = bench.ok(&["list"]);
+    assert_eq!(list[0]["alternates"][0]["segments"][3]["page_size"], 131_072);
+    assert_eq!(bench.ok(&["list", "-d", "1234:*"]).as_array().unwrap().len(), 0);
+    assert_eq!(bench.ok(&["list", "-d", "-,2b04:d006"]).as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn an_image_is_written_read_back_and_left_alone_the_second_time() {
+    let bench = Bench::new();
+    let image = pattern(300_000);
+    let file = bench.file("image", &image);
+    let arguments = ["download", "-D", &file, "-a", "0", "-s", "0x08020000:leave", "--skip-unchanged"];
+    let first = bench.ok(&arguments);
+    assert_eq!(first["memories"][0]["pages_erased"], 3);
+    assert_eq!(first["memories"][0]["bytes_verified"], 300_000);
+    assert_eq!(first["leave"], "answered");
+    assert_eq!(bench.read("0", "0x08020000:300000"), image);
+    let second = bench.ok(&arguments);
+    assert_eq!(second["memories"][0]["pages_erased"], 0);
+    assert_eq!(second["memories"][0]["bytes_written"], 0);
+    assert_eq!(second["memories"][0]["bytes_unchanged"], 300_000);
+}
+
+#[test]
+fn a_key_lands_in_the_dct_without_an_erase_and_its_neighbours_survive() {
+    let bench = Bench::new();
+    let key = pattern(612);
+    let before = bench.read("1", "0:4000");
+    let file = bench.file("key", &key);
+    let result = bench.ok(&["download", &file, "-a", "1", "-s", "34"]);
+    assert_eq!(result["memories"][0]["pages_erased"], 0);
+    let after = bench.read("1", "0:4000");
+    assert_eq!(after[34..][..612], key);
+    assert_eq!((&after[..34], &after[646..]), (&before[..34], &before[646..]));
+    // Without a length: to the end of the segment.
+    assert_eq!(bench.read("1", "16000").len(), 384);
+}
+
+#[test]
+fn partial_pages_are_kept_and_blocks_of_any_size_do() {
+    let bench = Bench::new();
+    let first = bench.file("first", &pattern(200_000));
+    bench.ok(&["download", &first, "-a", "0", "-s", "0x08080000"]);
+    let second = bench.file("second", &[0x55; 3000]);
+    bench.ok(&["download", &second, "-a", "0", "-s", "0x08090001", "--keep-partial-pages", "-t", "1000"]);
+    let mut expected = pattern(200_000);
+    expected[0x1_0001..][..3000].fill(0x55);
+    assert!(bench.read("0", "0x08080000:200000") == expected);
+}
+
+#[test]
+fn a_dfuse_file_goes_to_all_its_memories() {
+    let bench = Bench::new();
+    let (code, key) = (pattern(5000), pattern(100));
+    let mut builder = Builder::new(0x2B04, 0xD006);
+    builder.target(0, Some(b"ST...")).element(0x080A_0100, &code[1000..]).element(0x080A_0000, &code[..100]);
+    builder.target(1, None).element(34, &key);
+    let bytes = builder.to_vec().unwrap();
+    assert_eq!(DfuSeFile::parse(&bytes).unwrap().targets().count(), 2);
+    let file = bench.file("both.dfu", &bytes);
+    let result = bench.ok(&["download", &file, "-s", ":leave"]);
+    assert_eq!(result["memories"].as_array().unwrap().len(), 2);
+    let flash = bench.read("0", "0x080A0000:5000");
+    assert_eq!((&flash[..100], &flash[256..4256]), (&code[..100], &code[1000..]));
+    assert_eq!(bench.read("1", "34:100"), key);
+    // Only one of them.
+    let result = bench.ok(&["download", &file, "-a", "1"]);
+    assert_eq!(result["memories"].as_array().unwrap().len(), 1);
+    let (code, message) = bench.fails(&["download", &file, "-s", "0x08020000"]);
+    assert!(code == 64 && message.contains("its own addresses"), "{message}");
+}
+
+#[test]
+fn dfuse_files_for_missing_memories_or_other_devices_are_refused_before_anything_is_written() {
+    let bench = Bench::new();
+    bench.ok(&["command", "-a", "0", "-s", ":leave"]);
+    let before = bench.flash();
+    let mut builder = Builder::new(0x2B04, 0xD006);
+    builder.target(0, None).element(0x080A_0000, &[1; 100]);
+    builder.target(5, None).element(0, &[2; 100]);
+    let file = bench.file("five.dfu", &builder.to_vec().unwrap());
+    let (code, message) = bench.fails(&["download", &file]);
+    assert!(code == 64 && message.contains("alternate setting 5"), "{message}");
+    let foreign = bench.file("foreign.dfu", &Suffix::new(0x0483, 0xDF11).append_to_vec(&[1; 100]).unwrap());
+    let (code, message) = bench.fails(&["download", &foreign, "-a", "0", "-s", "0x080A0000"]);
+    assert!(code == 64 && message.contains("0483:df11"), "{message}");
+    assert!(bench.flash() == before);
+    // Forced, the rest is written.
+    let result = bench.ok(&["download", &file, "-s", ":force"]);
+    assert_eq!(result["memories"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let bench = Bench::new();
+    let mut suffixed = Suffix::new(0x2B04, 0xD006).append_to_vec(&pattern(1000)).unwrap();
+    let whole = bench.file("whole", &suffixed);
+    bench.ok(&["download", &whole, "-a", "0", "-s", "0x080A0000"]);
+    assert_eq!(
+        bench.read("0", "0x080A0000:1001")[999..],
+        [pattern(1000)[999], 0xFF],
+        "no suffix in the flash"
+    );
+    suffixed[500] ^= 1;
+    let damaged = bench.file("damaged", &suffixed);
+    let (code, message) = bench.fails(&["download", &damaged, "-a", "0", "-s", "0x080A0000"]);
+    assert!(code == 65 && message.contains("CRC"), "{message}");
+    let cut = bench.file("cut.dfu", b"DfuSe\x01\x00\x00");
+    assert_eq!(bench.fails(&["download", &cut]).0, 65);
+    assert_eq!(bench.fails(&["download", "nothing-here", "-a", "0", "-s", "0x080A0000"]).0, 66);
+}
+
+#[test]
+fn what_the_memory_map_forbids_is_not_even_begun() {
+    let bench = Bench::new();
+    let file = bench.file("image", &pattern(10_000));
+    bench.ok(&["command", "-a", "0", "-s", ":leave"]);
+    let before = bench.flash();
+    for (range, what) in [
+        ("0x08000000", "not writeable"),
+        ("0x0800BFFF", "not writeable"),
+        ("0x080FFFFF", "outside the memory map"),
+        ("0xFFFFFFFF", "beyond the 32-bit address space"),
+    ] {
+        let (code, message) = bench.fails(&["download", &file, "-a", "0", "-s", range]);
+        assert!(code == 64 && message.contains(what), "{range}: {message}");
+    }
+    assert_eq!(bench.fails(&["download", &file, "-a", "0"]).0, 64);
+    assert_eq!(bench.fails(&["download", &file, "-s", "0x080A0000"]).0, 64);
+    assert_eq!(bench.fails(&["download", &file, "-a", "7", "-s", "0x080A0000"]).0, 64);
+    assert_eq!(bench.fails(&["download", &file, "-a", "0", "-s", "0x080A0000:100"]).0, 64);
+    assert_eq!(bench.fails(&["upload", "new", "-a", "0", "-s", "0x080FFFFF:2"]).0, 64);
+    assert!(!Path::new("new").exists());
+    assert!(bench.flash() == before);
+    // The bootloader refuses what its own map allows below 0x08020000.
+    let (code, message) = bench.fails(&["download", &file, "-a", "0", "-s", "0x0800C000"]);
+    assert!(code == 76 && message.contains("0x0800c000"), "{message}");
+}
+
+#[test]
+fn dry_run_shows_the_plan_and_writes_nothing() {
+    let bench = Bench::new();
+    let file = bench.file("image", &pattern(140_000));
+    bench.ok(&["command", "-a", "0", "-s", ":leave"]);
+    let before = bench.flash();
+    let plan = bench.ok(&["download", &file, "-a", "0", "-s", "0x08020000:leave", "--dry-run"]);
+    assert_eq!(plan["dry_run"], true);
+    assert_eq!(plan["plan"][0]["pages"][1]["start"], 0x0804_0000);
+    assert!(bench.flash() == before);
+}
+
+#[test]
+fn a_journal_of_the_same_job_is_taken_up_and_of_another_refused() {
+    let bench = Bench::new();
+    let image = pattern(300_000);
+    let file = bench.file("image", &image);
+    let journal = bench.path("journal").to_str().unwrap().to_owned();
+    let arguments = ["download", &file, "-a", "0", "-s", "0x08020000", "--journal", &journal];
+    let whole = bench.ok(&arguments);
+    assert_eq!(whole["memories"][0]["pages_erased"], 3);
+    assert!(!Path::new(&journal).exists(), "removed at the end");
+    fs::write(&journal, b"no journal").unwrap();
+    let (code, message) = bench.fails(&arguments);
+    assert!(code == 65 && message.contains("remove the journal"), "{message}");
+}
+
+#[test]
+fn output_is_never_overwritten_and_standard_streams_work() {
+    let bench = Bench::new();
+    let image = pattern(5000);
+    let mut child = bench
+        .command(&["download", "-D", "-", "-a", "0", "-s", "0x080A0000"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&image).unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+    let output = bench.run(&["upload", "-", "-a", "0", "-s", "0x080A0000:5000"]);
+    assert!(output.status.success() && output.stdout == image);
+    let existing = bench.file("existing", b"precious");
+    assert_eq!(bench.fails(&["upload", &existing, "-a", "0", "-s", "0x080A0000:5000"]).0, 73);
+    assert_eq!(fs::read(existing).unwrap(), b"precious");
+}
+
+#[test]
+fn commands_need_force_where_they_destroy_and_say_when_a_device_does_not_know_them() {
+    let bench = Bench::new();
+    assert_eq!(bench.fails(&["command", "-a", "0", "-s", ":mass-erase"]).0, 64);
+    assert_eq!(bench.fails(&["command", "-a", "0", "-s", "0"]).0, 64);
+    let (code, message) = bench.fails(&["command", "-a", "0", "-s", ":mass-erase:force"]);
+    assert!(code == 76 && message.contains("do not know this command"), "{message}");
+    assert_eq!(bench.ok(&["command", "-a", "0", "-s", "0x080A0000:leave"])["leave"], "answered");
+    assert_eq!(bench.ok(&["detach"])["already_in_dfu_mode"], true);
+}
+
+#[test]
+fn a_file_that_is_no_flash_is_not_used_as_one() {
+    let bench = Bench::new();
+    let wrong = bench.file("flash", b"short");
+    let (code, message) = bench.fails(&["upload", "new", "-a", "0", "-s", "0x080A0000:5000"]);
+    assert!(code == 65 && message.contains(&wrong), "{message}");
+    assert_eq!(fs::read(wrong).unwrap(), b"short");
+}
