@@ -5,6 +5,7 @@ pub mod cloud;
 pub mod device;
 pub mod exit;
 pub mod files;
+pub mod inspect;
 mod interrupt;
 pub mod photons;
 pub mod rescue;
