@@ -40,10 +40,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                     layout = Some(MemoryLayout::parse(text.as_bytes())?);
                 }
                 Event::Element { address, size, .. } => {
-                    let last = address + size.saturating_sub(1);
-                    let page =
-                        layout.and_then(|layout| layout.page_at(last)).ok_or("outside of the memory")?;
-                    println!("{size} bytes at {address:#010x}, the last page is of {} bytes", page.size);
+                    let layout = layout.as_ref().ok_or("an element comes after its target")?;
+                    let plan = Plan::write(layout, address, usize::try_from(size)?, EraseMode::Pages)?;
+                    println!("{size} bytes at {address:#010x}, {} pages to erase", plan.pages().count());
                 }
                 _ => {}
             }
