@@ -1,4 +1,4 @@
-//! Benchmarks of the hot paths of the workspace, one file per crate under `benches/`.
+//! Benchmarks of the hot paths of the workspace, one file per crate or part of one under `benches/`.
 //!
 //! Every group sets its throughput, checks its results, and stands beside a naive version and, where one exists, a
 //! peer crate that does the same work. `tests/allocations.rs` counts what the heap-free paths allocate: nothing.

@@ -11,6 +11,9 @@ use core::hint::black_box;
 use core::time::Duration;
 use spark_benches::{EVENT, LAYOUT, image};
 use spark_dct::wiced::{Generation, Sectors, Write, factory_sector, sector_crc};
+use spark_dfu::file::dfuse::{
+    DfuSeFile, Element, Event, Image, ParseOptions as FileOptions, Reader, TargetImage,
+};
 use spark_dfu::layout::MemoryLayout;
 use spark_ota::transfer::{Bitmap, Chunks, Options, Sender};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -82,6 +85,28 @@ fn main() {
     nothing("parse a layout string", || {
         let layout = MemoryLayout::parse(LAYOUT).unwrap();
         assert_eq!(layout.page_at(0x080A_1234).unwrap().start, 0x080A_0000);
+    });
+    let mut file = vec![0; image.len() + 400];
+    let elements = [Element { address: 0x080A_0000, data: &image }];
+    let targets = [TargetImage { alternate: 0, name: Some(b"ST..."), elements: &elements }];
+    let mut len = 0;
+    nothing("write a DfuSe file", || {
+        len = Image::new(0x2B04, 0xD006, &targets).encode_into(&mut file).unwrap().len();
+    });
+    nothing("view a DfuSe file", || {
+        let file = DfuSeFile::parse(&file[..len]).unwrap();
+        assert!(file.targets().flat_map(|target| target.elements()).eq(elements));
+    });
+    nothing("read a DfuSe file in pieces", || {
+        let (mut reader, mut total) = (Reader::new(FileOptions::STRICT), 0);
+        for mut piece in file[..len].chunks(100) {
+            while let Some(event) = reader.read(&mut piece).unwrap() {
+                if let Event::Data { bytes, .. } = event {
+                    total += bytes.len();
+                }
+            }
+        }
+        assert!(total == image.len() && reader.finish().is_ok());
     });
     nothing("check and load a device key", || {
         let der = include_bytes!("../../keys/tests/vectors/rsa1024_608.der");

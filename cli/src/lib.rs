@@ -6,6 +6,7 @@ pub mod device;
 pub mod dfu;
 pub mod exit;
 pub mod files;
+pub mod inspect;
 mod interrupt;
 pub mod photons;
 pub mod rescue;

@@ -1,10 +1,10 @@
 //! The program `spark`.
 
 use clap::{Parser, Subcommand};
-use spark_cli::{cloud, device, dfu, rescue, ui};
+use spark_cli::{cloud, device, dfu, inspect, rescue, ui};
 use std::process::ExitCode;
 
-/// Rescues, serves and simulates Particle (formerly Spark) devices.
+/// Rescues, serves and simulates Particle (formerly Spark) devices, and explains their files.
 ///
 /// Exit codes are those of sysexits(3): 0 fine, 64 usage, 65 bad data, 66 no input, 69 unavailable, 70 internal,
 /// 74 I/O, 76 protocol.
@@ -29,6 +29,7 @@ enum Command {
         #[command(subcommand)]
         command: dfu::Command,
     },
+    Inspect(inspect::Args),
 }
 
 #[derive(Subcommand, Debug)]
@@ -47,13 +48,14 @@ fn main() -> ExitCode {
         }
     };
     let result = match &cli.command {
-        Command::Rescue(args) => rescue::run(args),
-        Command::Cloud { command: Cloud::Serve(args) } => cloud::serve::run(args),
-        Command::Device(args) => device::command::run(args),
-        Command::Dfu { command } => dfu::run(command),
+        Command::Rescue(args) => rescue::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Cloud { command: Cloud::Serve(args) } => cloud::serve::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Device(args) => device::command::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Dfu { command } => dfu::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Inspect(args) => inspect::run(args),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             ui::say(format_args!("spark: {failure}"));
             failure.exit_code()

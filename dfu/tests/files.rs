@@ -5,7 +5,7 @@
 use serde_json::Value;
 use spark_dfu::file::dfuse::{DfuSeError, DfuSeFile, Event, ImageSize, ParseOptions, Part, Reader};
 use spark_dfu::file::prefix::{Prefix, PrefixError, PrefixedContent};
-use spark_dfu::file::suffix::{RawSuffix, Suffix, SuffixDigest, SuffixError, SuffixedFile};
+use spark_dfu::file::suffix::{RawSuffix, Suffix, SuffixDigest, SuffixError, SuffixedFile, UsbIds};
 use spark_dfu::file::{Kind, recognise};
 use std::path::Path;
 
@@ -326,6 +326,34 @@ fn dfuse_files_are_never_raw_images_however_damaged() {
         let good = dfuse_verdict(&case.name).is_ok();
         assert_eq!(matches!(kind, Kind::DfuSe(_)), good, "{}", case.name);
         assert_eq!(matches!(kind, Kind::DfuSeDamaged { .. }), !good, "{}", case.name);
+    }
+}
+
+// The device of the recording was 0483:df11 in both modes.
+#[test]
+fn a_file_matches_a_device_if_dfu_util_does_not_refuse_it() {
+    let device = UsbIds { id_vendor: 0x0483, id_product: 0xDF11 };
+    for case in cases("dfuse_cases.json", 17) {
+        let Ok(file) = DfuSeFile::parse(&case.bytes) else { continue };
+        let refused = case.complaint("dfu_util_download").contains("does not match device");
+        assert_eq!(file.suffix().suffix.matches(Some(device), device), !refused, "{}", case.name);
+        assert_eq!(refused, case.name == "photon_id");
+    }
+}
+
+#[test]
+fn every_truncation_and_every_flipped_bit_of_a_dfuse_file_is_refused() {
+    for name in ["micropython_one", "three_elements", "two_targets"] {
+        let file = read(&format!("dfuse/{name}.dfu"));
+        for len in 0..file.len() {
+            assert!(DfuSeFile::parse(&file[..len]).is_err(), "{name} cut to {len}");
+        }
+        for bit in 0..file.len() * 8 {
+            let mut flipped = file.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(DfuSeFile::parse(&flipped).is_err(), "{name} bit {bit}");
+            assert!(!matches!(recognise(&flipped), Kind::Raw { .. } | Kind::Plain(_)) || bit / 8 < 5);
+        }
     }
 }
 

@@ -1,0 +1,288 @@
+//! `spark inspect` as a user runs it, over all vector files.
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    reason = "test code"
+)]
+
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+fn vectors(path: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../dfu/tests/vectors")).join(path)
+}
+
+fn cases(list: &str) -> Vec<Value> {
+    let list: Value = serde_json::from_slice(&std::fs::read(vectors(list)).unwrap()).unwrap();
+    list["cases"].as_array().unwrap().clone()
+}
+
+fn spark(arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_spark"))
+        .arg("inspect")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A program that needs no input may end before it takes any.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+/// The report of `--json`, which agrees with the exit code and is all that is said.
+fn inspect(arguments: &[&str], input: &[u8]) -> Value {
+    let output = spark(&[arguments, &["--json"]].concat(), input);
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let valid = report["valid"].as_bool().unwrap();
+    assert_eq!(output.status.code(), Some(if valid { 0 } else { 65 }), "{report:#}");
+    assert_eq!(report["problems"].as_array().unwrap().is_empty(), valid, "{report:#}");
+    report
+}
+
+fn file(path: &str, arguments: &[&str]) -> Value {
+    let path = vectors(path);
+    inspect(&[&[path.to_str().unwrap()], arguments].concat(), b"")
+}
+
+fn codes(report: &Value) -> Vec<&str> {
+    report["problems"].as_array().unwrap().iter().map(|problem| problem["code"].as_str().unwrap()).collect()
+}
+
+/// The number after a label in what dfu-suffix printed.
+fn printed(text: &str, label: &str) -> Option<u64> {
+    let word = text.split_once(label)?.1.split_whitespace().next()?;
+    match word.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => word.parse().ok(),
+    }
+}
+
+#[test]
+fn suffixes_are_shown_and_judged_as_dfu_suffix_does_it() {
+    for case in cases("suffix_cases.json") {
+        let (name, path) = (case["name"].as_str().unwrap(), case["file"].as_str().unwrap());
+        let report = file(path, &["--as", "dfu-suffix"]);
+        let check = &case["verdicts"]["dfu_suffix_check"];
+        assert_eq!(report["kind"], "dfu-suffix");
+        assert_eq!(report["valid"], check["exit"] == 0, "{name}");
+        let text = check["stdout"].as_str().unwrap();
+        if report["valid"] == true {
+            for (field, label) in [
+                ("bcd_device", "BCD device:"),
+                ("id_product", "Product ID:"),
+                ("id_vendor", "Vendor ID:"),
+                ("bcd_dfu", "BCD DFU:"),
+                ("length", "Length:"),
+                ("crc", "CRC:"),
+            ] {
+                assert_eq!(report[field].as_u64(), printed(text, label), "{name}: {field}");
+            }
+        }
+        let text = case["verdicts"]["dfu_prefix_check"]["stdout"].as_str().unwrap();
+        let prefix = match &report["prefix"] {
+            Value::Null => None,
+            prefix => Some(prefix["type"].as_str().unwrap()),
+        };
+        assert_eq!(prefix == Some("lmdfu"), text.contains("TI Stellaris"), "{name}");
+        assert_eq!(prefix == Some("lpc"), text.contains("LPC"), "{name}");
+        if prefix == Some("lmdfu") {
+            assert_eq!(report["prefix"]["address"].as_u64(), printed(text, "Address:"));
+        }
+    }
+}
+
+#[test]
+fn every_suffix_file_has_its_codes() {
+    for (name, kind, expected, payload_len) in [
+        ("plain_0", "dfu-suffix", vec![], 0),
+        ("photon_ids", "dfu-suffix", vec![], 64),
+        ("spec_011a", "dfu-suffix", vec![], 64),
+        ("lmdfu_prefix_suffix", "dfu-suffix", vec![], 64),
+        ("lpc_prefix_suffix", "dfu-suffix", vec![], 1000),
+        ("lmdfu_prefix", "dfu-suffix", vec!["bad-signature"], 64),
+        ("lpc_prefix", "dfu-suffix", vec!["bad-signature"], 64),
+        ("bad_crc", "dfu-suffix", vec!["bad-crc"], 64),
+        ("bad_payload", "dfu-suffix", vec!["bad-crc"], 64),
+    ] {
+        let report = file(&format!("suffix/{name}.bin"), &[]);
+        assert_eq!((&report["kind"], codes(&report)), (&json!(kind), expected), "{name}");
+        assert_eq!(report["payload_len"], payload_len, "{name}");
+    }
+    for name in ["no_suffix_64", "empty", "too_short_15", "trailing_byte", "truncated_suffix", "bad_sig"] {
+        let report = file(&format!("suffix/{name}.bin"), &[]);
+        assert_eq!((&report["kind"], codes(&report)), (&json!("unknown"), vec!["unknown-kind"]), "{name}");
+        let asked = file(&format!("suffix/{name}.bin"), &["--as", "dfu-suffix"]);
+        let short = matches!(name, "empty" | "too_short_15");
+        assert_eq!(codes(&asked), [if short { "too-short" } else { "bad-signature" }], "{name}");
+        assert_eq!(asked["crc"], Value::Null);
+    }
+    let damaged = file("suffix/bad_crc.bin", &[]);
+    assert_eq!((&damaged["id_vendor"], &damaged["problems"][0]["offset"]), (&json!(0x2B04), &json!(76)));
+}
+
+#[test]
+fn dfuse_files_have_their_codes_and_still_show_what_can_be_read() {
+    for (name, expected, elements) in [
+        ("one_element", vec![], 1),
+        ("three_elements", vec![], 3),
+        ("two_targets", vec![], 2),
+        ("photon_id", vec![], 1),
+        ("unnamed", vec![], 1),
+        ("alt_5", vec![], 1),
+        ("micropython_one", vec![], 1),
+        ("micropython_two", vec![], 2),
+        ("bad_crc", vec!["bad-crc"], 1),
+        ("bad_magic", vec!["bad-prefix-signature"], 0),
+        ("version_2", vec!["bad-version"], 0),
+        ("bad_target_sig", vec!["bad-target-signature"], 0),
+        ("element_size_too_big", vec!["target-size-mismatch", "truncated"], 1),
+        ("zero_targets", vec!["no-targets"], 0),
+        ("two_targets_claimed", vec!["truncated"], 1),
+        ("suffix_0100", vec!["suffix-version"], 1),
+        ("truncated_half", vec!["truncated", "bad-signature"], 0),
+    ] {
+        let report = file(&format!("dfuse/{name}.dfu"), &[]);
+        assert_eq!((&report["kind"], codes(&report)), (&json!("dfuse"), expected), "{name}");
+        assert_eq!(report, file(&format!("dfuse/{name}.dfu"), &["--as", "dfuse"]));
+        let targets = report["targets"].as_array().unwrap();
+        let found: usize = targets.iter().map(|target| target["elements"].as_array().unwrap().len()).sum();
+        assert_eq!(found, elements, "{name}");
+    }
+    assert_eq!(cases("dfuse_cases.json").len(), 17, "all of them are above");
+}
+
+#[test]
+fn a_dfuse_file_is_explained_to_the_byte() {
+    let report = file("dfuse/two_targets.dfu", &[]);
+    let bytes = std::fs::read(vectors("dfuse/two_targets.dfu")).unwrap();
+    let crc = |range: std::ops::Range<usize>| spark_ota::crc32(&bytes[range]);
+    assert_eq!(
+        report["targets"],
+        json!([
+            { "alt": 0, "name": "ST...", "size": 48, "element_count": 1,
+              "elements": [{ "address": 0x080A_0000, "size": 40, "crc32": crc(293..333) }] },
+            { "alt": 1, "name": "ST...", "size": 28, "element_count": 1,
+              "elements": [{ "address": 34, "size": 20, "crc32": crc(615..635) }] },
+        ])
+    );
+    assert_eq!((&report["image_size"], &report["image_size_includes_suffix"]), (&json!(651), &json!(true)));
+    assert_eq!((&report["id_vendor"], &report["bcd_dfu"]), (&json!(0x0483), &json!(0x011A)));
+    let cut = file("dfuse/element_size_too_big.dfu", &[]);
+    let element = json!({ "address": 0x080A_0000, "size": 140, "crc32": null });
+    assert_eq!(cut["targets"][0]["elements"], json!([element]));
+    assert_eq!(cut["problems"][0]["offset"], 11);
+    assert_eq!(file("dfuse/unnamed.dfu", &[])["targets"][0]["name"], Value::Null);
+}
+
+#[test]
+fn a_dfuse_file_is_not_shown_as_another_kind_unless_asked() {
+    let report = file("dfuse/one_element.dfu", &["--as", "dfu-suffix"]);
+    assert_eq!((&report["valid"], &report["payload_len"]), (&json!(true), &json!(333)));
+    let report = file("suffix/plain_64.bin", &["--as", "dfuse"]);
+    assert_eq!(codes(&report), ["bad-prefix-signature", "suffix-version"]);
+}
+
+#[test]
+fn layouts_of_devices_are_explained_from_standard_input() {
+    for case in cases("memlayout_cases.json") {
+        let text = case["string"].as_str().unwrap();
+        let report = inspect(&["-"], format!("{text}\n").as_bytes());
+        assert_eq!((&report["kind"], &report["valid"]), (&json!("memory-layout"), &json!(true)), "{text}");
+        let theirs = &case["dfu_util_0_11"];
+        assert_eq!(report["name"], theirs["name"]);
+        assert_eq!(report["deviations"], json!([]), "{text}");
+        let ours = report["segments"].as_array().unwrap();
+        let theirs = theirs["segments"].as_array().unwrap();
+        assert_eq!(ours.len(), theirs.len());
+        for (our, their) in ours.iter().zip(theirs) {
+            assert_eq!((&our["start"], &our["page_size"]), (&their["start"], &their["page_size"]), "{text}");
+            assert_eq!(our["end"].as_u64().unwrap(), their["end_inclusive"].as_u64().unwrap() + 1);
+            let bit = |name: &str| u64::from(our[name].as_bool().unwrap());
+            let bits = bit("readable") | bit("erasable") << 1 | bit("writeable") << 2;
+            assert_eq!(bits, their["type_bits"].as_u64().unwrap());
+        }
+    }
+}
+
+#[test]
+fn broken_layouts_are_read_as_far_as_they_go() {
+    let deviations = |text: &str| inspect(&["-"], text.as_bytes())["deviations"].clone();
+    assert_eq!(deviations("@x/0x0/1*1Kg\0\0"), json!(["nul-padding"]));
+    assert_eq!(deviations("@x/0x0/1*1Kg\u{5021}*"), json!(["trailing-garbage"]));
+    assert_eq!(
+        deviations("@/0x0/1*512g , 1*1Kg,"),
+        json!([
+            "missing-multiplier",
+            "space-after-comma",
+            "space-after-type",
+            "trailing-comma",
+            "empty-name"
+        ])
+    );
+    let report = inspect(&["-"], b"@Flash/0x0/2*1Kg,1*000Kg,1*1Kg");
+    assert_eq!(codes(&report), ["empty-segment"]);
+    assert_eq!((&report["name"], &report["segments"][0]["pages"]), (&json!("Flash"), &json!(2)));
+    for (text, code) in [
+        ("x", "no-at-sign"),
+        ("@x", "no-segment"),
+        ("@x/0xFFFFFFFF/1*2 g", "beyond-address-space"),
+        (&format!("@x/0x0/{}", "1*1 g,".repeat(65)), "too-many-segments"),
+    ] {
+        assert_eq!(codes(&inspect(&["-", "--as", "memory-layout"], text.as_bytes())), [code]);
+    }
+    let endless = format!("@x/0x0/1*1 g{}", "!".repeat(100_000));
+    assert_eq!(codes(&inspect(&["-", "--as", "memory-layout"], endless.as_bytes())), ["too-long"]);
+}
+
+#[test]
+fn a_large_file_from_standard_input_is_judged_like_a_small_one() {
+    let mut bytes = vec![0x5A; 5_000_001];
+    let suffix = spark_dfu::file::suffix::Suffix::new(0x2B04, 0xD006);
+    let end = suffix.encode(&bytes);
+    bytes.extend(end);
+    let report = inspect(&["-"], &bytes);
+    assert_eq!((&report["valid"], &report["payload_len"]), (&json!(true), &json!(5_000_001)));
+    bytes[4_000_000] ^= 1;
+    assert_eq!(codes(&inspect(&["-"], &bytes)), ["bad-crc"]);
+}
+
+#[test]
+fn people_are_told_what_and_where() {
+    let show = |path: &str| {
+        let output = spark(&[vectors(path).to_str().unwrap()], b"");
+        assert!(output.stderr.is_empty());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let good = show("dfuse/one_element.dfu");
+    assert!(good.contains("DfuSe file, valid"), "{good}");
+    assert!(
+        good.contains("vendor 0483, product df11") && good.contains("0x080a0000  40 bytes, CRC-32"),
+        "{good}"
+    );
+    let bad = show("suffix/bad_crc.bin");
+    assert!(
+        bad.contains("NOT VALID") && bad.contains("problem bad-crc at byte 76: the file is damaged"),
+        "{bad}"
+    );
+    assert!(show("suffix/lmdfu_prefix_suffix.bin").contains("TI LMDFU, address 0x2000"));
+    assert!(show("suffix/empty.bin").contains("unknown-kind"));
+}
+
+#[test]
+fn missing_files_and_unknown_kinds_have_their_exit_codes() {
+    let code = |arguments: &[&str]| spark(arguments, b"").status.code().unwrap();
+    assert_eq!(code(&["no-such-file.dfu"]), 66);
+    assert_eq!(code(&[]), 64);
+    assert_eq!(code(&["-", "--as", "module"]), 64);
+    assert_eq!(code(&["--help"]), 0);
+    let output = spark(&["no-such-file.dfu", "--json"], b"");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("next: check the path"));
+}
