@@ -96,6 +96,18 @@ fn will_detach_needs_no_reset_and_dfu_1_0_has_no_such_bit() {
 }
 
 #[test]
+fn an_illegal_request_takes_a_detach_back_and_run_time_ends_with_the_reset() {
+    let mut device = runtime(0x0B);
+    send(&mut device, NOW, SetupPacket::detach(0, 1000)).unwrap();
+    assert_eq!(send(&mut device, NOW, SetupPacket::abort(0)), Err(Stall));
+    assert_eq!((device.work(), device.state()), (None, State::AppIdle));
+    send(&mut device, NOW, SetupPacket::detach(0, 1000)).unwrap();
+    device.bus_reset(NOW);
+    assert_eq!(send(&mut device, NOW, SetupPacket::get_descriptor(1, 0, 0, 18)), Err(Stall));
+    assert_eq!(device.work(), Some(RuntimeWork::EnterDfuMode));
+}
+
+#[test]
 fn the_timer_ends_in_app_idle() {
     let mut device = runtime(0x03);
     send(&mut device, NOW, SetupPacket::detach(0, 1000)).unwrap();

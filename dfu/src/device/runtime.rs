@@ -66,6 +66,10 @@ impl<'d> Runtime<'d> {
     /// [`Stall`]: send a protocol stall.
     pub fn control(&mut self, now: Duration, setup: &[u8; 8], input: &mut [u8]) -> Result<usize, Stall> {
         self.tick(now);
+        if self.work == Some(RuntimeWork::EnterDfuMode) {
+            // These requests are for the DFU-mode device.
+            return Err(Stall);
+        }
         let setup = SetupPacket::from_bytes(*setup);
         let cut = usize::from(setup.length).min(input.len());
         let input = input.get_mut(..cut).ok_or(Stall)?;
@@ -96,6 +100,7 @@ impl<'d> Runtime<'d> {
             Reaction::StallToAppIdle => {
                 self.state = State::AppIdle;
                 self.until = None;
+                self.work = None;
                 Err(Stall)
             }
             _ => Err(Stall),
@@ -113,7 +118,7 @@ impl<'d> Runtime<'d> {
     }
 
     /// What to do now, if anything. Ask after every [`control`](Self::control) and
-    /// [`bus_reset`](Self::bus_reset).
+    /// [`bus_reset`](Self::bus_reset). After [`RuntimeWork::EnterDfuMode`] every transfer is stalled.
     #[must_use]
     pub const fn work(&self) -> Option<RuntimeWork> {
         self.work
