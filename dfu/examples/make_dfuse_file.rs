@@ -9,7 +9,7 @@ use spark_dfu::descriptor::Description;
 use spark_dfu::file::dfuse::{DfuSeFile, Element, Event, Image, ParseOptions, Reader, TargetImage};
 use spark_dfu::file::suffix::UsbIds;
 use spark_dfu::file::{Kind, recognise};
-use spark_dfu::host::{EraseMode, Plan};
+use spark_dfu::host::{Plan, WriteOptions};
 use spark_dfu::layout::MemoryLayout;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -41,8 +41,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
                 Event::Element { address, size, .. } => {
                     let layout = layout.as_ref().ok_or("an element comes after its target")?;
-                    let plan = Plan::write(layout, address, usize::try_from(size)?, EraseMode::Pages)?;
-                    println!("{size} bytes at {address:#010x}, {} pages to erase", plan.pages().count());
+                    let plan = Plan::write(layout, address, usize::try_from(size)?, WriteOptions::DEFAULT)?;
+                    println!("{size} bytes at {address:#010x}, {} pages to erase", plan.units().count());
                 }
                 _ => {}
             }

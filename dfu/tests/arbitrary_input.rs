@@ -93,14 +93,26 @@ proptest! {
 
     #[test]
     fn the_device_survives_any_requests(
-        profile in 0_usize..3,
+        profile in 0_usize..6,
+        plain: bool,
         requests in proptest::collection::vec(
             (any::<bool>(), any::<[u8; 8]>(), 0_u8..8, 0_u16..4, 0_u16..9, any::<[u8; 8]>(), 0_u8..12),
             0..60,
         ),
     ) {
-        let profile = [Profile::STRICT, Profile::PHOTON_0_5_3, Profile::PHOTON_2_3_1][profile];
-        let mut device = Device::new(Description::photon("1"), profile, vec![0; 4096]).unwrap();
+        let profile = [
+            Profile::STRICT,
+            Profile::TOLERANT,
+            Profile::PHOTON_0_5_3,
+            Profile::PHOTON_2_3_1,
+            Profile::CORE,
+            Profile::NRF52840,
+        ][profile];
+        let mut description = Description::photon("1");
+        if plain {
+            description.functional.dfu_version = 0x0110;
+        }
+        let mut device = Device::new(description, profile, vec![0; 4096]).unwrap();
         let mut memory = PhotonMemory::new();
         let mut now = Duration::ZERO;
         for (wild, bytes, code, value, length, data, after) in requests {

@@ -440,8 +440,22 @@ fn bus_reset_ends_in_a_defined_state_everywhere() {
         assert_eq!((bench.device.pointer(), bench.device.alternate()), (0, 0), "{state}");
         let leaves = matches!(bench.device.work(NOW), Some(Work::Leave { .. }));
         assert_eq!(leaves, matches!(state, State::Manifest | State::ManifestWaitReset), "{state}");
-        bench.device.work_done(NOW, Err(Status::Erase)).unwrap();
+        if !leaves {
+            bench.device.work_done(NOW, Err(Status::Erase)).unwrap();
+        }
         assert_eq!(bench.device.status(), status, "late result of forgotten work, {state}");
+    }
+}
+
+#[test]
+fn a_device_that_cannot_leave_says_why() {
+    for state in [State::Manifest, State::ManifestWaitReset] {
+        let mut bench = Bench::in_state(state);
+        bench.device.bus_reset();
+        assert!(bench.device.work(NOW).is_some());
+        bench.device.work_done(NOW, Err(Status::Firmware)).unwrap();
+        assert_eq!(bench.state_and_status(), (State::Error, Status::Firmware));
+        assert_eq!(bench.device.next_deadline(), None);
     }
 }
 

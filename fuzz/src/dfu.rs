@@ -2,15 +2,15 @@
 
 use crate::input::Input;
 use core::time::Duration;
-use spark_dfu::descriptor::{Configuration, Description, FunctionalDescriptor, decode_string};
-use spark_dfu::device::{Device, Memory, Profile, Rules, Work};
+use spark_dfu::descriptor::{Commands, Configuration, Description, FunctionalDescriptor, decode_string};
+use spark_dfu::device::{Device, Memory, Profile, Protocol, Runtime, Work};
 use spark_dfu::host::{
     Action, Connect, Detach, Download, Element, EraseMode, GetCommands, Input as Answer, Leave, Link,
     Machine, Plan, Policy, Progress, ReadPlan, Special, Upload, Verify, WriteOptions, plain,
 };
 use spark_dfu::layout::{LayoutText, MemoryLayout, ParseOptions};
 use spark_dfu::quirk::Quirks;
-use spark_dfu::{SetupPacket, Status, StatusReply};
+use spark_dfu::{SetupPacket, State, Status, StatusReply};
 
 /// Segments stay within 4 GiB, look-ups agree with them, and printing them gives the same ones again; what fewer options
 /// let pass, more do as well.
@@ -74,23 +74,31 @@ pub fn descriptors(data: &[u8]) {
     }
 }
 
-const ALTERNATES: &[&str] = &["@flash/0x1000/2*256 g,1*256 a/0x2000/4*64 e", "@config/0x0/1*512 d"];
+/// The third block of the first map overlaps the first.
+const ALTERNATES: &[&str] =
+    &["@flash/0x1000/2*256 g,1*256 a/0x2000/4*64 e/0x1120/1*16 a", "@config/0x0/1*512 d"];
 const TRANSFER_SIZE: u16 = 64;
 
-fn description() -> Description<'static> {
+fn description(plain: bool) -> Description<'static> {
     let mut description = Description::photon("1");
     description.alternates = ALTERNATES;
+    description.commands = Commands::ALL;
+    description.vendor_error = "locked";
     description.functional.transfer_size = TRANSFER_SIZE;
+    if plain {
+        description.functional.dfu_version = FunctionalDescriptor::VERSION_1_1;
+    }
     description
 }
 
 struct Ram {
-    strict: bool,
+    /// Everything has to be inside the map and allowed by its letters.
+    checked: bool,
     slow: bool,
+    protected: bool,
 }
 
 impl Ram {
-    /// By the strict rules nothing outside of the map, or against its letters, reaches the memory.
     fn check(
         &self,
         alternate: u8,
@@ -100,10 +108,15 @@ impl Ram {
     ) {
         let text = ALTERNATES[usize::from(alternate)];
         let layout = MemoryLayout::parse(text.as_bytes()).expect("a constant");
-        for at in (u64::from(address)..).take(len).filter(|_| self.strict) {
-            let page = u32::try_from(at).ok().and_then(|at| layout.page_at(at));
-            assert!(page.is_some_and(|page| allowed(page.access)), "{at:#x} of alternate {alternate}");
+        for at in (u64::from(address)..).take(len).filter(|_| self.checked) {
+            let mut holding = layout
+                .segments()
+                .filter(|segment| u32::try_from(at).is_ok_and(|at| segment.contains(at)))
+                .peekable();
+            assert!(holding.peek().is_some(), "{at:#x} of alternate {alternate}");
+            assert!(holding.all(|segment| allowed(segment.access)), "{at:#x} of alternate {alternate}");
         }
+        assert!(!(self.checked && self.protected));
     }
 }
 
@@ -117,15 +130,41 @@ impl Memory for Ram {
     fn estimate(&self, _: &Work<'_>) -> Duration {
         Duration::from_millis(if self.slow { 1 << 40 } else { 3 })
     }
+
+    fn protected(&self, _: u8) -> bool {
+        self.protected
+    }
+
+    fn complete(&self, _: u8, len: u64) -> bool {
+        len != 7
+    }
 }
 
-/// Any requests, resets and pauses: no reply exceeds wLength, no work leaves the memory map.
+/// Any requests, resets and pauses: no reply exceeds wLength, no work leaves the memory map, plain images grow block
+/// by block.
 pub fn device(data: &[u8]) {
     let mut input = Input::new(data);
     let choice = input.byte();
-    let profile = [Profile::STRICT, Profile::PHOTON_0_5_3, Profile::PHOTON_2_3_1][usize::from(choice % 3)];
-    let mut memory = Ram { strict: profile.rules == Rules::Strict, slow: choice & 0x80 != 0 };
-    let mut device = Device::new(description(), profile, [0_u8; TRANSFER_SIZE as usize]).expect("constants");
+    let (profile, plain) = match (choice & 0x3F) % 9 {
+        0 => (Profile::STRICT, false),
+        1 => (Profile::PHOTON_0_5_3, false),
+        2 => (Profile::PHOTON_2_3_1, false),
+        3 => (Profile::TOLERANT, false),
+        4 => (Profile::CORE, false),
+        5 => (Profile::NRF52840, false),
+        6 => (Profile::STRICT, true),
+        7 => (Profile::TOLERANT, true),
+        _ => return runtime(&mut input),
+    };
+    let mut memory = Ram {
+        checked: profile.checks_range && !plain,
+        slow: choice & 0x80 != 0,
+        protected: choice & 0x40 != 0,
+    };
+    let mut device =
+        Device::new(description(plain), profile, [0_u8; TRANSFER_SIZE as usize]).expect("constants");
+    assert_eq!(device.protocol() == Protocol::Plain, plain);
+    let mut end = 0;
     let (mut now, mut reply) = (Duration::ZERO, [0; 256]);
     while !input.is_empty() {
         let mut request = |setup: SetupPacket, output: &[u8]| {
@@ -164,12 +203,43 @@ pub fn device(data: &[u8]) {
             Some(Work::Program { alternate, address, data }) => {
                 assert!(data.len() <= usize::from(TRANSFER_SIZE));
                 memory.check(alternate, address, data.len(), |access| access.writeable());
+                if plain {
+                    let after = u64::from(address) + data.len() as u64;
+                    assert!(after == device.image_offset() && (address == 0 || end <= u64::from(address)));
+                    end = u64::from(address);
+                }
             }
+            Some(Work::Manifest { len, .. }) => assert!(plain && len == device.image_offset()),
             Some(Work::Erase { alternate, address }) => {
                 memory.check(alternate, address, 1, |access| access.erasable());
             }
             _ => {}
         }
+    }
+}
+
+fn runtime(input: &mut Input<'_>) {
+    let mut device = Runtime::new(description(input.byte() & 1 == 0));
+    let (mut now, mut reply) = (Duration::ZERO, [0; 64]);
+    while !input.is_empty() {
+        let setup = match input.byte() {
+            0 => input.array(),
+            1 => SetupPacket::detach(0, input.word()).to_bytes(),
+            2 => SetupPacket::get_status(0).to_bytes(),
+            3 => {
+                device.bus_reset(now);
+                continue;
+            }
+            millis => {
+                now += Duration::from_millis(u64::from(millis));
+                continue;
+            }
+        };
+        if let Ok(len) = device.control(now, &setup, &mut reply) {
+            assert!(len <= usize::from(SetupPacket::from_bytes(setup).length).min(reply.len()));
+        }
+        assert!(matches!(device.state(), State::AppIdle | State::AppDetach));
+        assert!(device.work().is_none() || device.state() == State::AppDetach);
     }
 }
 

@@ -170,6 +170,10 @@ pub struct FunctionalDescriptor {
 impl FunctionalDescriptor {
     /// Length of the encoded descriptor in bytes.
     pub const ENCODED_LEN: usize = 9;
+    /// `bcdDFUVersion` of DFU 1.0, which is also what the seven-byte form means.
+    pub const VERSION_1_0: u16 = 0x0100;
+    /// `bcdDFUVersion` of DFU 1.1.
+    pub const VERSION_1_1: u16 = 0x0110;
     /// `bcdDFUVersion` of ST DfuSe.
     pub const DFUSE_VERSION: u16 = 0x011A;
     /// What is assumed of a device that has no functional descriptor: DFU 1.0, nothing else known. The transfer size has to
@@ -199,6 +203,24 @@ impl FunctionalDescriptor {
         let [t0, t1] = self.transfer_size.to_le_bytes();
         let [v0, v1] = self.dfu_version.to_le_bytes();
         [9, DFU_FUNCTIONAL, self.attributes.0, d0, d1, t0, t1, v0, v1]
+    }
+
+    /// Encodes the seven-byte form of DFU 1.0, which has no bcdDFUVersion.
+    #[must_use]
+    pub const fn to_bytes_1_0(&self) -> [u8; 7] {
+        let [_, kind, attributes, d0, d1, t0, t1, ..] = self.to_bytes();
+        [7, kind, attributes, d0, d1, t0, t1]
+    }
+
+    /// What a device sends: seven bytes with version 1.0, else nine.
+    pub(crate) fn wire<'o>(&self, out: &'o mut [u8; Self::ENCODED_LEN]) -> &'o [u8] {
+        *out = self.to_bytes();
+        if self.dfu_version != Self::VERSION_1_0 {
+            return out;
+        }
+        let (short, _) = out.split_at_mut(7);
+        short.copy_from_slice(&self.to_bytes_1_0());
+        short
     }
 
     /// Length of the encoded descriptor: always nine.
@@ -232,6 +254,9 @@ mod tests {
     fn seven_bytes_are_dfu_1_0_and_a_tail_is_ignored() {
         let short = FunctionalDescriptor::parse(&hex!("07 21 03 FA00 8000")).unwrap();
         assert_eq!((short.dfu_version, short.transfer_size, short.detach_timeout_ms), (0x0100, 128, 250));
+        assert_eq!(short.to_bytes_1_0(), hex!("07 21 03 FA00 8000"));
+        assert_eq!(short.wire(&mut [0; 9]), short.to_bytes_1_0());
+        assert_eq!(FunctionalDescriptor::PHOTON.wire(&mut [0; 9]), FunctionalDescriptor::PHOTON.to_bytes());
         let long = hex!("0B 21 0B FF00 0010 1A01 AABB");
         assert_eq!(FunctionalDescriptor::parse(&long).unwrap(), FunctionalDescriptor::PHOTON);
         assert_eq!(FunctionalDescriptorView::parse(&long).unwrap().tail(), hex!("AABB"));

@@ -6,9 +6,10 @@
 mod configuration;
 mod description;
 mod functional;
+pub mod microsoft;
 
 pub use configuration::{Alternate, Alternates, Configuration, Mode, RawDescriptor, RawDescriptors};
-pub use description::Description;
+pub use description::{Commands, Description};
 pub use functional::{Attributes, FunctionalDescriptor, FunctionalDescriptorView};
 
 /// Descriptor type of the device descriptor.

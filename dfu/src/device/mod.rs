@@ -3,34 +3,48 @@
 //! ```text
 //! SETUP (+ OUT data) ──> Device::control ──> IN data or STALL
 //!                               │
-//!                        Device::work ──> erase, program, leave ──> Device::work_done
+//!                        Device::work ──> erase, program, manifest, leave ──> Device::work_done
 //! ```
 //!
 //! After every [`Device::control`], and when [`Device::next_deadline`] has passed, ask [`Device::work`] until it gives
 //! `None`. Each item is done by the owner of the memory, in its own time, and ended with [`Device::work_done`]. Requests
-//! that arrive in between are answered: the device is in dfuDNBUSY then.
+//! that arrive in between are answered: the device is in dfuDNBUSY or dfuMANIFEST then.
+//!
+//! [`Device`] is a device in DFU mode, with DfuSe or plain DFU as its bcdDFUVersion says. [`Runtime`] is the application
+//! before: it takes DETACH. [`Table`] is what both look their reactions up in, and [`Profile`] the rest of what makes
+//! one firmware differ from another.
+//!
+//! # Transition tables
+//!
+//! Rows are states, columns events, cells the next state; "stall" is a protocol stall, and a cell "stall, 10" has
+//! status errSTALLEDPKT. An acknowledged request without data shows its next state only.
+#![doc = include_str!("../../docs/transitions.md")]
 
-mod blocks;
+mod access;
+mod commands;
 mod memory;
+mod plain;
 mod profile;
+mod runtime;
 mod standard_requests;
 mod table;
 
 use core::time::Duration;
 
 pub use memory::{Memory, Work};
-pub use profile::{FixedPoll, Profile, Rules};
+pub use profile::{AddressSpace, Failures, FixedPoll, Profile, Protocol, Rules, Statuses};
+pub use runtime::{Runtime, RuntimeWork};
+pub use table::{Event, Reaction, Table};
 
 use crate::{
-    descriptor::Description,
-    dfuse,
-    layout::MemoryLayout,
-    request::{Kind, SetupPacket},
+    descriptor::{Description, Mode},
+    request::SetupPacket,
     state::State,
     status::{Status, StatusReply},
 };
+use plain::Image;
+use runtime::will_detach;
 use standard_requests::{Effect, copy};
-use table::Reaction;
 
 /// The device refuses the transfer: answer the setup packet with a protocol stall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,13 +66,13 @@ pub enum DeviceError {
     /// wTransferSize is 0.
     #[error("a transfer size of 0 leaves no room for data")]
     NoTransferSize,
-    /// There is no alternate setting, or more than 249.
-    #[error("a device has 1 to 249 alternate settings, not {count}")]
+    /// There is no alternate setting, or more than [`Description::MAX_ALTERNATES`].
+    #[error("a device has 1 to {max} alternate settings, not {count}", max = Description::MAX_ALTERNATES)]
     Alternates {
-        /// Number of layout strings.
+        /// Number of alternate settings.
         count: usize,
     },
-    /// An alternate setting has no usable layout string.
+    /// An alternate setting of a DfuSe device has no usable layout string.
     #[error("the layout string of alternate setting {alternate} is invalid")]
     Layout {
         /// Number of the alternate setting.
@@ -69,7 +83,7 @@ pub enum DeviceError {
     },
 }
 
-/// A DFU-mode device with DfuSe.
+/// A device in DFU mode, with DfuSe or plain DFU.
 ///
 /// `B` stores one block: `[u8; 4096]`, `&mut [u8]`, `Vec<u8>`. Nothing else is stored but a few words.
 ///
@@ -132,7 +146,11 @@ pub struct Device<'d, B> {
     /// When the announced poll time is over.
     busy_until: Duration,
     leave_at: Option<Duration>,
+    /// The next USB reset leaves DFU mode.
+    leave_on_reset: bool,
     manifested: bool,
+    /// Plain DFU: where the image stands.
+    image: Image,
 }
 
 /// Without the block buffer: what passes through it may be a private key.
@@ -161,14 +179,28 @@ struct Pending {
 enum Job {
     Erase { alternate: u8, address: u32 },
     MassErase { alternate: u8 },
+    ReadUnprotect { alternate: u8 },
     Program { alternate: u8, address: u32, len: usize },
+    Manifest { alternate: u8, len: u64 },
 }
 
 impl Job {
+    const fn alternate(self) -> u8 {
+        match self {
+            Self::Erase { alternate, .. }
+            | Self::MassErase { alternate }
+            | Self::ReadUnprotect { alternate }
+            | Self::Program { alternate, .. }
+            | Self::Manifest { alternate, .. } => alternate,
+        }
+    }
+
     fn work(self, block: &[u8]) -> Work<'_> {
         match self {
             Self::Erase { alternate, address } => Work::Erase { alternate, address },
             Self::MassErase { alternate } => Work::MassErase { alternate },
+            Self::ReadUnprotect { alternate } => Work::ReadUnprotect { alternate },
+            Self::Manifest { alternate, len } => Work::Manifest { alternate, len },
             Self::Program { alternate, address, len } => {
                 Work::Program { alternate, address, data: block.get(..len).unwrap_or(block) }
             }
@@ -177,17 +209,15 @@ impl Job {
 }
 
 impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
-    /// The reply to UPLOAD of block 0: get commands, set address, erase.
-    pub const COMMANDS: [u8; 3] = [dfuse::GET_COMMANDS, dfuse::SET_ADDRESS, dfuse::ERASE];
-
     /// What a host is asked to wait when work takes longer than announced.
     pub const OVERDUE_POLL: Duration = Duration::from_millis(10);
 
-    /// A device after power-on, in dfuIDLE with alternate setting 0.
+    /// A device after power-on, in dfuIDLE with alternate setting 0. The description is taken as one of DFU mode,
+    /// whatever its `mode` says.
     ///
     /// # Errors
-    /// [`DeviceError`] if the description has no transfer size, no alternates or a bad layout string, or if `block`
-    /// is shorter than wTransferSize.
+    /// [`DeviceError`] if the description has no transfer size, no alternates or (in DfuSe) a bad layout string, or if
+    /// `block` is shorter than wTransferSize.
     pub fn new(description: Description<'d>, profile: Profile, block: B) -> Result<Self, DeviceError> {
         let needed = usize::from(description.functional.transfer_size);
         let available = block.as_ref().len();
@@ -198,12 +228,14 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
         if available < needed {
             return Err(DeviceError::BlockBufferTooSmall { needed, available });
         }
-        if !(1..=249).contains(&count) {
+        if !(1..=Description::MAX_ALTERNATES).contains(&count) {
             return Err(DeviceError::Alternates { count });
         }
-        for (alternate, text) in (0..).zip(description.alternates) {
-            MemoryLayout::parse(text.as_bytes())
-                .map_err(|source| DeviceError::Layout { alternate, source })?;
+        let description = Description { mode: Mode::Dfu, ..description };
+        if profile.protocol_of(&description.functional) == Protocol::DfuSe
+            && let Some((alternate, source)) = description.bad_layout()
+        {
+            return Err(DeviceError::Layout { alternate, source });
         }
         Ok(Self {
             description,
@@ -221,7 +253,9 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
             void: false,
             busy_until: Duration::ZERO,
             leave_at: None,
+            leave_on_reset: false,
             manifested: false,
+            image: Image::default(),
         })
     }
 
@@ -246,51 +280,47 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
         let length = usize::from(setup.length);
         let cut = length.min(input.len());
         let input = input.get_mut(..cut).ok_or(Stall)?;
-        if setup.kind() == Kind::Standard {
-            let effect = standard_requests::answer(
-                &self.description,
-                self.configuration,
-                self.alternate,
-                setup,
-                input,
-            )?;
-            return Ok(match effect {
-                Effect::Answer(len) => len,
-                Effect::Select(alternate) => {
-                    // By device-os the DFU state survives this, and hosts rely on it.
-                    self.alternate = alternate;
-                    0
-                }
-                Effect::Configure(value) => {
-                    self.bus_reset();
-                    self.configuration = value;
-                    0
-                }
-            });
+        let max = self.profile.max_setting.unwrap_or_else(|| self.description.max_setting());
+        let (configuration, alternate) = (self.configuration, self.alternate);
+        match standard_requests::answer(&self.description, configuration, alternate, max, setup, input)? {
+            Effect::Answer(len) => return Ok(len),
+            Effect::Select(alternate) => {
+                // By device-os the DFU state survives this, and hosts rely on it.
+                self.alternate = alternate;
+                return Ok(0);
+            }
+            Effect::Configure(value) => {
+                self.bus_reset();
+                self.configuration = value;
+                return Ok(0);
+            }
+            Effect::Class => {}
         }
-        if setup.kind() != Kind::Class || setup.index != 0 {
-            return Err(Stall);
-        }
-        let request = setup.dfu_request();
-        match table::reaction(self.profile.rules, self.state, request, setup) {
-            Reaction::Fault => Err(self.fail(Status::StalledPacket)),
-            Reaction::Refuse => Err(Stall),
-            Reaction::Forget => {
+        match self.reaction(Event::of(setup)) {
+            Reaction::Error => Err(self.fail(self.profile.statuses.illegal_request)),
+            Reaction::StallAndForget => {
                 self.pending = None;
                 Err(Stall)
             }
-            Reaction::Ignore => Ok(0),
+            Reaction::Stay => Ok(0),
+            Reaction::LeaveOnReset => {
+                self.leave_on_reset = true;
+                Ok(0)
+            }
             Reaction::Store => self.store(setup, output),
-            Reaction::Leave => self.begin_leave(),
+            Reaction::End => self.end(memory),
             Reaction::Read => self.read(memory, setup, length, input),
-            Reaction::ToIdle => Ok(self.enter_idle(Status::Ok)),
-            Reaction::ToIdleKeepStatus => Ok(self.enter_idle(self.status)),
-            Reaction::Report => self.report(now, memory, input),
+            Reaction::Idle => Ok(self.enter_idle(Status::Ok)),
+            Reaction::IdleKeepStatus => Ok(self.enter_idle(self.status)),
+            Reaction::Report => Ok(self.report(now, input)),
+            Reaction::ReportBlock => self.report_block(now, memory, input),
+            Reaction::ReportManifest => Ok(self.report_manifest(now, memory, input)),
             Reaction::Tell => Ok(copy(&[self.state.code()], input)),
             Reaction::Confuse => {
                 let _ = self.fail(Status::Unknown);
                 Ok(0)
             }
+            _ => Err(Stall),
         }
     }
 
@@ -314,69 +344,99 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
     /// Ends the work item that [`work`](Self::work) gave. The end of an item that was forgotten meanwhile (by a bus
     /// reset, or a request that the standard punishes) means nothing; without an item nothing happens.
     ///
-    /// A failure becomes dfuERROR with the given status ([`Status::Ok`] is read as errUNKNOWN).
+    /// A failure becomes dfuERROR with the given status ([`Status::Ok`] is read as errUNKNOWN), by the profile's
+    /// [`Failures`].
     ///
     /// # Errors
-    /// [`Stall`] in [`Rules::Stm32`] after a failure: that firmware stalls the GETSTATUS it is still answering, and
-    /// reports no error later. An embedder that has not finished the transfer stalls it; others ignore this.
+    /// [`Stall`] with [`Failures::Stall`] after a failure: that firmware stalls the GETSTATUS it is still answering,
+    /// and reports no error later. An embedder that has not finished the transfer stalls it; others ignore this.
     pub fn work_done(&mut self, now: Duration, result: Result<(), Status>) -> Result<(), Stall> {
         if core::mem::take(&mut self.void) {
             return Ok(());
         }
         self.begun = false;
-        if self.job.take().is_none() {
-            if self.leave_at.is_some_and(|at| at <= now) {
-                self.leave_at = None;
-                self.manifested = true;
-                let tolerant = self.description.functional.attributes.manifestation_tolerant();
-                self.state = if tolerant { State::ManifestSync } else { State::ManifestWaitReset };
-            }
+        let job = self.job.take();
+        if job.is_none() && self.leave_at.is_none_or(|at| at > now) {
             return Ok(());
         }
-        self.state = State::DnloadSync;
-        match (result, self.profile.rules) {
-            (Ok(()), _) => Ok(()),
-            (Err(_), Rules::Stm32) => Err(Stall),
-            (Err(status), Rules::Strict) => {
-                let status = if status == Status::Ok { Status::Unknown } else { status };
-                let _ = self.fail(status);
-                Ok(())
+        let failed = match result {
+            Ok(()) => None,
+            Err(status) => {
+                let status = self.profile.statuses.failed_work.unwrap_or(status);
+                Some(if status == Status::Ok { Status::Unknown } else { status })
             }
+        };
+        match (failed, self.profile.failures) {
+            (Some(status), Failures::Error) => {
+                self.leave_at = None;
+                let _ = self.fail(status);
+                return Ok(());
+            }
+            (Some(_), Failures::Stall) if job.is_some() => {
+                self.state = State::DnloadSync;
+                return Err(Stall);
+            }
+            _ => {}
         }
+        if job.is_none() {
+            self.leave_at = None;
+            self.manifested = true;
+            self.manifest_is_over(State::Manifest);
+            return Ok(());
+        }
+        match self.table().reaction(self.state, Event::Elapsed) {
+            Reaction::Sync => self.state = State::DnloadSync,
+            Reaction::Manifested => {
+                self.manifested = true;
+                self.manifest_is_over(self.state);
+                let functional = &self.description.functional;
+                // WinUSB cannot reset the bus, so a device that can detach does not wait for that.
+                if self.state == State::ManifestWaitReset && will_detach(functional) {
+                    self.leave_at = Some(now.saturating_add(self.profile.leave_delay));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
-    /// A USB reset. Hosts send some while they enumerate, so dfuIDLE stays dfuIDLE.
+    /// A USB reset, or SET_CONFIGURATION. Hosts send some while they enumerate, so dfuIDLE stays dfuIDLE.
     ///
-    /// Alternate setting 0 is selected, outstanding work is forgotten (finish what was begun, the result is ignored).
-    /// [`Rules::Strict`]: an interrupted download becomes dfuERROR with errUSBR, dfuERROR stays, a pending leave
-    /// happens at once, anything else becomes dfuIDLE, and the pointer is restored. [`Rules::Stm32`]: dfuIDLE.
+    /// Alternate setting 0 is selected, outstanding work is forgotten (finish what was begun, the result is ignored),
+    /// and the state follows the [`Table`]: by the standard an interrupted download becomes dfuERROR with errUSBR,
+    /// dfuERROR stays, a pending leave and dfuMANIFEST-WAIT-RESET become [`Work::Leave`] at once.
     pub fn bus_reset(&mut self) {
+        let reaction = self.reaction(Event::Reset);
+        let leave = core::mem::take(&mut self.leave_on_reset);
         self.configuration = 0;
         self.alternate = 0;
         self.pending = None;
+        self.image = Image::default();
         self.forget_job();
         if !self.profile.stale_poll_timeout {
             self.poll = Duration::ZERO;
         }
-        match (self.profile.rules, self.state) {
-            (Rules::Stm32, _) => {
+        if self.profile.reset_restores_pointer {
+            self.pointer = self.profile.initial_pointer;
+        }
+        match reaction {
+            Reaction::Leave => self.leave_at = Some(Duration::ZERO),
+            _ if leave => self.leave_at = Some(Duration::ZERO),
+            Reaction::UsbReset => drop(self.fail(Status::UsbReset)),
+            Reaction::Idle => {
                 self.state = State::Idle;
                 if !self.profile.stale_status {
                     self.status = Status::Ok;
                 }
             }
-            (Rules::Strict, state) => {
-                self.pointer = self.profile.initial_pointer;
-                match state {
-                    State::DnloadSync | State::DnBusy | State::DnloadIdle | State::ManifestSync => {
-                        let _ = self.fail(Status::UsbReset);
-                    }
-                    State::Manifest | State::ManifestWaitReset => self.leave_at = Some(Duration::ZERO),
-                    State::Error => {}
-                    _ => self.state = State::Idle,
-                }
-            }
+            _ => {}
         }
+    }
+
+    /// Enters dfuERROR for a reason that only the device knows: [`Status::Firmware`] when it starts because the
+    /// application is damaged, [`Status::PowerOnReset`] after a power cut in a download, [`Status::Vendor`].
+    pub fn report_error(&mut self, status: Status) {
+        let _ = self.fail(status);
     }
 
     /// When [`work`](Self::work) will have something to do by itself: the time to leave DFU mode.
@@ -409,15 +469,49 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
         self.pointer
     }
 
+    /// Plain DFU: bytes of the image taken or given so far.
+    #[must_use]
+    pub const fn image_offset(&self) -> u64 {
+        self.image.offset
+    }
+
     /// What the device tells about itself.
     #[must_use]
     pub const fn description(&self) -> &Description<'d> {
         &self.description
     }
 
-    /// Transitions that happen by time alone.
+    /// The profile.
+    #[must_use]
+    pub const fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Plain DFU or DfuSe.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        self.profile.protocol_of(&self.description.functional)
+    }
+
+    /// The transition table in force.
+    #[must_use]
+    pub const fn table(&self) -> &'static Table {
+        self.profile.table(&self.description.functional)
+    }
+
+    fn reaction(&self, event: Event) -> Reaction {
+        self.table().reaction(self.state, event)
+    }
+
+    /// Transitions that happen by time alone: the end of a leave without work.
     fn tick(&mut self, now: Duration) {
         if self.state == State::Manifest && self.leave_at.is_some_and(|at| at <= now) {
+            self.manifest_is_over(State::Manifest);
+        }
+    }
+
+    fn manifest_is_over(&mut self, state: State) {
+        if self.table().reaction(state, Event::Elapsed) == Reaction::Manifested {
             let tolerant = self.description.functional.attributes.manifestation_tolerant();
             self.state = if tolerant { State::ManifestSync } else { State::ManifestWaitReset };
         }
@@ -427,11 +521,17 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
         self.state = State::Error;
         self.status = status;
         self.pending = None;
+        self.image = Image::default();
         self.forget_job();
-        if self.profile.rules == Rules::Strict {
+        self.call_leave_off();
+        Stall
+    }
+
+    /// Firmwares that are past dfuMANIFEST leave whatever comes.
+    const fn call_leave_off(&mut self) {
+        if !self.profile.leaves_for_certain() {
             self.leave_at = None;
         }
-        Stall
     }
 
     fn forget_job(&mut self) {
@@ -443,37 +543,45 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
         self.state = State::Idle;
         self.status = status;
         self.pending = None;
-        if self.profile.rules == Rules::Strict {
-            self.leave_at = None;
-        }
+        self.image = Image::default();
+        self.manifested = false;
+        self.call_leave_off();
         0
     }
 
-    /// Refuses in the manner of the rules: the standard's error, or a stall that changes nothing.
+    /// Refuses in the manner of the profile: the standard's error, or a stall that changes nothing.
     fn refuse(&mut self, status: Status) -> Stall {
-        match self.profile.rules {
-            Rules::Strict => self.fail(status),
-            Rules::Stm32 => Stall,
-        }
+        if self.profile.reports_errors() { self.fail(status) } else { Stall }
     }
 
     fn store(&mut self, setup: SetupPacket, output: &[u8]) -> Result<usize, Stall> {
         let limit = usize::from(self.description.functional.transfer_size);
         let len = usize::from(setup.length);
+        if self.state == State::Idle {
+            self.image = Image::default();
+        }
+        let in_order = self.protocol() == Protocol::DfuSe || self.in_order(setup.value);
         // Particle's firmware overruns its buffer with wLength above wTransferSize; no profile repeats that.
-        let fits =
-            len <= limit && output.len() == len && self.description.functional.attributes.can_download();
+        let fits = len <= limit
+            && output.len() == len
+            && in_order
+            && self.description.functional.attributes.can_download();
         let target = if fits { self.block.as_mut().get_mut(..len) } else { None };
-        let Some(target) = target else { return Err(self.refuse(Status::StalledPacket)) };
+        let Some(target) = target else { return Err(self.refuse(self.profile.statuses.illegal_request)) };
         target.copy_from_slice(output);
+        self.leave_on_reset = false;
         self.pending = Some(Pending { block: setup.value, len });
         self.state = State::DnloadSync;
         Ok(0)
     }
 
-    fn begin_leave(&mut self) -> Result<usize, Stall> {
+    /// The zero-length DNLOAD: the end of a plain download, or leaving DFU mode. Any block number will do.
+    fn end<M: Memory + ?Sized>(&mut self, memory: &M) -> Result<usize, Stall> {
         if !self.description.functional.attributes.can_download() {
-            return Err(self.refuse(Status::StalledPacket));
+            return Err(self.refuse(self.profile.statuses.illegal_request));
+        }
+        if self.protocol() == Protocol::Plain && !memory.complete(self.alternate, self.image.offset) {
+            return Err(self.fail(Status::NotDone));
         }
         self.pending = None;
         self.manifested = false;
@@ -481,58 +589,115 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
         Ok(0)
     }
 
-    fn report<M: Memory + ?Sized>(
+    fn read<M: Memory + ?Sized>(
+        &mut self,
+        memory: &mut M,
+        setup: SetupPacket,
+        length: usize,
+        input: &mut [u8],
+    ) -> Result<usize, Stall> {
+        let functional = &self.description.functional;
+        if input.len() != length || setup.length > functional.transfer_size {
+            return Err(self.refuse(self.profile.statuses.illegal_request));
+        }
+        if self.profile.reports_errors() && !functional.attributes.can_upload() {
+            return Err(self.fail(self.profile.statuses.illegal_request));
+        }
+        self.leave_on_reset = false;
+        match self.protocol() {
+            Protocol::DfuSe => self.read_memory(memory, setup, length, input),
+            Protocol::Plain => {
+                if self.state == State::Idle {
+                    self.image = Image::default();
+                }
+                self.read_plain(memory, setup, length, input)
+            }
+        }
+    }
+
+    /// Makes work of a job and announces how long it takes.
+    fn begin<M: Memory + ?Sized>(&mut self, now: Duration, memory: &M, job: Job) {
+        let work = job.work(self.block.as_ref());
+        if self.fixed_poll(job.alternate()).is_none() {
+            self.poll = memory.estimate(&work).min(StatusReply::MAX_POLL_TIMEOUT);
+        }
+        self.job = Some(job);
+        self.state = State::DnBusy;
+        self.busy_until = now.saturating_add(self.poll);
+    }
+
+    fn fixed_poll(&self, alternate: u8) -> Option<FixedPoll> {
+        self.profile.fixed_poll.get(usize::from(alternate)).copied().flatten()
+    }
+
+    fn forget_poll(&mut self) {
+        if !self.profile.stale_poll_timeout {
+            self.poll = Duration::ZERO;
+        }
+    }
+
+    /// What is left of an announced time.
+    fn remaining(until: Duration, now: Duration) -> Duration {
+        let left = until.saturating_sub(now);
+        if left.is_zero() { Self::OVERDUE_POLL } else { left }
+    }
+
+    fn report(&mut self, now: Duration, input: &mut [u8]) -> usize {
+        self.forget_poll();
+        match self.state {
+            State::DnBusy => self.poll = Self::remaining(self.busy_until, now),
+            State::Manifest if self.job.is_some() => self.poll = Self::remaining(self.busy_until, now),
+            State::Manifest => self.poll = self.leave_at.unwrap_or(now).saturating_sub(now),
+            _ => {}
+        }
+        self.reply(self.state, input)
+    }
+
+    fn report_block<M: Memory + ?Sized>(
         &mut self,
         now: Duration,
         memory: &M,
         input: &mut [u8],
     ) -> Result<usize, Stall> {
-        if !self.profile.stale_poll_timeout {
-            self.poll = Duration::ZERO;
-        }
-        match (self.state, self.pending) {
-            (State::DnloadSync, Some(pending)) => {
-                self.pending = None;
-                self.execute(now, memory, pending, input)
-            }
-            (State::DnloadSync, None) => {
+        self.forget_poll();
+        match (self.pending.take(), self.protocol()) {
+            (Some(pending), Protocol::DfuSe) => self.execute(now, memory, pending, input),
+            (Some(pending), Protocol::Plain) => Ok(self.begin_plain(now, memory, pending, input)),
+            (None, _) => {
                 self.state = State::DnloadIdle;
                 Ok(self.reply(self.state, input))
             }
-            (State::DnBusy, _) => {
-                let left = self.busy_until.saturating_sub(now);
-                self.poll = if left.is_zero() { Self::OVERDUE_POLL } else { left };
-                Ok(self.reply(State::DnBusy, input))
-            }
-            (State::ManifestSync, _) if self.manifested => {
-                self.manifested = false;
-                self.state = State::Idle;
-                Ok(self.reply(State::Idle, input))
-            }
-            (State::ManifestSync, _) => {
-                let delay = self.profile.leave_delay;
-                if self.profile.rules == Rules::Strict {
-                    // Asked again before the work was done: the time does not begin anew.
-                    let at = *self.leave_at.get_or_insert(now.saturating_add(delay));
-                    let left = at.saturating_sub(now);
-                    self.poll = if left.is_zero() { Self::OVERDUE_POLL } else { left };
-                    self.state = State::Manifest;
-                } else {
-                    self.leave_at = Some(now.saturating_add(delay));
-                    self.state = State::ManifestWaitReset;
-                }
-                Ok(self.reply(self.profile.leave_reply, input))
-            }
-            (State::Manifest, _) => {
-                self.poll = self.leave_at.unwrap_or(now).saturating_sub(now);
-                Ok(self.reply(State::Manifest, input))
-            }
-            (state, _) => Ok(self.reply(state, input)),
         }
     }
 
+    fn report_manifest<M: Memory + ?Sized>(&mut self, now: Duration, memory: &M, input: &mut [u8]) -> usize {
+        self.forget_poll();
+        if core::mem::take(&mut self.manifested) {
+            self.enter_idle(self.status);
+            return self.reply(State::Idle, input);
+        }
+        if self.protocol() == Protocol::Plain {
+            let job = Job::Manifest { alternate: self.alternate, len: self.image.offset };
+            self.begin(now, memory, job);
+            self.state = State::Manifest;
+            return self.reply(State::Manifest, input);
+        }
+        let delay = self.profile.leave_delay;
+        if self.profile.leaves_for_certain() {
+            self.leave_at = Some(now.saturating_add(delay));
+        } else {
+            // Asked again before the work was done: the time does not begin anew.
+            let at = *self.leave_at.get_or_insert(now.saturating_add(delay));
+            self.poll = Self::remaining(at, now);
+        }
+        self.state = self.profile.leave_state;
+        self.reply(self.profile.leave_reply, input)
+    }
+
     fn reply(&self, state: State, input: &mut [u8]) -> usize {
-        let reply = StatusReply { status: self.status, poll_timeout: self.poll, state, string_index: 0 };
+        let string_index =
+            if self.status == Status::Vendor { self.description.vendor_error_index() } else { 0 };
+        let reply = StatusReply { status: self.status, poll_timeout: self.poll, state, string_index };
         copy(&reply.to_bytes(), input)
     }
 }
