@@ -11,17 +11,21 @@ use embassy_usb::Handler as _;
 use embassy_usb::control::{InResponse, OutResponse, Request};
 use embassy_usb::types::{InterfaceNumber, StringIndex};
 use spark_dfu::SetupPacket;
-use spark_dfu::descriptor::{Configuration, Mode, decode_string};
+use spark_dfu::descriptor::{Configuration, FunctionalDescriptor, Mode, decode_string};
 use spark_dfu::device::{Device, Profile};
 use spark_dfu::host::{
-    Clock, Connect, ControlTransfer, Download, EraseMode, HostError, Leave, LeaveOutcome, Machine, Plan,
-    Policy, TransferFailure, Upload, Verify, drive,
+    Clock, Connect, ControlTransfer, Download, Element, EraseMode, HostError, Leave, LeaveOutcome, Link,
+    Machine, Plan, ReadPlan, TransferFailure, Upload, WriteOptions, drive,
 };
 use spark_dfu::layout::MemoryLayout;
 
 const LAYOUT: &[u8] = b"@Flash/0x08000000/64*1Kg";
 
-/// Erase, write, verify, read back, leave.
+fn link(transfer_size: u16) -> Link {
+    Link { transfer_size, ..Link::new(0, &FunctionalDescriptor::PHOTON) }
+}
+
+/// Compare, erase, write and verify what differs; read back; leave.
 fn job<T: ControlTransfer + Clock>(
     bus: &mut T,
     transfer_size: u16,
@@ -29,16 +33,18 @@ fn job<T: ControlTransfer + Clock>(
     image: &[u8],
 ) -> Result<LeaveOutcome, HostError> {
     let layout = MemoryLayout::parse(LAYOUT).unwrap();
-    let plan = Plan::write(&layout, address, image.len(), EraseMode::Pages).unwrap();
-    let policy = Policy::DEFAULT;
+    let options = WriteOptions { skip_equal: true, verify: true, ..WriteOptions::DEFAULT };
+    let plan = Plan::write(&layout, address, image.len(), options).unwrap();
+    let link = link(transfer_size);
     let mut run = |machine: &mut dyn Machine| drive(machine, bus, &mut [0; 256], |_| {});
-    run(&mut Connect::new(0, policy))?;
-    run(&mut Download::new(0, transfer_size, &plan, image, policy).unwrap())?;
-    run(&mut Verify::new(0, transfer_size, &plan, image, policy).unwrap())?;
+    run(&mut Connect::new(link))?;
+    let element = Element { address, data: image };
+    run(&mut Download::new(link, &plan, element, [0; 256]).unwrap())?;
+    let plan = ReadPlan::new(&layout, address, image.len()).unwrap();
     let mut read = vec![0; image.len()];
-    run(&mut Upload::new(0, transfer_size, &plan, &mut read, policy).unwrap())?;
+    run(&mut Upload::new(link, &plan, &mut read).unwrap())?;
     assert_eq!(read, image);
-    let mut leave = Leave::new(0, Some(address), policy);
+    let mut leave = Leave::new(link, Some(address));
     run(&mut leave)?;
     Ok(leave.outcome().unwrap())
 }
@@ -87,12 +93,14 @@ fn usbd_dfu_tells_our_host_why_it_refuses() {
         |_, _| {},
     );
     let layout = MemoryLayout::parse(LAYOUT).unwrap();
-    let plan = Plan::write(&layout, BASE, 256, EraseMode::None).unwrap();
-    let mut download = Download::new(0, 128, &plan, &[0xFF; 256], Policy::DEFAULT).unwrap();
+    let options = WriteOptions { erase: EraseMode::None, ..WriteOptions::DEFAULT };
+    let plan = Plan::write(&layout, BASE, 256, options).unwrap();
+    let image = Element { address: BASE, data: &[0xFF; 256] };
+    let mut download = Download::new(link(128), &plan, image, [0; 128]).unwrap();
     let result = drive(&mut download, &mut bus, &mut [0; 256], |_| {});
     assert!(matches!(result, Err(HostError::Refused { .. })), "flash that is not erased: {result:?}");
     // And it can be used again.
-    assert_eq!(drive(&mut Connect::new(0, Policy::DEFAULT), &mut bus, &mut [0; 256], |_| {}), Ok(()));
+    assert_eq!(drive(&mut Connect::new(link(128)), &mut bus, &mut [0; 256], |_| {}), Ok(()));
 }
 
 type Ours = DfuClass<'static, [u8; 256], Ram>;
