@@ -110,6 +110,23 @@ impl Command {
     }
 }
 
+/// A contiguous piece of an image: what a DfuSe file consists of, and what a host writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "an address and its bytes")]
+pub struct Element<'a> {
+    /// Address of the first byte; `dwElementAddress` in a file.
+    pub address: u32,
+    /// The bytes; `dwElementSize` in a file is their number.
+    pub data: &'a [u8],
+}
+
+/// Without the bytes: they may be a private key.
+impl core::fmt::Debug for Element<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Element").field("address", &self.address).field("len", &self.data.len()).finish()
+    }
+}
+
 /// The payload of block 0 is no DfuSe command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

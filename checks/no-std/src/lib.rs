@@ -17,7 +17,7 @@ use spark_dct::wiced::{Generation, Sectors, Write};
 use spark_dct::{App, AppMut, ServerAddress};
 use spark_dfu::descriptor::Description;
 use spark_dfu::device::{Device, Memory, Profile as DeviceProfile, Work};
-use spark_dfu::file::dfuse::{Element as FileElement, Event, Image, ParseOptions, Reader, TargetImage};
+use spark_dfu::file::dfuse::{Event, Image, ParseOptions, Reader, TargetImage};
 use spark_dfu::file::{Kind, prefix::PrefixedContent, recognise, suffix::Suffix};
 use spark_dfu::host::{Action, Connect, Download, Element, Link, Machine, Plan, WriteOptions};
 use spark_dfu::layout::{LayoutText, MemoryLayout, ParseOptions as LayoutOptions};
@@ -87,7 +87,7 @@ fn files(bytes: &mut [u8; 16384]) -> usize {
     let strict = MemoryLayout::parse_with(bytes, LayoutOptions::STRICT);
     let segment = strict.ok().and_then(|layout| layout.segments().next());
     let (payload, out) = bytes.split_at_mut(100);
-    let elements = [FileElement { address: 7, data: payload }];
+    let elements = [Element { address: 7, data: payload }];
     let targets = [TargetImage { alternate: 0, name: None, elements: &elements }];
     let built = Image::new(1, 2, &targets).encode_into(out).is_ok();
     let appended = Suffix::new(1, 2).append_into(payload, out).is_ok();

@@ -1,5 +1,7 @@
 //! Where the bytes of a download come from.
 
+use crate::dfuse::Element;
+
 /// Bytes by address. The machines ask for one block at a time, so that an image need not be in memory as a whole.
 ///
 /// In plain DFU an address is the offset in the image.
@@ -17,23 +19,6 @@ pub trait Image {
 pub struct Unreadable {
     /// The address.
     pub address: u32,
-}
-
-/// A contiguous piece of an image.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[allow(clippy::exhaustive_structs, reason = "an address and its bytes")]
-pub struct Element<'a> {
-    /// Address of the first byte.
-    pub address: u32,
-    /// The bytes.
-    pub data: &'a [u8],
-}
-
-/// Without the bytes: they may be a private key.
-impl core::fmt::Debug for Element<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Element").field("address", &self.address).field("len", &self.data.len()).finish()
-    }
 }
 
 impl Element<'_> {

@@ -41,7 +41,7 @@ pub use detach::{Detach, DetachOutcome};
 pub use download::Download;
 pub use drive::{Clock, ControlTransfer, TransferFailure, drive, drive_while};
 pub use error::{HostError, Place, Step};
-pub use image::{Element, Image, Unreadable};
+pub use image::{Image, Unreadable};
 pub use journal::{Journal, JournalError};
 pub use leave::{Leave, LeaveOutcome};
 pub use link::Link;
@@ -51,6 +51,7 @@ pub use policy::Policy;
 pub use query::{CommandSet, GetCommands, GetState};
 pub use upload::{Upload, Verify};
 
+pub use crate::dfuse::Element;
 use crate::request::SetupPacket;
 
 /// What the caller has to do next.

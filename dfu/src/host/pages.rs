@@ -1,9 +1,7 @@
 //! Spans of an image, and the pages they touch.
 
-use super::{
-    image::Element,
-    plan::{EraseMode, Plan, PlanError, next_segment},
-};
+use super::plan::{EraseMode, Plan, PlanError, next_segment};
+use crate::dfuse::Element;
 
 /// Contiguous addresses; never empty, never beyond 4 GiB once checked by [`Span::new`] or a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

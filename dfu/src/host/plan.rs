@@ -1,10 +1,10 @@
 //! Planning: everything is checked against the memory map before the first byte leaves.
 
-use super::{
-    image::Element,
-    pages::{Span, Spans, Unit, Units},
+use super::pages::{Span, Spans, Unit, Units};
+use crate::{
+    dfuse::Element,
+    layout::{MemoryLayout, Segment},
 };
-use crate::layout::{MemoryLayout, Segment};
 
 /// What is erased before writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

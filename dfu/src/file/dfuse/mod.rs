@@ -47,7 +47,9 @@ pub use build::{Builder, TargetBuilder};
 pub use build::{EncodeError, Image, TargetImage};
 pub use error::{DfuSeError, Part};
 pub use reader::{Event, Reader};
-pub use view::{DfuSeFile, Element, Elements, Target, TargetPrefix, Targets};
+pub use view::{DfuSeFile, Elements, Target, TargetPrefix, Targets};
+
+pub use crate::dfuse::Element;
 
 use super::suffix::FoundSuffix;
 

@@ -4,6 +4,7 @@ use super::reader::Reader;
 use super::{
     DfuSeError, ELEMENT_HEADER_LEN, End, ImageSize, MAX_NAME_LEN, PREFIX_LEN, ParseOptions, TARGET_PREFIX_LEN,
 };
+use crate::dfuse::Element;
 use crate::file::suffix::FoundSuffix;
 
 /// The 274 bytes before the elements of a target; see [the module](super) for the layout.
@@ -86,16 +87,6 @@ impl core::fmt::Debug for TargetPrefix<'_> {
             .field("element_count", &self.element_count())
             .finish()
     }
-}
-
-/// Bytes for one address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(clippy::exhaustive_structs, reason = "the format fixes the fields")]
-pub struct Element<'a> {
-    /// `dwElementAddress`.
-    pub address: u32,
-    /// The data; `dwElementSize` is its length.
-    pub data: &'a [u8],
 }
 
 /// A DfuSe file in memory, checked as a whole.
