@@ -29,6 +29,9 @@ pub struct Quirks {
     pub busy_retries: u32,
     /// bwPollTimeout is bogus: wait this long instead.
     pub poll_timeout: Option<Duration>,
+    /// The device answers GETSTATUS only when its work is done, so asking again at once floods nothing:
+    /// [`Policy::busy_floor`](crate::host::Policy::busy_floor) does not count.
+    pub holds_status: bool,
     /// A mass erase that announces exactly 100 ms takes this long.
     pub mass_erase: Option<Duration>,
     /// The device says dfuDNBUSY for ever after an erase that is done: two CLRSTATUS free it.
@@ -76,6 +79,7 @@ impl Quirks {
         erase_is_void: 0,
         busy_retries: 0,
         poll_timeout: None,
+        holds_status: false,
         mass_erase: None,
         stuck_after_erase: false,
         dfu_version: None,
@@ -86,8 +90,13 @@ impl Quirks {
     };
 
     /// Photon, P1, Electron and Duo. Alternate 1 is the DCT, which is written without erasing.
-    pub const PHOTON: Self =
-        Self { erase_sets_pointer: true, erased_byte: Some(0xFF), erase_is_void: 0b10, ..Self::NONE };
+    pub const PHOTON: Self = Self {
+        erase_sets_pointer: true,
+        erased_byte: Some(0xFF),
+        erase_is_void: 0b10,
+        holds_status: true,
+        ..Self::NONE
+    };
 
     /// Core: internal flash and SPI flash, both with real pages; programs half-words.
     pub const CORE: Self =

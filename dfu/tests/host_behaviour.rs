@@ -97,7 +97,7 @@ fn connect_gives_up_on_a_device_that_stays_in_error_or_stalls() {
 const DCT: WriteOptions = WriteOptions { erase: EraseMode::None, ..WriteOptions::DEFAULT };
 
 fn download(policy: Policy) -> Download<'static, Element<'static>, [u8; 4096]> {
-    download_with(Link::PHOTON.with_policy(policy))
+    download_with(Link::PHOTON.with_quirks(Quirks::NONE).with_policy(policy))
 }
 
 fn download_with(link: Link) -> Download<'static, Element<'static>, [u8; 4096]> {
@@ -130,6 +130,15 @@ fn download_waits_after_busy_replies_only() {
     assert_eq!(play(&mut machine, &turns), Ok(()));
     assert!(finished(&machine));
     assert_eq!(machine.written(), 4);
+}
+
+#[test]
+fn a_device_that_holds_getstatus_until_it_is_done_is_asked_at_once() {
+    let mut machine = download_with(Link::PHOTON);
+    let turns = [SET, St(hex!("00 000000 05 00")), DATA, St(hex!("00 000000 04 00"))];
+    assert_eq!(play(&mut machine, &turns), Ok(()));
+    // `play` ends each turn at second 100.
+    assert_eq!(machine.action(), Action::Wait { until: Duration::from_secs(100) });
 }
 
 #[test]
@@ -172,7 +181,7 @@ fn a_stall_is_explained_by_getstatus_and_cleared_only_in_error() {
 
 #[test]
 fn retries_while_busy_are_a_choice() {
-    let link = Link::PHOTON.with_quirks(Quirks { busy_retries: 1, ..Quirks::PHOTON });
+    let link = Link::PHOTON.with_quirks(Quirks { busy_retries: 1, ..Quirks::NONE });
     let turns = [
         SET,
         St(hex!("00 320000 04 00")),

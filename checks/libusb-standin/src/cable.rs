@@ -153,7 +153,7 @@ impl Cable {
 
     /// Lets time pass.
     pub fn sleep(&mut self, time: Duration) {
-        self.write_log(&format!("\"event\":\"sleep\",\"ms\":{}", time.as_millis()));
+        self.write_log(&format!("\"event\":\"sleep\",\"slept\":{}", time.as_millis()));
         self.now += time;
         self.settle();
     }

@@ -22,15 +22,18 @@
 
 mod access;
 mod commands;
+mod error;
 mod memory;
 mod plain;
 mod profile;
+mod reports;
 mod runtime;
 mod standard_requests;
 mod table;
 
 use core::time::Duration;
 
+pub use error::{DeviceError, Stall};
 pub use memory::{Memory, Work};
 pub use profile::{AddressSpace, Failures, FixedPoll, Profile, Protocol, Rules, Statuses};
 pub use runtime::{Runtime, RuntimeWork};
@@ -40,48 +43,11 @@ use crate::{
     descriptor::{Description, Mode},
     request::SetupPacket,
     state::State,
-    status::{Status, StatusReply},
+    status::Status,
 };
 use plain::Image;
 use runtime::will_detach;
 use standard_requests::{Effect, copy};
-
-/// The device refuses the transfer: answer the setup packet with a protocol stall.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the device stalls this control transfer")]
-pub struct Stall;
-
-/// A device cannot be built from these parts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DeviceError {
-    /// The block buffer is shorter than wTransferSize.
-    #[error("the block buffer holds {available} bytes but one block may have {needed}")]
-    BlockBufferTooSmall {
-        /// wTransferSize.
-        needed: usize,
-        /// Bytes of the buffer.
-        available: usize,
-    },
-    /// wTransferSize is 0.
-    #[error("a transfer size of 0 leaves no room for data")]
-    NoTransferSize,
-    /// There is no alternate setting, or more than [`Description::MAX_ALTERNATES`].
-    #[error("a device has 1 to {max} alternate settings, not {count}", max = Description::MAX_ALTERNATES)]
-    Alternates {
-        /// Number of alternate settings.
-        count: usize,
-    },
-    /// An alternate setting of a DfuSe device has no usable layout string.
-    #[error("the layout string of alternate setting {alternate} is invalid")]
-    Layout {
-        /// Number of the alternate setting.
-        alternate: u8,
-        /// What is wrong with it.
-        #[source]
-        source: crate::layout::LayoutError,
-    },
-}
 
 /// A device in DFU mode, with DfuSe or plain DFU.
 ///
@@ -613,91 +579,5 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
                 self.read_plain(memory, setup, length, input)
             }
         }
-    }
-
-    /// Makes work of a job and announces how long it takes.
-    fn begin<M: Memory + ?Sized>(&mut self, now: Duration, memory: &M, job: Job) {
-        let work = job.work(self.block.as_ref());
-        if self.fixed_poll(job.alternate()).is_none() {
-            self.poll = memory.estimate(&work).min(StatusReply::MAX_POLL_TIMEOUT);
-        }
-        self.job = Some(job);
-        self.state = State::DnBusy;
-        self.busy_until = now.saturating_add(self.poll);
-    }
-
-    fn fixed_poll(&self, alternate: u8) -> Option<FixedPoll> {
-        self.profile.fixed_poll.get(usize::from(alternate)).copied().flatten()
-    }
-
-    fn forget_poll(&mut self) {
-        if !self.profile.stale_poll_timeout {
-            self.poll = Duration::ZERO;
-        }
-    }
-
-    /// What is left of an announced time.
-    fn remaining(until: Duration, now: Duration) -> Duration {
-        let left = until.saturating_sub(now);
-        if left.is_zero() { Self::OVERDUE_POLL } else { left }
-    }
-
-    fn report(&mut self, now: Duration, input: &mut [u8]) -> usize {
-        self.forget_poll();
-        match self.state {
-            State::DnBusy => self.poll = Self::remaining(self.busy_until, now),
-            State::Manifest if self.job.is_some() => self.poll = Self::remaining(self.busy_until, now),
-            State::Manifest => self.poll = self.leave_at.unwrap_or(now).saturating_sub(now),
-            _ => {}
-        }
-        self.reply(self.state, input)
-    }
-
-    fn report_block<M: Memory + ?Sized>(
-        &mut self,
-        now: Duration,
-        memory: &M,
-        input: &mut [u8],
-    ) -> Result<usize, Stall> {
-        self.forget_poll();
-        match (self.pending.take(), self.protocol()) {
-            (Some(pending), Protocol::DfuSe) => self.execute(now, memory, pending, input),
-            (Some(pending), Protocol::Plain) => Ok(self.begin_plain(now, memory, pending, input)),
-            (None, _) => {
-                self.state = State::DnloadIdle;
-                Ok(self.reply(self.state, input))
-            }
-        }
-    }
-
-    fn report_manifest<M: Memory + ?Sized>(&mut self, now: Duration, memory: &M, input: &mut [u8]) -> usize {
-        self.forget_poll();
-        if core::mem::take(&mut self.manifested) {
-            self.enter_idle(self.status);
-            return self.reply(State::Idle, input);
-        }
-        if self.protocol() == Protocol::Plain {
-            let job = Job::Manifest { alternate: self.alternate, len: self.image.offset };
-            self.begin(now, memory, job);
-            self.state = State::Manifest;
-            return self.reply(State::Manifest, input);
-        }
-        let delay = self.profile.leave_delay;
-        if self.profile.leaves_for_certain() {
-            self.leave_at = Some(now.saturating_add(delay));
-        } else {
-            // Asked again before the work was done: the time does not begin anew.
-            let at = *self.leave_at.get_or_insert(now.saturating_add(delay));
-            self.poll = Self::remaining(at, now);
-        }
-        self.state = self.profile.leave_state;
-        self.reply(self.profile.leave_reply, input)
-    }
-
-    fn reply(&self, state: State, input: &mut [u8]) -> usize {
-        let string_index =
-            if self.status == Status::Vendor { self.description.vendor_error_index() } else { 0 };
-        let reply = StatusReply { status: self.status, poll_timeout: self.poll, state, string_index };
-        copy(&reply.to_bytes(), input)
     }
 }

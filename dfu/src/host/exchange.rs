@@ -199,7 +199,8 @@ impl Exchange {
         if self.polls > policy.max_polls || now.saturating_sub(since) >= policy.max_busy {
             return Err(HostError::BusyTooLong { place: self.place, polls: self.polls });
         }
-        self.last_wait = timeout.clamp(policy.busy_floor, policy.max_wait.max(policy.busy_floor));
+        let floor = if link.quirks.holds_status { Duration::ZERO } else { policy.busy_floor };
+        self.last_wait = timeout.clamp(floor, policy.max_wait.max(floor));
         Ok(now.saturating_add(self.last_wait))
     }
 
