@@ -151,9 +151,11 @@ impl Cable {
         Ok(self.generation() == Some(generation))
     }
 
-    /// Lets time pass.
-    pub fn sleep(&mut self, time: Duration) {
-        self.write_log(&format!("\"event\":\"sleep\",\"slept\":{}", time.as_millis()));
+    /// Lets time pass. Where the host sleeps, the log says so.
+    pub fn pass(&mut self, time: Duration, host_sleeps: bool) {
+        if host_sleeps {
+            self.write_log(&format!("\"event\":\"sleep\",\"slept\":{}", time.as_millis()));
+        }
         self.now += time;
         self.settle();
     }

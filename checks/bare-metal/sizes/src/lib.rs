@@ -20,9 +20,13 @@ pub static RAM_RUNTIME: [u8; size_of::<spark_dfu::device::Runtime<'static>>()] =
 #[unsafe(no_mangle)]
 pub static RAM_HOST_CONNECT: [u8; size_of::<spark_dfu::host::Connect>()] =
     [1; size_of::<spark_dfu::host::Connect>()];
+type Download = spark_dfu::host::Download<'static, spark_dfu::host::Element<'static>, &'static mut [u8]>;
 #[unsafe(no_mangle)]
-pub static RAM_HOST_DOWNLOAD: [u8; size_of::<spark_dfu::host::Download<'static>>()] =
-    [1; size_of::<spark_dfu::host::Download<'static>>()];
+pub static RAM_HOST_DOWNLOAD_WITHOUT_BUFFER: [u8; size_of::<Download>()] = [1; size_of::<Download>()];
+type PlainDownload = spark_dfu::host::plain::Download<&'static [u8], &'static mut [u8]>;
+#[unsafe(no_mangle)]
+pub static RAM_HOST_PLAIN_DOWNLOAD_WITHOUT_BUFFER: [u8; size_of::<PlainDownload>()] =
+    [1; size_of::<PlainDownload>()];
 #[unsafe(no_mangle)]
 pub static RAM_HOST_UPLOAD: [u8; size_of::<spark_dfu::host::Upload<'static>>()] =
     [1; size_of::<spark_dfu::host::Upload<'static>>()];
@@ -76,27 +80,32 @@ pub extern "C" fn runtime(setup: &[u8; 8], reply: &mut [u8; 64]) -> bool {
     device.work().is_some()
 }
 
-/// A host's whole job but the planning.
+/// A host's whole DfuSe job, planning included.
 #[cfg(feature = "host")]
 #[unsafe(no_mangle)]
 pub extern "C" fn host(image: &[u8; 256], reply: &[u8; 64]) -> usize {
-    use spark_dfu::host::{Connect, Download, EraseMode, Input, Leave, Machine, Plan, Policy, Upload};
+    use spark_dfu::host::{
+        Connect, Download, Element, Input, Leave, Link, Machine, Plan, ReadPlan, Upload, WriteOptions,
+    };
     use spark_dfu::layout::MemoryLayout;
 
     fn step(machine: &mut dyn Machine, reply: &[u8]) -> usize {
         let _ = black_box(machine.action());
         usize::from(machine.handle(black_box(Duration::ZERO), black_box(Input::InDone(reply))).is_ok())
     }
-    let policy = black_box(Policy::DEFAULT);
+    let link = black_box(Link::PHOTON);
+    let address = 0x0802_0000;
     let Ok(layout) = MemoryLayout::parse(reply) else { return 0 };
-    let Ok(plan) = Plan::write(&layout, 0x0802_0000, image.len(), EraseMode::Pages) else { return 0 };
-    let mut read = [0; 256];
-    let mut done =
-        step(&mut Connect::new(0, policy), reply) + step(&mut Leave::new(0, Some(1), policy), reply);
-    if let Ok(mut download) = Download::new(0, 64, &plan, image, policy) {
+    let Ok(plan) = Plan::write(&layout, address, image.len(), black_box(WriteOptions::DEFAULT)) else {
+        return 0;
+    };
+    let Ok(read_plan) = ReadPlan::new(&layout, address, image.len()) else { return 0 };
+    let (mut read, mut block) = ([0; 256], [0; 256]);
+    let mut done = step(&mut Connect::new(link), reply) + step(&mut Leave::new(link, Some(1)), reply);
+    if let Ok(mut download) = Download::new(link, &plan, Element { address, data: image }, &mut block[..]) {
         done += step(&mut download, reply);
     }
-    if let Ok(mut upload) = Upload::new(0, 64, &plan, &mut read, policy) {
+    if let Ok(mut upload) = Upload::new(link, &read_plan, &mut read) {
         done += step(&mut upload, reply);
     }
     done
