@@ -11,8 +11,14 @@ use core::hint::black_box;
 use core::time::Duration;
 use spark_benches::{EVENT, LAYOUT, image};
 use spark_dct::wiced::{Generation, Sectors, Write, factory_sector, sector_crc};
+use spark_dfu::SetupPacket;
+use spark_dfu::descriptor::Description;
+use spark_dfu::device::{self, Device, Work};
 use spark_dfu::file::dfuse::{
     DfuSeFile, Element, Event, Image, ParseOptions as FileOptions, Reader, TargetImage,
+};
+use spark_dfu::host::{
+    Clock, Connect, ControlTransfer, Download, Link, Plan, TransferFailure, WriteOptions, drive,
 };
 use spark_dfu::layout::MemoryLayout;
 use spark_ota::transfer::{Bitmap, Chunks, Options, Sender};
@@ -34,6 +40,90 @@ fn nothing(name: &str, work: impl FnOnce()) {
     let counted = count(work);
     println!("{name}: {} allocations, {} bytes", counted.0, counted.1);
     assert_eq!(counted, (0, 0), "{name} allocates");
+}
+
+/// Our host against our device: compare, erase, write, read back.
+fn dfu_job() {
+    let image = [0x5A; 10_000];
+    let device = Device::new(Description::photon("1"), device::Profile::STRICT, [0; 4096]).unwrap();
+    let mut bus = Bus { device, flash: [0; 16384], now: Duration::ZERO };
+    let layout = MemoryLayout::parse(LAYOUT).unwrap();
+    let options = WriteOptions { skip_equal: true, verify: true, ..WriteOptions::DEFAULT };
+    let plan = Plan::write(&layout, START, image.len(), options).unwrap();
+    let element = Element { address: START, data: &image };
+    let link = Link::new(0, &Description::photon("1").functional);
+    let mut buffer = [0; 4096];
+    drive(&mut Connect::new(link), &mut bus, &mut buffer, |_| ()).unwrap();
+    drive(&mut Download::new(link, &plan, element, [0; 4096]).unwrap(), &mut bus, &mut buffer, |_| ())
+        .unwrap();
+    assert_eq!(bus.flash[..image.len()], image);
+}
+
+const START: u32 = 0x080A_0000;
+
+/// A device with the first 16 KiB of a page.
+struct Bus {
+    device: Device<'static, [u8; 4096]>,
+    flash: [u8; 16384],
+    now: Duration,
+}
+
+struct Memory<'f>(&'f mut [u8; 16384]);
+
+impl device::Memory for Memory<'_> {
+    fn read(&mut self, _: u8, address: u32, out: &mut [u8]) -> usize {
+        let from = &self.0[usize::try_from(address - START).unwrap()..];
+        let len = from.len().min(out.len());
+        out[..len].copy_from_slice(&from[..len]);
+        len
+    }
+
+    fn estimate(&self, _: &Work<'_>) -> Duration {
+        Duration::ZERO
+    }
+}
+
+impl Bus {
+    fn transfer(
+        &mut self,
+        setup: SetupPacket,
+        out: &[u8],
+        input: &mut [u8],
+    ) -> Result<usize, TransferFailure> {
+        let now = self.now;
+        let answer = self.device.control(now, &mut Memory(&mut self.flash), &setup.to_bytes(), out, input);
+        while let Some(work) = self.device.work(now) {
+            match work {
+                Work::Program { address, data, .. } => {
+                    let at = usize::try_from(address - START).unwrap();
+                    self.flash[at..][..data.len()].copy_from_slice(data);
+                }
+                _ => self.flash.fill(0xFF),
+            }
+            self.device.work_done(now, Ok(())).unwrap();
+        }
+        answer.map_err(|_| TransferFailure::Stalled)
+    }
+}
+
+impl ControlTransfer for Bus {
+    fn control_out(&mut self, setup: SetupPacket, data: &[u8]) -> Result<(), TransferFailure> {
+        self.transfer(setup, data, &mut []).map(|_| ())
+    }
+
+    fn control_in(&mut self, setup: SetupPacket, buffer: &mut [u8]) -> Result<usize, TransferFailure> {
+        self.transfer(setup, &[], buffer)
+    }
+}
+
+impl Clock for Bus {
+    fn now(&mut self) -> Duration {
+        self.now
+    }
+
+    fn wait_until(&mut self, until: Duration) {
+        self.now = until;
+    }
 }
 
 fn main() {
@@ -82,6 +172,7 @@ fn main() {
         let mut bitmap = Bitmap::<128>::new();
         assert!(bitmap.reset(1000, false) && bitmap.missing().count() == 1000);
     });
+    nothing("a DFU download and a read-back, host and device", dfu_job);
     nothing("parse a layout string", || {
         let layout = MemoryLayout::parse(LAYOUT).unwrap();
         assert_eq!(layout.page_at(0x080A_1234).unwrap().start, 0x080A_0000);

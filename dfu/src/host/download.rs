@@ -69,6 +69,10 @@ pub struct Download<'p, I, B> {
     command_len: u16,
     /// Bytes of the image in the units before this one.
     done: u64,
+    /// Bytes of the image in this unit that are written.
+    written_here: u64,
+    /// Bytes of the image in this unit that are read back.
+    verified_here: u64,
     journal: Journal,
     /// A unit that an earlier job left half written after a mass erase.
     half_written: bool,
@@ -138,6 +142,8 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
             command: [0; Command::MAX_LEN],
             command_len: 0,
             done: 0,
+            written_here: 0,
+            verified_here: 0,
             journal: Journal::start(plan),
             half_written: false,
             cancelled: false,
@@ -184,8 +190,8 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
 
     /// Bytes of the image that are on the device.
     #[must_use]
-    pub fn written(&self) -> u64 {
-        self.done + self.plan.bytes_below(&self.unit, self.at)
+    pub const fn written(&self) -> u64 {
+        self.done + self.written_here
     }
 
     /// Bytes of the image.
@@ -286,7 +292,7 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
 
     fn finish_unit(&mut self) {
         self.done += self.plan.bytes_below(&self.unit, self.unit.end());
-        self.unit.size = 0;
+        (self.written_here, self.verified_here) = (0, 0);
         self.journal.advance();
         self.next_unit();
     }
@@ -297,7 +303,7 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
             Stage::Compare | Stage::Verify => self.read(now, input),
             _ => {
                 if self.goes_away(input) {
-                    self.at += u64::from(self.image_bytes());
+                    self.advance();
                     let progress = Progress::Written { done: self.written(), total: self.total() };
                     self.finish_unit();
                     self.stage = Stage::Finished;
@@ -345,7 +351,7 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
                 None
             }
             Stage::Write => {
-                self.at += u64::from(self.image_bytes());
+                self.advance();
                 Some(Progress::Written { done: self.written(), total: self.total() })
             }
             Stage::Abort => {

@@ -27,8 +27,8 @@ impl Element<'_> {
         let offset = address.checked_sub(self.address).and_then(|offset| usize::try_from(offset).ok());
         let from = offset.and_then(|offset| self.data.get(offset..)).unwrap_or_default();
         let len = from.len().min(out.len());
-        for (to, from) in out.iter_mut().zip(from) {
-            *to = *from;
+        if let (Some(to), Some(from)) = (out.get_mut(..len), from.get(..len)) {
+            to.copy_from_slice(from);
         }
         len
     }

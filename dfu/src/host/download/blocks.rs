@@ -23,7 +23,7 @@ impl<I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'_, I, B> {
             self.fill(address)?;
             let erased = self.link.quirks.erased_byte.filter(|_| self.blank);
             if erased.is_some_and(|erased| self.block().iter().all(|byte| *byte == erased)) {
-                self.at += u64::from(self.image_bytes());
+                self.advance();
                 continue;
             }
             match self.block_number(address) {
@@ -80,6 +80,15 @@ impl<I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'_, I, B> {
         let offset = if self.whole { self.at.saturating_sub(self.unit.start.into()) } else { 0 };
         let from = usize::try_from(offset).ok().and_then(|offset| buffer.get(offset..)).unwrap_or_default();
         from.get(..usize::from(self.block_len)).unwrap_or(from)
+    }
+
+    /// The block at hand is on the device.
+    pub(super) fn advance(&mut self) {
+        let len = u64::from(self.image_bytes());
+        self.at += len;
+        // Of a kept page only a part is the image.
+        self.written_here =
+            if self.whole { self.plan.bytes_below(&self.unit, self.at) } else { self.written_here + len };
     }
 
     /// Length of the block at hand without the filling.

@@ -100,7 +100,11 @@ impl<I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'_, I, B> {
         if let Some(error) = mismatch(address, expected, data) {
             return Err(error);
         }
-        let below = self.plan.bytes_below(&self.unit, u64::from(address) + u64::from(len));
-        Ok(Progress::Verified { done: self.done + below, total: self.total() })
+        self.verified_here = if self.whole {
+            self.plan.bytes_below(&self.unit, u64::from(address) + u64::from(len))
+        } else {
+            self.verified_here + u64::from(len)
+        };
+        Ok(Progress::Verified { done: self.done + self.verified_here, total: self.total() })
     }
 }
