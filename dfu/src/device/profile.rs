@@ -218,9 +218,9 @@ impl Profile {
     /// For new devices that any host shall be able to use: [`Self::STRICT`], but CLRSTATUS, ABORT and DETACH are
     /// acknowledged in every state.
     ///
-    /// dfu-util 0.11, dfu-core 0.11, pydfu, webdfu and particle-usb work with it. pydfu does not wait for
-    /// bwPollTimeout and takes one dfuDNBUSY only: for its sake delay the answer to the next GETSTATUS until the work
-    /// is done, as ST's ROMs do.
+    /// dfu-util 0.11, dfu-core 0.11, webdfu 1.0.5 and particle-usb 4.1.0 work with it; particle-usb and webdfu do not
+    /// with [`Self::STRICT`]. pydfu does not wait for bwPollTimeout and takes one dfuDNBUSY only: for its sake delay
+    /// the answer to the next GETSTATUS until the work is done, as ST's ROMs do.
     ///
     /// # Source
     /// See [`Table::TOLERANT_DFU`].
