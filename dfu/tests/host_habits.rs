@@ -63,7 +63,8 @@ fn dfu_util_downloads_uploads_and_leaves() {
 fn dfu_util_detaches_in_dfu_mode_and_resets() {
     for mut bench in [tolerant(), Bench::new(plain(), Profile::TOLERANT)] {
         bench.request(SetupPacket::detach(0, 1000)).unwrap();
-        assert_eq!(bench.device.work(bench.now), None);
+        bench.request(SetupPacket::from_bytes(hex!("00 09 0100 0000 0000"))).unwrap();
+        assert_eq!(bench.device.work(bench.now), None, "SET_CONFIGURATION is no reset");
         bench.device.bus_reset();
         assert!(matches!(bench.device.work(bench.now), Some(Work::Leave { .. })));
     }
