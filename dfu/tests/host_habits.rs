@@ -63,7 +63,8 @@ fn dfu_util_downloads_uploads_and_leaves() {
 fn dfu_util_detaches_in_dfu_mode_and_resets() {
     for mut bench in [tolerant(), Bench::new(plain(), Profile::TOLERANT)] {
         bench.request(SetupPacket::detach(0, 1000)).unwrap();
-        assert_eq!(bench.device.work(bench.now), None);
+        bench.request(SetupPacket::from_bytes(hex!("00 09 0100 0000 0000"))).unwrap();
+        assert_eq!(bench.device.work(bench.now), None, "SET_CONFIGURATION is no reset");
         bench.device.bus_reset();
         assert!(matches!(bench.device.work(bench.now), Some(Work::Leave { .. })));
     }
@@ -95,12 +96,34 @@ fn dfu_core_asks_for_long_status_replies_and_leaves_with_the_next_block() {
     leaves(&mut bench);
 }
 
+/// pydfu starts with up to four rounds of GETSTATUS: ABORT in dfuDNLOAD-IDLE and dfuUPLOAD-IDLE, else CLRSTATUS.
 #[test]
-fn pydfu_clears_first_and_leaves_with_block_zero() {
+fn pydfu_finds_its_way_to_idle_from_every_state_at_rest() {
+    for state in [State::Idle, State::DnloadSync, State::DnloadIdle, State::UploadIdle, State::Error] {
+        let mut bench = tolerant();
+        match state {
+            State::DnloadSync => drop(bench.dnload(0, &POINTER)),
+            State::DnloadIdle => command(&mut bench, 0, &POINTER),
+            State::UploadIdle => drop(bench.upload(0, 3)),
+            State::Error => bench.device.report_error(Status::Program),
+            _ => {}
+        }
+        assert_eq!(bench.device.state(), state);
+        for _ in 0..4 {
+            let request = match bench.poll().0 {
+                State::Idle => break,
+                State::DnloadIdle | State::UploadIdle => SetupPacket::abort(0),
+                _ => SetupPacket::clr_status(0),
+            };
+            bench.request(request).unwrap();
+        }
+        assert_eq!(bench.state(), (State::Idle, Status::Ok), "from {state}");
+    }
+}
+
+#[test]
+fn pydfu_leaves_with_block_zero() {
     let mut bench = tolerant();
-    // init: CLRSTATUS whatever the state is, then GETSTATUS, until dfuIDLE.
-    bench.request(SetupPacket::clr_status(0)).unwrap();
-    assert_eq!(bench.poll().0, State::Idle);
     command(&mut bench, 0, &[0x41]);
     command(&mut bench, 0, &POINTER);
     command(&mut bench, 2, &[3; 64]);

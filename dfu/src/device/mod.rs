@@ -256,7 +256,7 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
                 return Ok(0);
             }
             Effect::Configure(value) => {
-                self.bus_reset();
+                self.restart(false);
                 self.configuration = value;
                 return Ok(0);
             }
@@ -366,14 +366,19 @@ impl<'d, B: AsRef<[u8]> + AsMut<[u8]>> Device<'d, B> {
         Ok(())
     }
 
-    /// A USB reset, or SET_CONFIGURATION. Hosts send some while they enumerate, so dfuIDLE stays dfuIDLE.
+    /// A USB reset. Hosts send some while they enumerate, so dfuIDLE stays dfuIDLE. SET_CONFIGURATION does the same,
+    /// but for a DETACH that waits for a reset.
     ///
     /// Alternate setting 0 is selected, outstanding work is forgotten (finish what was begun, the result is ignored),
     /// and the state follows the [`Table`]: by the standard an interrupted download becomes dfuERROR with errUSBR,
     /// dfuERROR stays, a pending leave and dfuMANIFEST-WAIT-RESET become [`Work::Leave`] at once.
     pub fn bus_reset(&mut self) {
-        let reaction = self.reaction(Event::Reset);
         let leave = core::mem::take(&mut self.leave_on_reset);
+        self.restart(leave);
+    }
+
+    fn restart(&mut self, leave: bool) {
+        let reaction = self.reaction(Event::Reset);
         self.configuration = 0;
         self.alternate = 0;
         self.pending = None;

@@ -44,6 +44,8 @@ impl Rules {
 
 /// What blocks mean: counted from 0, or DfuSe commands and addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[allow(clippy::exhaustive_enums, reason = "DFU has these two")]
 pub enum Protocol {
     /// DFU 1.0 and 1.1: one image from offset 0, block numbers count up and wrap from 65535 to 0.
@@ -218,9 +220,9 @@ impl Profile {
     /// For new devices that any host shall be able to use: [`Self::STRICT`], but CLRSTATUS, ABORT and DETACH are
     /// acknowledged in every state.
     ///
-    /// dfu-util 0.11, dfu-core 0.11, pydfu, webdfu and particle-usb work with it. pydfu does not wait for
-    /// bwPollTimeout and takes one dfuDNBUSY only: for its sake delay the answer to the next GETSTATUS until the work
-    /// is done, as ST's ROMs do.
+    /// dfu-util 0.11, dfu-core 0.11, webdfu 1.0.5 and particle-usb 4.1.0 work with it; particle-usb does not with
+    /// [`Self::STRICT`]. pydfu does not wait for bwPollTimeout and takes one dfuDNBUSY only: for its sake delay the
+    /// answer to the next GETSTATUS until the work is done, as ST's ROMs do.
     ///
     /// # Source
     /// See [`Table::TOLERANT_DFU`].

@@ -16,6 +16,8 @@ use crate::{
 /// What an application does after DETACH. Both end the run-time mode: go on with a DFU-mode
 /// [`Device`](super::Device).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum RuntimeWork {
     /// bitWillDetach: disconnect from the bus and attach again in DFU mode, after the reply to DETACH was sent.

@@ -9,6 +9,8 @@ use crate::{
 
 /// What happens to a device, as far as the tables tell it apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[allow(clippy::exhaustive_enums, reason = "the columns of a table")]
 pub enum Event {
     /// `DFU_DETACH`.
@@ -110,6 +112,8 @@ impl fmt::Display for Event {
 
 /// What an event leads to. Its [`Display`](fmt::Display) form says it in the words of the standard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Reaction {
     /// Stall; dfuERROR with errSTALLEDPKT (or the profile's own status for illegal requests).
