@@ -7,7 +7,7 @@ use std::process::ExitCode;
 /// Rescues, serves and simulates Particle (formerly Spark) devices, and explains their files.
 ///
 /// Exit codes are those of sysexits(3): 0 fine, 64 usage, 65 bad data, 66 no input, 69 unavailable, 70 internal,
-/// 74 I/O, 76 protocol.
+/// 73 output exists, 74 I/O, 76 protocol.
 #[derive(Parser, Debug)]
 #[command(name = "spark", version, propagate_version = true)]
 struct Cli {

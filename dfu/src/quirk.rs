@@ -50,6 +50,8 @@ pub struct Quirks {
 
 /// Which wrong values of bInterfaceProtocol mean DFU mode. Protocol 0 with bcdDFUVersion 0x011A always does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Protocol {
     /// None: 1 is run-time, 2 is DFU mode.
@@ -62,6 +64,8 @@ pub enum Protocol {
 
 /// What is wrong with the memory-layout strings of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum LayoutFix {
     /// Nothing.

@@ -5,8 +5,8 @@ use core::time::Duration;
 use spark_dfu::descriptor::{Commands, Configuration, Description, FunctionalDescriptor, decode_string};
 use spark_dfu::device::{Device, Memory, Profile, Protocol, Runtime, Work};
 use spark_dfu::host::{
-    Action, Connect, Detach, Download, Element, EraseMode, GetCommands, Input as Answer, Leave, Link,
-    Machine, Plan, Policy, Progress, ReadPlan, Special, Upload, Verify, WriteOptions, plain,
+    Action, Connect, Detach, Download, Element, EraseMode, GetCommands, Input as Answer, Journal, Leave,
+    Link, Machine, Plan, Policy, Progress, ReadPlan, Special, Upload, Verify, WriteOptions, plain,
 };
 use spark_dfu::layout::{LayoutText, MemoryLayout, ParseOptions};
 use spark_dfu::quirk::Quirks;
@@ -66,6 +66,9 @@ pub fn descriptors(data: &[u8]) {
     }
     if let Ok(reply) = StatusReply::parse(data) {
         assert_eq!(reply.to_bytes(), data);
+    }
+    if let Ok(journal) = Journal::parse(data) {
+        assert_eq!(journal.to_bytes(), data);
     }
     if let Some(setup) = data.first_chunk() {
         let packet = SetupPacket::from_bytes(*setup);

@@ -6,6 +6,7 @@ use crate::dfuse::Element;
 /// Contiguous addresses; never empty, never beyond 4 GiB once checked by [`Span::new`] or a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[allow(clippy::exhaustive_structs, reason = "an address and a length")]
 pub struct Span {
     /// First address.

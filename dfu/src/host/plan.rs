@@ -9,6 +9,7 @@ use crate::{
 /// What is erased before writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[allow(clippy::exhaustive_enums, reason = "what DfuSe can erase")]
 pub enum EraseMode {
     /// Every erasable page that the image touches, once, right before it is written.
@@ -22,6 +23,7 @@ pub enum EraseMode {
 /// How to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[allow(clippy::exhaustive_structs, reason = "meant for struct update from DEFAULT")]
 pub struct WriteOptions {
     /// What is erased.
