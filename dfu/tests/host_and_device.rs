@@ -6,7 +6,7 @@ mod common;
 
 use core::time::Duration;
 
-use common::{Bus, FLASH_BASE, Fault, PhotonMemory, pattern};
+use common::{Bus, FLASH_BASE, Fault, OneStep, PhotonMemory, pattern};
 use proptest::prelude::*;
 use spark_dfu::{
     State,
@@ -158,28 +158,6 @@ fn long_uploads_set_the_pointer_anew_before_block_numbers_wrap() {
         }
     }
     assert_eq!(read, bus.memory.flash[0x2_0000..][..len]);
-}
-
-/// Shows one action of a machine, then ends.
-struct OneStep<'m, 'b>(&'m mut Upload<'b>, bool);
-
-impl Machine for OneStep<'_, '_> {
-    fn action(&self) -> spark_dfu::host::Action<'_> {
-        if self.1 { spark_dfu::host::Action::Finished } else { self.0.action() }
-    }
-
-    fn handle(
-        &mut self,
-        now: Duration,
-        input: spark_dfu::host::Input<'_>,
-    ) -> Result<Option<Progress>, HostError> {
-        self.1 = true;
-        self.0.handle(now, input)
-    }
-
-    fn cancel(&mut self) {
-        self.0.cancel();
-    }
 }
 
 #[test]

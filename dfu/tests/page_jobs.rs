@@ -6,7 +6,7 @@ mod common;
 
 use core::time::Duration;
 
-use common::{Bus, Fault, PhotonMemory, pattern};
+use common::{Bus, Fault, OneStep, PhotonMemory, pattern};
 use proptest::prelude::*;
 use spark_dfu::{
     State,
@@ -241,28 +241,6 @@ fn read_back_finds_a_flipped_bit(options: WriteOptions) {
     };
     let (address, expected) = (0x080A_0000 + 8500, image[8500]);
     assert_eq!(error, HostError::Mismatch { address, expected, found: expected ^ 1 });
-}
-
-/// Shows one action of a machine, then ends.
-struct OneStep<'m>(&'m mut dyn Machine, bool);
-
-impl Machine for OneStep<'_> {
-    fn action(&self) -> spark_dfu::host::Action<'_> {
-        if self.1 { spark_dfu::host::Action::Finished } else { self.0.action() }
-    }
-
-    fn handle(
-        &mut self,
-        now: Duration,
-        input: spark_dfu::host::Input<'_>,
-    ) -> Result<Option<Progress>, HostError> {
-        self.1 = true;
-        self.0.handle(now, input)
-    }
-
-    fn cancel(&mut self) {
-        self.0.cancel();
-    }
 }
 
 #[test]

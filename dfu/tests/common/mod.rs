@@ -6,7 +6,7 @@ use core::time::Duration;
 use spark_dfu::{
     SetupPacket, Status,
     device::{Device, Memory, Stall, Work},
-    host::{Clock, ControlTransfer, TransferFailure},
+    host::{Action, Clock, ControlTransfer, HostError, Input, Machine, Progress, TransferFailure},
 };
 
 pub const FLASH_BASE: u32 = 0x0800_0000;
@@ -242,5 +242,23 @@ impl Clock for Bus<'_> {
     fn wait_until(&mut self, until: Duration) {
         self.now = self.now.max(until);
         self.settle();
+    }
+}
+
+/// Shows one action of a machine, then ends.
+pub struct OneStep<'m>(pub &'m mut dyn Machine, pub bool);
+
+impl Machine for OneStep<'_> {
+    fn action(&self) -> Action<'_> {
+        if self.1 { Action::Finished } else { self.0.action() }
+    }
+
+    fn handle(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError> {
+        self.1 = true;
+        self.0.handle(now, input)
+    }
+
+    fn cancel(&mut self) {
+        self.0.cancel();
     }
 }
