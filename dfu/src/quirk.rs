@@ -24,6 +24,8 @@ pub struct Quirks {
     /// One bit an alternate setting (bit 0 for alternate 0): its layout string says erasable, but erasing does nothing and
     /// writing needs none.
     pub erase_is_void: u8,
+    /// The device takes the mass erase command, says OK and erases nothing.
+    pub mass_erase_is_void: bool,
     /// How often GETSTATUS may stall or time out while the device is busy, before it counts. Particle's bootloaders need
     /// 0: theirs stall exactly once when flash work failed, and say OK afterwards.
     pub busy_retries: u32,
@@ -81,6 +83,7 @@ impl Quirks {
         address_every_block: false,
         erased_byte: None,
         erase_is_void: 0,
+        mass_erase_is_void: false,
         busy_retries: 0,
         poll_timeout: None,
         holds_status: false,
@@ -103,8 +106,13 @@ impl Quirks {
     };
 
     /// Core: internal flash and SPI flash, both with real pages; programs half-words.
-    pub const CORE: Self =
-        Self { erase_sets_pointer: true, erased_byte: Some(0xFF), write_multiple: 2, ..Self::NONE };
+    pub const CORE: Self = Self {
+        erase_sets_pointer: true,
+        erased_byte: Some(0xFF),
+        mass_erase_is_void: true,
+        write_multiple: 2,
+        ..Self::NONE
+    };
 
     /// Argon, Boron, Xenon and other nRF52840 boards of Particle.
     pub const NRF52840: Self = Self { erased_byte: Some(0xFF), ..Self::NONE };

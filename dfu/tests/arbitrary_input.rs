@@ -82,7 +82,7 @@ proptest! {
             feed(&mut Verify::new(link, &plan, image.data).unwrap(), &answers);
             feed(&mut Leave::new(link, Some(0)), &answers);
             feed(&mut Detach::new(link), &answers);
-            feed(&mut Special::mass_erase(link), &answers);
+            feed(&mut Special::mass_erase(link).unwrap(), &answers);
             feed(&mut Special::read_unprotect(link), &answers);
             feed(&mut GetState::new(link), &answers);
             feed(&mut GetCommands::new(link), &answers);

@@ -237,6 +237,26 @@ fn leaving_succeeds_whichever_way_the_device_goes() {
 }
 
 #[test]
+fn an_answer_that_is_no_way_of_leaving_is_a_refusal() {
+    for reply in
+        [hex!("00 000000 09 00"), hex!("00 000000 4D 00"), hex!("0B 000000 05 00"), hex!("0B 000000 02 00")]
+    {
+        assert!(matches!(leave(&[St(reply)]), Err(HostError::Refused { .. })), "{reply:?}");
+    }
+}
+
+#[test]
+fn connect_takes_no_answer_while_it_waits() {
+    for input in [Input::InDone(&hex!("00 000000 02 00")), Input::Stalled, Input::OutDone] {
+        let mut machine = connect();
+        machine.handle(Duration::ZERO, Input::InDone(&hex!("00 640000 04 00"))).unwrap();
+        assert!(matches!(machine.action(), Action::Wait { .. }));
+        let result = machine.handle(Duration::ZERO, input);
+        assert!(matches!(result, Err(HostError::UnexpectedInput { .. })), "{input:?}: {result:?}");
+    }
+}
+
+#[test]
 fn leaving_fails_when_the_device_refuses_or_goes_too_early() {
     let refused = leave(&[St(hex!("0A 000000 0A 00")), Out(CLRSTATUS, Input::OutDone)]);
     assert!(matches!(refused, Err(HostError::Refused { status: Status::Firmware, .. })));

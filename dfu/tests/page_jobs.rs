@@ -9,12 +9,12 @@ use core::time::Duration;
 use common::{Bus, Fault, OneStep, PhotonMemory, pattern};
 use proptest::prelude::*;
 use spark_dfu::{
-    State,
+    State, Status,
     descriptor::{Description, FunctionalDescriptor},
     device::{Device, Profile},
     host::{
         Connect, Download, Element, EraseMode, HostError, Journal, JournalError, Link, Machine, Plan,
-        PlanError, Progress, Span, Step, WriteOptions, drive, drive_while,
+        PlanError, Progress, Span, Special, Step, WriteOptions, drive, drive_while,
     },
     layout::MemoryLayout,
     quirk::Quirks,
@@ -281,7 +281,9 @@ fn a_job_goes_on_from_its_journal_at_the_page_where_it_stopped() {
             run(&mut second, &mut machine).unwrap();
             assert!(second.memory.flash == expected(&elements, false), "cut at {at}");
             let left = plan.units().count() - usize::try_from(journal.units()).unwrap();
-            assert_eq!(second.memory.erased.len(), left, "cut at {at}");
+            // With read-back a page that was complete but not yet compared is found to be right.
+            let erased = second.memory.erased.len();
+            assert!(erased == left || verify && erased + 1 == left, "cut at {at}: {erased} of {left}");
         }
     }
 }
@@ -353,16 +355,195 @@ fn a_device_that_resets_itself_after_the_last_block_has_done_its_job() {
     run(&mut clean, &mut machine).unwrap();
     assert_eq!(machine.written(), 9000);
     assert!(clean.log.iter().all(|setup| setup.request != 6), "no ABORT");
+    let last_block = 1 + clean.log.iter().rposition(|setup| setup.request == 1).unwrap();
     for at in 1..=clean.transfers {
         let mut bus = bus(Profile::PHOTON_2_3_1);
         bus.work_time = Some(Duration::from_millis(30));
         bus.faults = vec![(at, Fault::Disconnect)];
         let result = run(&mut bus, &mut download());
-        assert_eq!(result.is_ok(), at == clean.transfers, "gone at {at} of {}: {result:?}", clean.transfers);
+        assert_eq!(result.is_ok(), at > last_block, "gone at {at} of {}: {result:?}", clean.transfers);
     }
     let both = WriteOptions { verify: true, ..options };
     let refused = Plan::write(&layout, 0x080A_0000, 1, both).unwrap_err();
-    assert_eq!(refused, PlanError::VerifyAfterReset);
+    assert_eq!(refused, PlanError::ReadsBeforeReset);
+}
+
+#[test]
+fn what_a_resetting_device_reports_in_its_last_block_counts() {
+    let image = pattern(31, 7, 4000);
+    let layout = flash();
+    let options = WriteOptions { will_reset: true, erase: EraseMode::None, ..WriteOptions::DEFAULT };
+    let plan = Plan::write(&layout, 0x080A_0000, image.len(), options).unwrap();
+    let mut bus = bus(Profile::STRICT);
+    bus.work_time = Some(Duration::from_millis(30));
+    let image = element(0x080A_0000, &image);
+    let result = run(&mut bus, &mut Download::new(LINK, &plan, image, [0; 4096]).unwrap());
+    let Err(HostError::Refused { status, .. }) = result else { panic!("{result:?}") };
+    assert_eq!(status, Status::Verify, "the flash was not erased");
+    let keep = WriteOptions { keep_partial_pages: true, ..options };
+    assert_eq!(Plan::write(&layout, 0x080A_0000, 1, keep).unwrap_err(), PlanError::ReadsBeforeReset);
+    // A blank last block has to be sent as well: it is what the device waits for.
+    let mut image = pattern(31, 7, 3 * 4096);
+    image[2 * 4096..].fill(0xFF);
+    let options = WriteOptions { will_reset: true, ..WriteOptions::DEFAULT };
+    let plan = Plan::write(&layout, 0x080A_0000, image.len(), options).unwrap();
+    let mut bus = crate::bus(Profile::PHOTON_2_3_1);
+    let download = Download::new(Link::PHOTON, &plan, element(0x080A_0000, &image), [0; 4096]);
+    run(&mut bus, &mut download.unwrap()).unwrap();
+    assert_eq!(bus.log.iter().filter(|setup| setup.request == 1 && setup.value > 1).count(), 3);
+}
+
+/// Whatever happens inside of a page that keeps other bytes, they are on the device or in `kept_page`.
+#[test]
+fn what_is_kept_is_never_lost() {
+    let image = pattern(31, 7, 100);
+    let elements = [element(0x080A_2000, &image)];
+    let layout = flash();
+    let options = WriteOptions { keep_partial_pages: true, verify: true, ..WriteOptions::DEFAULT };
+    let plan = Plan::write_elements(&layout, &elements, options).unwrap();
+    let wanted = expected(&elements, true);
+    let page = &wanted[0xA_0000..0xC_0000];
+    let new = || Download::new(Link::PHOTON, &plan, &elements[..], vec![0; plan.buffer_len(4096)]).unwrap();
+    let mut clean = bus(Profile::PHOTON_2_3_1);
+    run(&mut clean, &mut new()).unwrap();
+    let mut saved = 0;
+    for at in 1..=clean.transfers {
+        let mut cancelled = bus(Profile::PHOTON_2_3_1);
+        let mut actions = 0;
+        let mut machine = new();
+        let result = drive_while(
+            &mut machine,
+            &mut cancelled,
+            &mut [0; 4096],
+            |_| (),
+            || {
+                actions += 1;
+                actions <= at
+            },
+        );
+        assert!(machine.kept_page().is_none(), "a page that was begun is finished");
+        let untouched = cancelled.memory.flash == PhotonMemory::new().flash;
+        assert!(untouched || cancelled.memory.flash == wanted, "cancelled at {at}: {result:?}");
+
+        let mut cut = bus(Profile::PHOTON_2_3_1);
+        cut.faults = vec![(at, Fault::Disconnect)];
+        let mut machine = new();
+        run(&mut cut, &mut machine).unwrap_err();
+        let journal = machine.journal(0);
+        match machine.kept_page() {
+            Some((unit, content)) => {
+                saved += 1;
+                assert!((unit.start, unit.size) == (0x080A_0000, 0x2_0000) && content == page, "cut at {at}");
+                let lost = JournalError::KeptPageLost { units: 0 };
+                assert_eq!(new().resume(&journal).unwrap_err(), lost, "cut at {at}");
+            }
+            None => {
+                assert!(cut.memory.flash == wanted || cut.memory.flash == PhotonMemory::new().flash);
+                let mut again = bus(Profile::PHOTON_2_3_1);
+                again.memory = cut.memory.clone();
+                run(&mut again, &mut new().resume(&journal).unwrap()).unwrap();
+                assert!(again.memory.flash == wanted);
+            }
+        }
+    }
+    assert!(saved > 60, "the whole time from the erase to the end: {saved}");
+}
+
+/// A journal may come from another device, or from a job that read nothing back.
+#[test]
+fn a_resumed_job_that_verifies_takes_nothing_on_trust() {
+    let image = pattern(31, 7, 300_000);
+    let elements = [element(0x0802_0000, &image)];
+    let layout = flash();
+    let plan =
+        |verify| Plan::write_elements(&layout, &elements, WriteOptions { verify, ..WriteOptions::DEFAULT });
+    let (fast, careful) = (plan(false).unwrap(), plan(true).unwrap());
+    let mut first = bus(Profile::PHOTON_2_3_1);
+    first.faults = vec![(220, Fault::Disconnect)];
+    let mut machine = Download::new(Link::PHOTON, &fast, &elements[..], [0; 4096]).unwrap();
+    run(&mut first, &mut machine).unwrap_err();
+    let journal = machine.journal(0);
+    assert_eq!(journal.units(), 2);
+    // Another device, on which nothing was written.
+    let mut other = bus(Profile::PHOTON_2_3_1);
+    let machine = Download::new(Link::PHOTON, &careful, &elements[..], [0; 4096]).unwrap();
+    let mut machine = machine.resume(&journal).unwrap();
+    let progress = run(&mut other, &mut machine).unwrap();
+    assert!(other.memory.flash == expected(&elements, false));
+    assert_eq!(progress.last(), Some(&Progress::Verified { done: 300_000, total: 300_000 }));
+    // The same device, with one bit that fell over meanwhile: one page is written again.
+    let mut same = bus(Profile::PHOTON_2_3_1);
+    same.memory = first.memory.clone();
+    same.memory.erased.clear();
+    same.memory.flash[0x2_0005] ^= 1;
+    let machine = Download::new(Link::PHOTON, &careful, &elements[..], [0; 4096]).unwrap();
+    run(&mut same, &mut machine.resume(&journal).unwrap()).unwrap();
+    assert!(same.memory.flash == expected(&elements, false));
+    assert_eq!(same.memory.erased, [0x0802_0000, 0x0806_0000]);
+}
+
+#[test]
+fn a_memory_whose_erase_is_void_is_neither_erased_nor_taken_for_blank() {
+    let layout = MemoryLayout::parse(Description::PHOTON_ALTERNATES[1].as_bytes()).unwrap();
+    let plan = Plan::write(&layout, 34, 612, WriteOptions::DEFAULT).unwrap();
+    let mut bus = bus(Profile::PHOTON_2_3_1);
+    bus.select(1);
+    let image = Element { address: 34, data: &[0xFF; 612] };
+    let link = Link::PHOTON.with_alternate(1);
+    run(&mut bus, &mut Download::new(link, &plan, image, [0; 4096]).unwrap()).unwrap();
+    assert_eq!(bus.memory.dct[34..646], [0xFF; 612], "the key is wiped");
+    assert!(bus.memory.dct_erased.is_empty());
+}
+
+#[test]
+fn a_core_is_not_asked_to_erase_everything() {
+    let core = LINK.with_quirks(Quirks::CORE);
+    assert_eq!(Special::mass_erase(core).unwrap_err(), PlanError::NoMassErase);
+    let layout = flash();
+    let options = WriteOptions { erase: EraseMode::Mass, ..WriteOptions::DEFAULT };
+    let plan = Plan::write(&layout, 0x080A_0000, 1, options).unwrap();
+    let image = element(0x080A_0000, &[0xFF]);
+    assert_eq!(Download::new(core, &plan, image, [0; 4096]).unwrap_err(), PlanError::NoMassErase);
+}
+
+#[test]
+fn a_job_cancelled_during_the_last_block_of_a_page_does_not_erase_the_next() {
+    let image = pattern(31, 7, 0x4_0000);
+    let elements = [element(0x080A_0000, &image)];
+    let layout = flash();
+    let plan = Plan::write_elements(&layout, &elements, WriteOptions::DEFAULT).unwrap();
+    let mut bus = bus(Profile::PHOTON_2_3_1);
+    let mut machine = Download::new(Link::PHOTON, &plan, &elements[..], [0; 4096]).unwrap();
+    // An erase and 32 blocks, each with a request, two GETSTATUS and a wait.
+    let mut actions = 0;
+    let result = drive_while(
+        &mut machine,
+        &mut bus,
+        &mut [0; 4096],
+        |_| (),
+        || {
+            actions += 1;
+            actions <= 4 + 32 * 4
+        },
+    );
+    assert!(matches!(result, Err(HostError::Cancelled { .. })), "{result:?}");
+    assert_eq!(bus.memory.erased, [0x080A_0000]);
+    // Not even begun.
+    let mut machine = Download::new(Link::PHOTON, &plan, &elements[..], [0; 4096]).unwrap();
+    let transfers = bus.transfers;
+    let result = drive_while(&mut machine, &mut bus, &mut [0; 4096], |_| (), || false);
+    assert!(matches!(result, Err(HostError::Cancelled { place }) if place.step == Step::Start));
+    assert_eq!(bus.transfers, transfers);
+}
+
+#[test]
+fn small_blocks_keep_to_the_multiple_that_the_device_programs() {
+    let image = pattern(31, 7, 5000);
+    let mut bus = bus(Profile::STRICT);
+    let link = Link { max_block: 1001, ..LINK.with_quirks(Quirks { write_multiple: 4, ..Quirks::NONE }) };
+    assert_eq!(link.block_size(), 1000);
+    write(&mut bus, link, &[element(0x080A_0000, &image)], WriteOptions::DEFAULT).unwrap();
+    assert!(bus.log.iter().filter(|setup| setup.request == 1 && setup.value > 1).all(|s| s.length % 4 == 0));
 }
 
 #[test]

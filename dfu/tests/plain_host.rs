@@ -311,7 +311,7 @@ fn mass_erase_waits_as_announced_unless_the_device_is_known_to_understate() {
         (stm32, hex!("00 640000 04 00"), 35_000),
         (stm32, hex!("00 650000 04 00"), 101),
     ] {
-        let mut machine = Special::mass_erase(link);
+        let mut machine = Special::mass_erase(link).unwrap();
         let turns = [
             MASS_ERASE,
             St(announced),
@@ -324,24 +324,36 @@ fn mass_erase_waits_as_announced_unless_the_device_is_known_to_understate() {
         assert_eq!(machine.outcome(), Some(SpecialOutcome::Done));
     }
     let turns = [MASS_ERASE, St(hex!("04 000000 0A 00")), Out(CLRSTATUS, Input::OutDone)];
-    let failed = play(&mut Special::mass_erase(stm32), &turns);
+    let failed = play(&mut Special::mass_erase(stm32).unwrap(), &turns);
     assert!(matches!(failed, Err(HostError::Refused { status: Status::Erase, .. })));
 }
 
 #[test]
 fn read_unprotect_succeeds_when_the_device_goes_away() {
     let command = || Out(SetupPacket::dnload(0, 0, 1), Input::OutDone);
-    for last in [
-        St(hex!("00 F40100 04 00")),
-        NoStatus(Input::Disconnected),
-        NoStatus(Input::Stalled),
-        NoStatus(Input::TimedOut),
+    let busy = || St(hex!("00 F40100 04 00"));
+    for turns in [
+        vec![command(), NoStatus(Input::Disconnected)],
+        vec![command(), NoStatus(Input::TimedOut)],
+        vec![command(), busy(), Wait(500), NoStatus(Input::Disconnected)],
+        vec![command(), busy(), Wait(500), busy(), Wait(500), NoStatus(Input::TimedOut)],
+        vec![command(), NoStatus(Input::Stalled), NoStatus(Input::Disconnected)],
     ] {
         let mut machine = Special::read_unprotect(Link::PHOTON);
         assert_eq!(machine.action(), Action::Out { setup: SetupPacket::dnload(0, 0, 1), data: &[0x92] });
-        assert_eq!(play(&mut machine, &[command(), last]), Ok(()));
+        assert_eq!(play(&mut machine, &turns), Ok(()));
         assert_eq!(machine.outcome(), Some(SpecialOutcome::Disconnects));
         assert!(finished(&machine));
+    }
+    // A device that still answers when its time is over has done nothing; a Photon stalls first.
+    for turns in [
+        vec![command(), busy(), Wait(500), idle()],
+        vec![command(), NoStatus(Input::Stalled), idle()],
+        vec![command(), busy(), Wait(500), NoStatus(Input::Stalled), St(hex!("00 000000 03 00"))],
+    ] {
+        let mut machine = Special::read_unprotect(Link::PHOTON);
+        assert!(matches!(play(&mut machine, &turns), Err(HostError::Refused { .. })));
+        assert_eq!(machine.outcome(), None);
     }
     let mut machine = Special::read_unprotect(Link::PHOTON);
     let turns = [command(), St(hex!("0F 000000 0A 00")), Out(CLRSTATUS, Input::OutDone)];

@@ -358,7 +358,7 @@ pub fn host_job<'a>(choice: u8, buffer: &'a mut [u8; 200]) -> Box<dyn Machine + 
         5 => Box::new(Detach::new(link)),
         6 => Box::new(plain::Download::new(link, &HOST_IMAGE[..], 200, [0; 32]).expect("it fits")),
         7 => Box::new(plain::Upload::new(link, buffer).expect("it fits")),
-        8 => Box::new(Special::mass_erase(link)),
+        8 => Box::new(Special::mass_erase(link).expect("a Photon is said to know it")),
         9 => Box::new(Special::read_unprotect(link)),
         10 => Box::new(GetCommands::new(link)),
         _ => {

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Action, HostError, Input, Link, Machine, Place, Progress, Step, exchange::Exchange};
+use super::{Action, HostError, Input, Link, Machine, Place, PlanError, Progress, Step, exchange::Exchange};
 use crate::{
     dfuse::{COMMAND_BLOCK, ERASE, READ_UNPROTECT},
     request::SetupPacket,
@@ -11,8 +11,8 @@ use crate::{
 
 /// Mass erase, or read unprotect. Starts in dfuIDLE; mass erase also ends there.
 ///
-/// Read unprotect erases everything and resets the device, which then has to be found anew: that it goes away is the
-/// sign of success.
+/// Read unprotect erases everything and resets the device, which then has to be found anew: that it goes away, or is silent,
+/// is the sign of success.
 ///
 /// # Source
 /// ST AN3156, sections 4.3 and 5.4; dfu-util 0.11: src/dfuse.c.
@@ -46,12 +46,15 @@ pub enum SpecialOutcome {
 
 impl Special {
     /// Erases all memory of the selected alternate setting.
-    #[must_use]
-    pub const fn mass_erase(link: Link) -> Self {
-        Self::new(link, false)
+    ///
+    /// # Errors
+    /// [`PlanError::NoMassErase`] for a device that is known to say OK and do nothing.
+    pub const fn mass_erase(link: Link) -> Result<Self, PlanError> {
+        if link.quirks.mass_erase_is_void { Err(PlanError::NoMassErase) } else { Ok(Self::new(link, false)) }
     }
 
-    /// Lifts the read protection, which erases all memory.
+    /// Lifts the read protection, which erases all memory. Ask [`GetCommands`](super::GetCommands) first whether the device
+    /// knows the command.
     #[must_use]
     pub const fn read_unprotect(link: Link) -> Self {
         Self::new(link, true)
@@ -79,27 +82,18 @@ impl Special {
         if self.stage == Stage::Finished {
             return Err(HostError::UnexpectedInput { place });
         }
-        if self.unprotect && self.exchange.is_settling() {
-            match input {
-                Input::Disconnected | Input::Stalled | Input::TimedOut => {
-                    self.end(SpecialOutcome::Disconnects);
-                    return Ok(None);
-                }
-                Input::InDone(bytes) if self.exchange.is_polling() => {
-                    let reply = self.exchange.reply(bytes)?;
-                    if reply.state != State::Error {
-                        // No second GETSTATUS: the device resets itself.
-                        self.end(SpecialOutcome::Disconnects);
-                        return Ok(None);
-                    }
-                }
-                _ => {}
-            }
-        }
-        if self.exchange.handle(now, input, &self.link)?.is_none() {
+        // Once it took the command, that it is silent or gone is what was asked for. One that still answers when its time
+        // is over has done nothing.
+        let gone = matches!(input, Input::Disconnected | Input::TimedOut);
+        if self.unprotect && self.stage == Stage::Command && gone && !self.exchange.is_request() {
+            self.end(SpecialOutcome::Disconnects);
             return Ok(None);
         }
+        let Some(reply) = self.exchange.handle(now, input, &self.link)? else { return Ok(None) };
         match self.stage {
+            Stage::Command if self.unprotect => {
+                Err(HostError::Refused { place, state: reply.state, status: reply.status })
+            }
             Stage::Command => {
                 self.stage = Stage::Abort;
                 let place = Place { step: Step::Abort, ..place };

@@ -70,17 +70,15 @@ impl Connect {
             (Stage::Finished, _) => Err(HostError::UnexpectedInput { place }),
             (_, Input::Disconnected) => Err(HostError::Disconnected { place }),
             (_, Input::TimedOut) => Err(HostError::TimedOut { place }),
-            (Stage::Status, Input::TimeReached)
-                if !self.waiting.is_request() && !self.waiting.is_polling() =>
-            {
+            (Stage::Status, Input::TimeReached) if self.is_waiting() => {
                 self.waiting.handle(now, input, &self.link).map(|_| ())
             }
-            (Stage::Status, Input::InDone(bytes)) => {
+            (Stage::Status, Input::InDone(bytes)) if !self.is_waiting() => {
                 let reply = self.waiting.reply(bytes)?;
                 self.last = Some(reply);
                 self.judge(now, reply)
             }
-            (Stage::Status, Input::Stalled) => {
+            (Stage::Status, Input::Stalled) if !self.is_waiting() => {
                 self.stalls += 1;
                 if self.stalls > 2 { Err(HostError::Stalled { place }) } else { Ok(()) }
             }
@@ -91,6 +89,10 @@ impl Connect {
             }
             _ => Err(HostError::UnexpectedInput { place }),
         }
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.waiting.is_request() && !self.waiting.is_polling()
     }
 
     fn judge(&mut self, now: Duration, reply: StatusReply) -> Result<(), HostError> {

@@ -46,8 +46,12 @@ pub struct Download<'p, I, B> {
     buffer: B,
     units: Units<'p>,
     unit: Unit,
+    /// Number of the unit.
+    number: u32,
     /// The buffer holds the whole unit.
     whole: bool,
+    /// What is kept of the unit is in the buffer only.
+    keeping: bool,
     /// The unit was erased in this job.
     blank: bool,
     /// What was read of the unit equals the image.
@@ -74,9 +78,11 @@ pub struct Download<'p, I, B> {
     /// Bytes of the image in this unit that are read back.
     verified_here: u64,
     journal: Journal,
-    /// A unit that an earlier job left half written after a mass erase.
-    half_written: bool,
+    /// Goes on where another job stopped, which had completed so many units.
+    resumed: Option<u32>,
     cancelled: bool,
+    /// There is no unit left.
+    complete: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +123,9 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
         if available < needed {
             return Err(PlanError::BufferTooSmall { needed, available });
         }
+        if plan.options().erase == EraseMode::Mass && link.quirks.mass_erase_is_void {
+            return Err(PlanError::NoMassErase);
+        }
         let unit = Unit { start: plan.start(), size: 0, erase: false };
         let part = Part { address: unit.start, len: 0 };
         let place = Place { step: Step::Abort, block: 0, address: unit.start };
@@ -127,7 +136,9 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
             buffer,
             units: plan.units(),
             unit,
+            number: 0,
             whole: false,
+            keeping: false,
             blank: false,
             equal: true,
             parts: plan.parts(&unit),
@@ -145,38 +156,58 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
             written_here: 0,
             verified_here: 0,
             journal: Journal::start(plan),
-            half_written: false,
+            resumed: None,
             cancelled: false,
+            complete: false,
         };
         if plan.options().erase == EraseMode::Mass {
             machine.command(Stage::MassErase, Step::MassErase, Command::MassErase);
         } else {
-            machine.next_unit();
+            machine.begin_unit();
             machine.aim();
         }
         Ok(machine)
     }
 
-    /// Goes on where another job with the same plan stopped, at the beginning of the unit that it was at.
+    /// Goes on where another job with the same plan stopped, at the beginning of the unit that it was at. A plan that
+    /// verifies takes nothing on trust: it compares the units before, too, and writes what is not as it should be.
     ///
     /// # Errors
-    /// [`JournalError`] if the journal belongs to another plan or image.
+    /// [`JournalError`] if the journal belongs to another plan, or the job stopped inside a page of which a part was to be
+    /// kept: see [`kept_page`](Self::kept_page).
     pub fn resume(mut self, journal: &Journal) -> Result<Self, JournalError> {
         journal.check(&self.plan)?;
         if journal.units() == 0 && !journal.is_mass_erased() {
             return Ok(self);
         }
-        self.units = self.plan.units();
-        self.done = 0;
-        for _ in 0..journal.units() {
-            let unit = self.units.next().ok_or(JournalError::TooFar { units: journal.units() })?;
-            self.done += self.plan.bytes_below(&unit, unit.end());
+        let units = journal.units();
+        let mut rest = self.plan.units();
+        let mut done = 0;
+        for _ in 0..units {
+            let unit = rest.next().ok_or(JournalError::TooFar { units })?;
+            done += self.plan.bytes_below(&unit, unit.end());
         }
         self.journal = *journal;
-        self.half_written = self.plan.options().erase == EraseMode::Mass;
-        self.next_unit();
+        self.resumed = Some(units);
+        if self.plan.options().verify {
+            self.units = self.plan.units();
+        } else {
+            (self.units, self.number, self.done) = (rest, units, done);
+        }
+        self.begin_unit();
         self.aim();
         Ok(self)
+    }
+
+    /// A page that is erased, or about to be, and of which a part is kept, with all that it has to hold in the end. Until
+    /// the page is complete its content is here only: save it before the action at hand is done if the host may fail.
+    #[must_use]
+    pub fn kept_page(&self) -> Option<(Unit, &[u8])> {
+        if !self.keeping {
+            return None;
+        }
+        let len = usize::try_from(self.unit.size).unwrap_or(usize::MAX);
+        Some((self.unit, self.buffer.as_ref().get(..len)?))
     }
 
     /// How far the job is, to go on from in another one: keep it when a [`Progress`] comes, or after an error.
@@ -216,20 +247,24 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
         self.begin(stage, step, COMMAND_BLOCK, address);
     }
 
-    fn next_unit(&mut self) {
+    fn begin_unit(&mut self) {
         let Some(unit) = self.units.next() else {
+            self.complete = true;
             self.end();
             return;
         };
         self.unit = unit;
         self.at = unit.start.into();
-        self.blank = self.plan.options().erase == EraseMode::Mass && !self.half_written;
-        if core::mem::take(&mut self.half_written) {
-            self.unit.erase = self.plan.is_erasable(&unit);
-        }
-        self.whole = self.plan.keeps(&unit);
+        let options = *self.plan.options();
+        let void = self.link.quirks.erase_is_void(self.link.alternate);
+        // After a mass erase everything is blank, but for what an earlier job wrote since.
+        let old = self.resumed.is_some_and(|units| self.number <= units);
+        let mass = options.erase == EraseMode::Mass;
+        self.blank = mass && !old && !void;
+        self.unit.erase = !void && (unit.erase || mass && old && self.plan.is_erasable(&unit));
+        self.whole = self.plan.keeps(&self.unit);
         self.equal = true;
-        if self.whole || self.plan.options().skip_equal {
+        if self.whole || options.skip_equal || options.verify && self.resumed.is_some() {
             self.restart_parts();
             self.read_part(Stage::Compare);
         } else {
@@ -244,15 +279,9 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
         }
     }
 
-    fn end_cancelled(&mut self) -> Result<(), HostError> {
-        self.end();
-        let place = self.exchange.place;
-        if self.stage == Stage::Finished { Err(HostError::Cancelled { place }) } else { Ok(()) }
-    }
-
     /// To dfuIDLE, then done.
     fn end(&mut self) {
-        if self.idle {
+        if self.idle || self.complete && self.plan.options().will_reset {
             self.stage = Stage::Finished;
         } else {
             let address = u32::try_from(self.at).unwrap_or(u32::MAX);
@@ -261,7 +290,12 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
     }
 
     fn after_compare(&mut self) {
+        self.journal.doubt(self.number);
         if self.unit.erase {
+            if self.whole {
+                self.keeping = true;
+                self.journal.set_keeping();
+            }
             self.command(Stage::Erase, Step::Erase, Command::ErasePage(self.unit.start));
         } else {
             self.begin_writing();
@@ -293,8 +327,14 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
     fn finish_unit(&mut self) {
         self.done += self.plan.bytes_below(&self.unit, self.unit.end());
         (self.written_here, self.verified_here) = (0, 0);
-        self.journal.advance();
-        self.next_unit();
+        self.journal.complete(self.number);
+        self.number = self.number.saturating_add(1);
+        self.keeping = false;
+        if self.cancelled && self.units.clone().next().is_some() {
+            self.end();
+        } else {
+            self.begin_unit();
+        }
     }
 
     fn step(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError> {
@@ -306,7 +346,6 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
                     self.advance();
                     let progress = Progress::Written { done: self.written(), total: self.total() };
                     self.finish_unit();
-                    self.stage = Stage::Finished;
                     return Ok(Some(progress));
                 }
                 if self.exchange.handle(now, input, &self.link)?.is_none() {
@@ -318,19 +357,15 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
         }
     }
 
-    /// The last block was written to a device that resets itself then.
+    /// The last block was taken by a device that resets itself then. A stall is no sign of that: failed flash work stalls,
+    /// too.
     fn goes_away(&self, input: Input<'_>) -> bool {
         let last = self.written() + u64::from(self.image_bytes()) == self.total();
-        if !(self.plan.options().will_reset && self.stage == Stage::Write && last) {
-            return false;
-        }
-        match input {
-            Input::Disconnected | Input::Stalled | Input::TimedOut => self.exchange.is_settling(),
-            Input::InDone(bytes) if self.exchange.is_polling() => {
-                self.exchange.reply(bytes).is_ok_and(|reply| reply.state == State::DnBusy)
-            }
-            _ => false,
-        }
+        self.plan.options().will_reset
+            && self.stage == Stage::Write
+            && last
+            && self.exchange.is_settling()
+            && matches!(input, Input::Disconnected | Input::TimedOut)
     }
 
     fn done_with_exchange(&mut self) -> Result<Option<Progress>, HostError> {
@@ -356,16 +391,16 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
             }
             Stage::Abort => {
                 self.stage = Stage::Finished;
-                return if self.cancelled { Err(HostError::Cancelled { place }) } else { Ok(None) };
+                return Ok(None);
             }
             Stage::Compare | Stage::Verify | Stage::Finished => None,
         };
-        if self.cancelled {
-            self.end_cancelled()?;
+        if self.cancelled && !self.keeping {
+            self.end();
             return Ok(progress);
         }
         match stage {
-            Stage::MassErase => self.next_unit(),
+            Stage::MassErase => self.begin_unit(),
             Stage::Erase => self.begin_writing(),
             _ => self.stage = Stage::Write,
         }
@@ -403,7 +438,10 @@ impl<I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Machine for Download<'_, I, B> {
     }
 
     fn handle(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError> {
-        let result = self.step(now, input);
+        let mut result = self.step(now, input);
+        if result.is_ok() && self.stage == Stage::Finished && self.cancelled && !self.complete {
+            result = Err(HostError::Cancelled { place: self.exchange.place });
+        }
         if result.is_err() {
             self.stage = Stage::Finished;
         }

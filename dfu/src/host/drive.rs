@@ -84,7 +84,7 @@ where
     drive_while(machine, bus, buffer, on_progress, || true)
 }
 
-/// [`drive`], but the machine is cancelled when `keep_going` first says no; it is asked before every action.
+/// [`drive`], but the machine is cancelled when `keep_going` first says no; it is asked at the start and after every action.
 ///
 /// # Errors
 /// As [`drive`], and [`HostError::Cancelled`].
@@ -100,11 +100,10 @@ where
     T: ControlTransfer + Clock + ?Sized,
 {
     let mut going = true;
+    if !keep_going() {
+        return Err(HostError::Cancelled { place: Place { step: Step::Start, block: 0, address: 0 } });
+    }
     loop {
-        if going && !keep_going() {
-            going = false;
-            machine.cancel();
-        }
         let input = match machine.action() {
             Action::Finished => return Ok(()),
             Action::Out { setup, data } => match bus.control_out(setup, data) {
@@ -141,6 +140,11 @@ where
                 Err(failure) => failure.into(),
             },
         };
+        // Before the machine moves on: it would begin the next page.
+        if going && !keep_going() {
+            going = false;
+            machine.cancel();
+        }
         if let Some(progress) = machine.handle(bus.now(), input)? {
             on_progress(progress);
         }

@@ -14,6 +14,8 @@ use crate::{
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Step {
+    /// Nothing was sent yet.
+    Start,
     /// Bringing the device to dfuIDLE.
     Connect,
     /// Sending the device from run-time to DFU mode.
@@ -45,6 +47,7 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Start => "starting",
             Self::Connect => "connecting",
             Self::Detach => "detaching",
             Self::Query => "asking the device",
@@ -167,7 +170,9 @@ pub enum HostError {
         found: u8,
     },
     /// The device did not appear in DFU mode after it was detached.
-    #[error("the device did not come back in DFU mode; its ids may differ there, or it needs a longer time")]
+    #[error(
+        "the device did not come back in DFU mode; it may need a longer time, or this user may not open it there"
+    )]
     NotFoundAgain,
     /// The bus has to be reset, and this transport cannot do that.
     #[error(
@@ -192,7 +197,7 @@ pub enum HostError {
         #[source]
         source: Unreadable,
     },
-    /// The caller cancelled the job. The device is in dfuIDLE; pages that were begun are not complete.
+    /// The caller cancelled the job. A device that was being read or written is in dfuIDLE; what was begun is not complete.
     #[error("cancelled while {place}")]
     Cancelled {
         /// Where.
@@ -204,7 +209,7 @@ pub enum HostError {
         /// Where.
         place: Place,
     },
-    /// [`drive`](super::drive) got a buffer too short for the device's transfer size.
+    /// [`drive`](super::drive), or the machine itself, got a buffer too short for the device's blocks.
     #[error(
         "the transfer buffer holds {available} bytes but {needed} are needed; pass one of the transfer size"
     )]

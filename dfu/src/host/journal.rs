@@ -8,8 +8,8 @@ use super::{EraseMode, Plan};
 /// |---|---|---|---|
 /// | 0 | 4 | magic | `SDJ1` |
 /// | 4 | 4 | plan | CRC-32 of the plan: memory map, spans, options; little-endian |
-/// | 8 | 4 | image | a number of the caller's choice, such as the CRC of the image; little-endian |
-/// | 12 | 4 | units | complete units, little-endian; bit 31 tells that the mass erase is done |
+/// | 8 | 4 | image | a number of the caller's choice that tells images *and devices* apart, such as a CRC over both; little-endian |
+/// | 12 | 4 | units | complete units, little-endian; bit 31 tells that the mass erase is done, bit 30 that a page whose content is kept was erased and is not complete |
 /// | 16 | 4 | crc | CRC-32 of the bytes before, little-endian |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Journal {
@@ -17,10 +17,12 @@ pub struct Journal {
     image: u32,
     units: u32,
     mass_erased: bool,
+    keeping: bool,
 }
 
 const MAGIC: [u8; 4] = *b"SDJ1";
 const MASS_ERASED: u32 = 1 << 31;
+const KEEPING: u32 = 1 << 30;
 const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 
 impl Journal {
@@ -28,15 +30,26 @@ impl Journal {
     pub const ENCODED_LEN: usize = 20;
 
     pub(super) fn start(plan: &Plan<'_>) -> Self {
-        Self { plan: fingerprint(plan), image: 0, units: 0, mass_erased: false }
+        Self { plan: fingerprint(plan), image: 0, units: 0, mass_erased: false, keeping: false }
     }
 
     pub(super) const fn with_image(self, image: u32) -> Self {
         Self { image, ..self }
     }
 
-    pub(super) fn advance(&mut self) {
-        self.units = self.units.saturating_add(1).min(MASS_ERASED - 1);
+    /// The unit of this number is complete.
+    pub(super) fn complete(&mut self, number: u32) {
+        self.units = self.units.max(number.saturating_add(1)).min(KEEPING - 1);
+        self.keeping = false;
+    }
+
+    /// The unit of this number is not as it should be after all.
+    pub(super) fn doubt(&mut self, number: u32) {
+        self.units = self.units.min(number);
+    }
+
+    pub(super) const fn set_keeping(&mut self) {
+        self.keeping = true;
     }
 
     pub(super) const fn set_mass_erased(&mut self) {
@@ -44,7 +57,11 @@ impl Journal {
     }
 
     pub(super) fn check(&self, plan: &Plan<'_>) -> Result<(), JournalError> {
-        if self.plan == fingerprint(plan) { Ok(()) } else { Err(JournalError::OtherPlan) }
+        match self.plan == fingerprint(plan) {
+            false => Err(JournalError::OtherPlan),
+            true if self.keeping => Err(JournalError::KeptPageLost { units: self.units }),
+            true => Ok(()),
+        }
     }
 
     /// The caller's number of the image.
@@ -68,7 +85,8 @@ impl Journal {
     /// Encodes the journal.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; Self::ENCODED_LEN] {
-        let units = self.units | if self.mass_erased { MASS_ERASED } else { 0 };
+        let flag = |set: bool, bit| if set { bit } else { 0 };
+        let units = self.units | flag(self.mass_erased, MASS_ERASED) | flag(self.keeping, KEEPING);
         let mut bytes = [0; Self::ENCODED_LEN];
         let words = [MAGIC, self.plan.to_le_bytes(), self.image.to_le_bytes(), units.to_le_bytes()];
         let (body, crc) = bytes.split_at_mut(Self::ENCODED_LEN - 4);
@@ -92,8 +110,9 @@ impl Journal {
         Ok(Self {
             plan: u32::from_le_bytes(plan),
             image: u32::from_le_bytes(image),
-            units: units & !MASS_ERASED,
+            units: units & !(MASS_ERASED | KEEPING),
             mass_erased: units & MASS_ERASED != 0,
+            keeping: units & KEEPING != 0,
         })
     }
 }
@@ -101,6 +120,7 @@ impl Journal {
 /// A number that two plans share only by accident.
 fn fingerprint(plan: &Plan<'_>) -> u32 {
     let mut digest = CRC.digest();
+    digest.update(plan.layout.name());
     for segment in plan.layout.segments() {
         digest.update(&segment.start.to_le_bytes());
         digest.update(&segment.page_size.to_le_bytes());
@@ -134,6 +154,14 @@ pub enum JournalError {
         "the journal belongs to another job; start anew without it, or repeat the job that it was kept for"
     )]
     OtherPlan,
+    /// The job stopped between the erase and the end of a page of which a part was to be kept. Going on would lose that part.
+    #[error(
+        "the job stopped inside page {units}, whose other content was to be kept; write that back first, then start anew"
+    )]
+    KeptPageLost {
+        /// Complete units before that page.
+        units: u32,
+    },
     /// The journal counts more units than the plan has.
     #[error("the journal counts {units} units, more than the plan has; start the job anew without it")]
     TooFar {
@@ -156,7 +184,7 @@ mod tests {
     fn journals_survive_encoding_and_every_damage_is_noticed() {
         let layout = MemoryLayout::parse(b"@x/0x0/16*1Kg").unwrap();
         let mut journal = Journal::start(&plan(&layout, 0, WriteOptions::DEFAULT)).with_image(0x1234_5678);
-        journal.advance();
+        journal.complete(0);
         journal.set_mass_erased();
         let bytes = journal.to_bytes();
         assert_eq!(Journal::parse(&bytes), Ok(journal));

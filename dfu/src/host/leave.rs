@@ -100,12 +100,21 @@ impl Leave {
                 }
                 Input::InDone(bytes) if self.exchange.is_polling() => {
                     let reply = self.exchange.reply(bytes)?;
-                    match reply.state {
-                        State::Error => self.exchange.give_up(reply)?,
-                        State::DnloadSync | State::DnBusy | State::ManifestSync => {
+                    match (reply.state, reply.status) {
+                        (State::DnloadSync | State::DnBusy | State::ManifestSync, _) => {
                             self.exchange.wait(now, reply.poll_timeout, &self.link)?;
                         }
-                        state => self.end(LeaveOutcome::Answered(state)),
+                        (
+                            state @ (State::Manifest
+                            | State::ManifestWaitReset
+                            | State::AppIdle
+                            | State::AppDetach),
+                            _,
+                        )
+                        | (state @ (State::Idle | State::DnloadIdle), Status::Ok) => {
+                            self.end(LeaveOutcome::Answered(state));
+                        }
+                        _ => self.exchange.give_up(reply)?,
                     }
                 }
                 _ => {

@@ -18,6 +18,8 @@ use crate::{
 pub struct Link {
     /// `bInterfaceNumber`, the wIndex of all requests.
     pub interface: u8,
+    /// The alternate setting that is selected. Machines do not select it, but some quirks are about single memories.
+    pub alternate: u8,
     /// `wTransferSize`: most bytes of one block.
     pub transfer_size: u16,
     /// Most bytes that are sent or asked for in one transfer, if the transport or a person wants fewer than
@@ -44,6 +46,7 @@ impl Link {
     pub const fn new(interface: u8, functional: &FunctionalDescriptor) -> Self {
         Self {
             interface,
+            alternate: 0,
             transfer_size: functional.transfer_size,
             max_block: u16::MAX,
             attributes: functional.attributes,
@@ -70,10 +73,20 @@ impl Link {
         Self { policy, ..self }
     }
 
-    /// Bytes of a full block.
+    /// The same device with another alternate setting selected.
+    #[must_use]
+    pub const fn with_alternate(self, alternate: u8) -> Self {
+        Self { alternate, ..self }
+    }
+
+    /// Bytes of a full block; a multiple of what the device needs, if that is possible.
     #[must_use]
     pub const fn block_size(&self) -> u16 {
-        if self.max_block < self.transfer_size { self.max_block } else { self.transfer_size }
+        let size = if self.max_block < self.transfer_size { self.max_block } else { self.transfer_size };
+        match size.checked_rem(self.quirks.write_multiple) {
+            Some(rest) if rest < size => size - rest,
+            _ => size,
+        }
     }
 
     /// Whether the device speaks DfuSe: `bcdDFUVersion` is 0x011A.

@@ -122,7 +122,7 @@ pub enum Input<'d> {
     TimedOut,
     /// The device is gone; also right for an error of the bus that will not heal.
     Disconnected,
-    /// The time of [`Action::Wait`] or [`Action::FindAgain`] has come. Too early is harmless.
+    /// The time of [`Action::Wait`] or [`Action::FindAgain`] has come. Too early is harmless while one of them is shown.
     TimeReached,
     /// The bus was reset.
     BusReset,
@@ -199,14 +199,17 @@ pub trait Machine {
     /// What to do now. Pure: the same until [`handle`](Self::handle) or [`cancel`](Self::cancel) is called.
     fn action(&self) -> Action<'_>;
 
-    /// Takes the end of the action and moves on. Bounded work: at most one page is copied or compared.
+    /// Takes the end of the action and moves on. Bounded work: at most one page is copied or compared (after a mass erase,
+    /// all blank blocks that follow each other).
     ///
     /// # Errors
     /// [`HostError`]: the job failed. The machine shows [`Action::Finished`] from then on.
     fn handle(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError>;
 
-    /// Asks the machine to stop at the next moment that leaves the device in dfuIDLE: a block or an erase that was begun
-    /// is waited for, then ABORT is sent. The job ends with [`HostError::Cancelled`], unless it was done by then.
+    /// Asks the machine to stop at the next moment that leaves the device in order: a block or an erase that was begun is
+    /// waited for, a page whose content is kept is finished, then ABORT is sent. Feed the answer to the action at hand
+    /// first, and go on until the job ends with [`HostError::Cancelled`], or well, if it was done by then. A machine whose
+    /// first action was not carried out yet is simply dropped.
     fn cancel(&mut self);
 }
 

@@ -287,6 +287,10 @@ mod tests {
         let write = |address| Plan::write(&twice, address, 16, WriteOptions::DEFAULT).map(|_| ());
         assert_eq!(write(0x7F0), Ok(()));
         assert_eq!(write(0x7F1), Err(PlanError::AmbiguousMap { address: 0x800 }));
+        // The image avoids the common part, but an erase would not.
+        let twice = MemoryLayout::parse(b"@x/0x0/1*2Kg/0x400/4*2Kg").unwrap();
+        let error = Plan::write(&twice, 0, 16, WriteOptions::DEFAULT);
+        assert_eq!(error, Err(PlanError::AmbiguousMap { address: 0x400 }));
     }
 
     #[test]

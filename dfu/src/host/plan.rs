@@ -30,6 +30,9 @@ pub struct WriteOptions {
     pub erase: EraseMode,
     /// Pages that the image covers in part are read first, and what the image does not cover is written back. Without it
     /// those bytes are erased. Needs a buffer of one page: see [`Plan::buffer_len`].
+    ///
+    /// From the erase to the end of such a page its content is in that buffer only. Save
+    /// [`Download::kept_page`](super::Download::kept_page) if the host may fail meanwhile.
     pub keep_partial_pages: bool,
     /// Pages are read first, and those that already hold the right bytes are neither erased nor written.
     pub skip_equal: bool,
@@ -39,7 +42,8 @@ pub struct WriteOptions {
     /// anyway. For devices whose map is wrong.
     pub force: bool,
     /// The device resets itself as soon as the last block is written, as some do when a boot flag or an option byte
-    /// changes: going away then is success, and no ABORT follows. Cannot be combined with `verify`.
+    /// changes: going away then is success, and no ABORT follows. Cannot be combined with what reads (`verify`,
+    /// `skip_equal`, `keep_partial_pages`).
     pub will_reset: bool,
 }
 
@@ -136,8 +140,9 @@ impl<'p> Plan<'p> {
         if spans.iter().next().is_none() {
             return Err(PlanError::Empty);
         }
-        if options.verify && options.will_reset {
-            return Err(PlanError::VerifyAfterReset);
+        let reads = options.verify || options.skip_equal || options.keep_partial_pages;
+        if reads && options.will_reset {
+            return Err(PlanError::ReadsBeforeReset);
         }
         let total = spans.iter().map(|span| u64::from(span.len)).sum();
         let plan = Self { layout: *layout, spans, options, total };
@@ -149,6 +154,10 @@ impl<'p> Plan<'p> {
             plan.check_map(span)?;
         }
         for unit in plan.units() {
+            // A page that is erased must not reach into another segment either.
+            if unit.erase {
+                check_unambiguous(layout, Span { address: unit.start, len: unit.size })?;
+            }
             let read = options.verify || options.skip_equal || plan.keeps(&unit);
             let part = plan.parts(&unit).next();
             if let (true, Some(part)) = (read, part)
@@ -338,11 +347,12 @@ pub enum PlanError {
         /// The first such address.
         address: u32,
     },
-    /// Reading back from a device that has reset itself was asked for.
-    #[error(
-        "a device that resets itself when it is written cannot be read back; drop one of the two options"
-    )]
-    VerifyAfterReset,
+    /// `will_reset` was combined with an option that reads.
+    #[error("a device that resets itself when it is written cannot also be read; drop one of the options")]
+    ReadsBeforeReset,
+    /// The device does not know how to erase everything, although it says OK.
+    #[error("the device ignores the command to erase everything; erase by pages")]
+    NoMassErase,
     /// The image has too many pieces.
     #[error("the image has {count} pieces, more than 4096; join adjacent ones")]
     TooManySpans {

@@ -137,9 +137,13 @@ impl ControlTransfer for UsbDevice {
         drop(interface);
         match device.reset().wait() {
             Ok(()) => Ok(()),
-            Err(error) if error.kind() == nusb::ErrorKind::Unsupported => Err(TransferFailure::Unsupported),
             // A device that comes back as another one is lost to the reset that made it so.
-            Err(_) => Err(TransferFailure::Disconnected),
+            Err(error)
+                if matches!(error.kind(), nusb::ErrorKind::Disconnected | nusb::ErrorKind::NotFound) =>
+            {
+                Err(TransferFailure::Disconnected)
+            }
+            Err(_) => Err(TransferFailure::Unsupported),
         }
     }
 

@@ -21,7 +21,9 @@ impl<I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'_, I, B> {
             }
             let address = u32::try_from(self.at).unwrap_or(u32::MAX);
             self.fill(address)?;
-            let erased = self.link.quirks.erased_byte.filter(|_| self.blank);
+            // The last block of a device that resets itself has to be sent, blank or not.
+            let skips = self.blank && !self.plan.options().will_reset;
+            let erased = self.link.quirks.erased_byte.filter(|_| skips);
             if erased.is_some_and(|erased| self.block().iter().all(|byte| *byte == erased)) {
                 self.advance();
                 continue;
@@ -66,8 +68,10 @@ impl<I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'_, I, B> {
 
     /// Puts bytes of the image at the start of the buffer.
     pub(super) fn load(&mut self, part: Part, step: Step) -> Result<(), HostError> {
-        let len = usize::try_from(part.len).unwrap_or(usize::MAX);
-        let target = self.buffer.as_mut().get_mut(..len).unwrap_or_default();
+        let needed = usize::try_from(part.len).unwrap_or(usize::MAX);
+        let available = self.buffer.as_ref().len();
+        let target = self.buffer.as_mut().get_mut(..needed);
+        let target = target.ok_or(HostError::TransferBuffer { needed, available })?;
         self.image.read(part.address, target).map_err(|source| {
             let place = Place { step, block: 0, address: part.address };
             HostError::Image { place, source }

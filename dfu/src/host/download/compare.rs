@@ -26,7 +26,8 @@ impl<I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'_, I, B> {
             None => None,
         };
         let decided = self.stage == Stage::Compare && !self.equal && !self.whole;
-        if self.cancelled || decided {
+        let stopped = self.cancelled && !self.keeping;
+        if stopped || decided {
             self.reader.stop();
         }
         if !self.reader.is_finished() {
@@ -34,8 +35,8 @@ impl<I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'_, I, B> {
         }
         self.idle = true;
         self.pointer = None;
-        if self.cancelled {
-            self.end_cancelled()?;
+        if stopped {
+            self.end();
         } else if self.stage == Stage::Verify {
             if self.next_part() { self.read_part(Stage::Verify) } else { self.finish_unit() }
         } else if (self.equal || self.whole) && self.next_part() {
@@ -61,10 +62,9 @@ impl<I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'_, I, B> {
             return Ok(());
         }
         let offset = usize::try_from(address.saturating_sub(self.unit.start)).unwrap_or(usize::MAX);
-        let Some(target) = self.buffer.as_mut().get_mut(offset..).and_then(|rest| rest.get_mut(..data.len()))
-        else {
-            return Ok(());
-        };
+        let (needed, available) = (offset.saturating_add(data.len()), self.buffer.as_ref().len());
+        let target = self.buffer.as_mut().get_mut(offset..needed);
+        let target = target.ok_or(HostError::TransferBuffer { needed, available })?;
         target.copy_from_slice(data);
         let frame = Unit { start: address, size: len, erase: false };
         for part in self.plan.parts(&frame) {
