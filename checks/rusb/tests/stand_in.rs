@@ -136,6 +136,9 @@ fn a_key_is_written_to_alternate_1_and_read_back() {
         assert_eq!(bench.memory("dct.bin"), expected, "{device}: neighbours survive");
         bench.succeed(DFU, &["read", "1", "0x22", "612", "back"]);
         assert_eq!(fs::read(bench.path("back")).unwrap(), key, "{device}");
+        bench.succeed(DFU, &["reset-and-read", "1", "0x22", "612", "again"]);
+        assert!(bench.logged("bus reset", ""), "{device}");
+        assert_eq!(fs::read(bench.path("again")).unwrap(), key, "{device}: selected again");
     }
 }
 

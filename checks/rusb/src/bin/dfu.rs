@@ -7,13 +7,13 @@ use dfu_rusb::{Bus, Found};
 use rusb::GlobalContext;
 use spark_dfu::descriptor::Mode;
 use spark_dfu::host::{
-    Connect, Detach, Download, Element, EraseMode, Leave, Machine, Plan, ReadPlan, Upload, WriteOptions,
-    drive, plain,
+    Connect, ControlTransfer, Detach, Download, Element, EraseMode, Leave, Machine, Plan, ReadPlan, Upload,
+    WriteOptions, drive, plain,
 };
 use spark_dfu::layout::MemoryLayout;
 
 const USAGE: &str = "usage: dfu list | detach | write ALTERNATE ADDRESS FILE | read ALTERNATE ADDRESS LENGTH FILE | \
-                     leave ADDRESS   (numbers in decimal, addresses in hex)";
+                     reset-and-read ALTERNATE ADDRESS LENGTH FILE | leave ADDRESS   (numbers in decimal, addresses in hex)";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -29,9 +29,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["write", alternate, address, file] => {
             write(&found, alternate.parse()?, hex(address)?, &fs::read(file)?)?;
         }
-        ["read", alternate, address, length, file] => {
+        [command @ ("read" | "reset-and-read"), alternate, address, length, file] => {
             let mut bytes = vec![0; length.parse()?];
-            read(&found, alternate.parse()?, hex(address)?, &mut bytes)?;
+            let alternate = alternate.parse()?;
+            let mut bus = open(&found, alternate)?;
+            if command == "reset-and-read" {
+                bus.reset_bus()?;
+            }
+            read(&mut bus, &found, alternate, hex(address)?, &mut bytes)?;
             fs::write(file, bytes)?;
         }
         ["leave", address] => {
@@ -77,11 +82,16 @@ fn write(found: &AnyFound, alternate: u8, address: u32, bytes: &[u8]) -> Result<
     run(&mut bus, &mut Download::new(link, &plan, Element { address, data: bytes }, buffer)?)
 }
 
-fn read(found: &AnyFound, alternate: u8, address: u32, bytes: &mut [u8]) -> Result<(), Box<dyn Error>> {
+fn read(
+    bus: &mut AnyBus,
+    found: &AnyFound,
+    alternate: u8,
+    address: u32,
+    bytes: &mut [u8],
+) -> Result<(), Box<dyn Error>> {
     let plan = ReadPlan::new(&layout(found, alternate)?, address, bytes.len())?;
-    let mut bus = open(found, alternate)?;
-    run(&mut bus, &mut Connect::new(found.link))?;
-    run(&mut bus, &mut Upload::new(found.link, &plan, bytes)?)
+    run(bus, &mut Connect::new(found.link))?;
+    run(bus, &mut Upload::new(found.link, &plan, bytes)?)
 }
 
 fn layout(found: &AnyFound, alternate: u8) -> Result<MemoryLayout<'_>, Box<dyn Error>> {
