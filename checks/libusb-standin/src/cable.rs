@@ -76,6 +76,11 @@ impl Cable {
         input: &mut [u8],
     ) -> Result<usize, Failure> {
         self.now += TRANSFER_TIME;
+        if let Attached::Dfu(_, Some((until, _))) = self.attached
+            && self.kind.deaf_at_work
+        {
+            self.now = self.now.max(until);
+        }
         self.settle();
         let result = self.transfer(generation, setup, output, input);
         let mut line = format!("\"setup\":\"{}\"", hex(&setup.to_bytes()));

@@ -14,6 +14,8 @@ pub struct Kind {
     pub profile: Profile,
     /// Run-time mode; without it the device starts in DFU mode and is gone when it leaves.
     pub runtime: Option<Description<'static>>,
+    /// Whether it answers nothing while it works, as firmware does that waits for its flash. Others answer dfuDNBUSY.
+    pub deaf_at_work: bool,
     /// Files of the memories, one an alternate setting, with base address and size.
     pub memories: &'static [MemoryFile],
 }
@@ -89,18 +91,27 @@ pub fn find(name: &str) -> Option<Kind> {
     let photon = Description::photon("12345");
     let every = Description { commands: Commands::ALL, ..photon };
     let st = Description { id_vendor: 0x0483, id_product: 0xDF11, ..photon };
-    let dfuse = |name, dfu, profile| Kind { name, dfu, profile, runtime: None, memories: &PHOTON };
+    let dfuse = |name, dfu, profile| Kind {
+        name,
+        dfu,
+        profile,
+        runtime: None,
+        deaf_at_work: false,
+        memories: &PHOTON,
+    };
     let kinds = [
         dfuse("photon", photon, Profile::PHOTON_2_3_1),
         dfuse("photon-0.5.3", photon, Profile::PHOTON_0_5_3),
         dfuse("st-0.5.3", st, Profile::PHOTON_0_5_3),
         dfuse("strict", every, Profile::STRICT),
         dfuse("tolerant", every, Profile::TOLERANT),
+        Kind { deaf_at_work: true, ..dfuse("tolerant-deaf", every, Profile::TOLERANT) },
         Kind {
             name: "dfu-1.0",
             dfu: plain(0x07, FunctionalDescriptor::VERSION_1_0),
             profile: Profile::STRICT,
             runtime: None,
+            deaf_at_work: false,
             memories: &IMAGE,
         },
         Kind {
@@ -108,6 +119,7 @@ pub fn find(name: &str) -> Option<Kind> {
             dfu: plain(0x03, FunctionalDescriptor::VERSION_1_1),
             profile: Profile::STRICT,
             runtime: runtime(0x03),
+            deaf_at_work: false,
             memories: &IMAGE,
         },
         Kind {
@@ -115,6 +127,7 @@ pub fn find(name: &str) -> Option<Kind> {
             dfu: plain(0x0F, FunctionalDescriptor::VERSION_1_1),
             profile: Profile::TOLERANT,
             runtime: runtime(0x0F),
+            deaf_at_work: false,
             memories: &IMAGE,
         },
     ];

@@ -9,8 +9,9 @@
 //! | `SPARK_USB_STATE` | folder of its memories and its mode; made when missing, kept between runs |
 //! | `SPARK_USB_LOG` | file to which one JSON line per transfer and event is appended |
 //!
-//! Time is virtual: a transfer takes 1 ms, and `nanosleep`, which this library also defines, returns at once. So a mass
-//! erase of 12 s takes no time, and a log is the same in every run.
+//! Time is virtual: a transfer takes 1 ms, and `nanosleep`, which this library also defines, returns at once; the clocks
+//! of the program under test go on as if it had slept. So a mass erase of 12 s takes no time, and a log is the same in
+//! every run.
 //!
 //! Not imitated: claim conflicts, kernel drivers, hotplug, asynchronous transfers, timeouts.
 
@@ -23,6 +24,7 @@ use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::path::PathBuf;
 use std::ptr;
 use std::slice;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -467,6 +469,9 @@ pub unsafe extern "C" fn libusb_get_string_descriptor_ascii(
     }))
 }
 
+/// What the program has slept without sleeping, in nanoseconds.
+static SLEPT: AtomicU64 = AtomicU64::new(0);
+
 /// `struct timespec`.
 #[derive(Debug)]
 #[repr(C)]
@@ -479,6 +484,7 @@ impl Timespec {
     fn pass(&self) {
         let seconds = Duration::from_secs(self.seconds.unsigned_abs());
         let time = seconds + Duration::from_nanos(self.nanoseconds.unsigned_abs());
+        SLEPT.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(0), Ordering::Relaxed);
         // Without a device nobody keeps the time.
         if let Some(cable) = cable().as_mut() {
             cable.pass(time, true);
@@ -511,4 +517,39 @@ pub unsafe extern "C" fn clock_nanosleep(
     // SAFETY: by the contract of this function.
     unsafe { (*request).pass() };
     0
+}
+
+unsafe extern "C" {
+    fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
+}
+
+type ClockGettime = unsafe extern "C" fn(c_int, *mut Timespec) -> c_int;
+
+/// `clock_gettime`, ahead of the C library's, whose time it asks for: what was slept is added to it.
+///
+/// # Safety
+/// `time` may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int {
+    /// `RTLD_NEXT`: the libraries after this one.
+    const NEXT: *mut c_void = ptr::without_provenance_mut(usize::MAX);
+    const SECOND: i64 = 1_000_000_000;
+    // SAFETY: the symbol is a C string.
+    let next = unsafe { dlsym(NEXT, c"clock_gettime".as_ptr()) };
+    if next.is_null() {
+        return -1;
+    }
+    // SAFETY: the C library's function of this name has this type.
+    let next: ClockGettime = unsafe { std::mem::transmute::<*mut c_void, ClockGettime>(next) };
+    // SAFETY: by the contract of this function.
+    let result = unsafe { next(clock, time) };
+    if result == 0 {
+        let slept = i64::try_from(SLEPT.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        // SAFETY: by the contract of this function; the C library has filled it in.
+        let time = unsafe { &mut *time };
+        let nanoseconds = time.nanoseconds + slept % SECOND;
+        time.seconds += slept / SECOND + nanoseconds / SECOND;
+        time.nanoseconds = nanoseconds % SECOND;
+    }
+    result
 }
