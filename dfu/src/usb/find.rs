@@ -181,8 +181,13 @@ fn interfaces_of(info: &DeviceInfo) -> Result<Vec<Found>, UsbError> {
     Ok(all)
 }
 
-pub(super) fn path(info: &DeviceInfo) -> PortPath {
-    PortPath { bus: info.bus_id().into(), ports: info.port_chain().into() }
+fn path(info: &DeviceInfo) -> PortPath {
+    // nusb pads the number of a bus on Linux with zeros; sysfs and other programs do not.
+    #[cfg(target_os = "linux")]
+    let bus = alloc::format!("{}", info.busnum());
+    #[cfg(not(target_os = "linux"))]
+    let bus = info.bus_id().into();
+    PortPath { bus, ports: info.port_chain().into() }
 }
 
 fn string(device: &nusb::Device, index: NonZeroU8) -> Option<String> {
