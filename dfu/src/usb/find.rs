@@ -144,7 +144,10 @@ fn interfaces_of(info: &DeviceInfo) -> Result<Vec<Found>, UsbError> {
         .unwrap_or(FunctionalDescriptor::UNKNOWN);
     let mut all: Vec<Found> = Vec::new();
     for alternate in configuration.alternates_with(&quirks) {
-        let own = NonZeroU8::new(alternate.string_index).and_then(|index| string(&device, index));
+        let own = match NonZeroU8::new(alternate.string_index) {
+            Some(index) => string(&device, index)?,
+            None => None,
+        };
         let corrected = match quirks.layout {
             LayoutFix::GigaDevice if alternate.setting == 0 => {
                 serial_number.as_deref().and_then(gigadevice_layout).map(String::from)
@@ -190,10 +193,22 @@ fn path(info: &DeviceInfo) -> PortPath {
     PortPath { bus, ports: info.port_chain().into() }
 }
 
-fn string(device: &nusb::Device, index: NonZeroU8) -> Option<String> {
-    let raw =
-        device.get_descriptor(descriptor::STRING, index.get(), 0x0409, DESCRIPTOR_TIMEOUT).wait().ok()?;
-    descriptor::decode_string_owned(&raw).ok()
+/// `None` if the device has none, or sends something else.
+fn string(device: &nusb::Device, index: NonZeroU8) -> Result<Option<String>, UsbError> {
+    use nusb::{
+        GetDescriptorError::Transfer,
+        transfer::TransferError::{Disconnected, Fault, Unknown},
+    };
+    let get = |kind, index, language| device.get_descriptor(kind, index, language, DESCRIPTOR_TIMEOUT).wait();
+    match get(descriptor::STRING, index.get(), 0x0409) {
+        Ok(raw) => Ok(descriptor::decode_string_owned(&raw).ok()),
+        // Without its names it would look like a broken device instead of one that was pulled out.
+        Err(Transfer(Disconnected)) => Err(UsbError::Disconnected),
+        Err(Transfer(Fault | Unknown(_))) if get(descriptor::DEVICE, 0, 0).is_err() => {
+            Err(UsbError::Disconnected)
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 fn serial_number(info: &DeviceInfo, device: &nusb::Device, quirks: &Quirks) -> Option<String> {
