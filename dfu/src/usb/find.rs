@@ -93,11 +93,11 @@ impl Found {
     }
 }
 
-/// All DFU interfaces of all devices. A device that cannot be opened is left out, unless the system already knows that it
-/// has a DFU interface: then its error is returned.
+/// All DFU interfaces of all devices that can be opened. Others are left out: many a computer has a Bluetooth controller
+/// with a DFU interface that only root may open.
 ///
 /// # Errors
-/// [`UsbError`] if the system cannot list devices, or does not let this user open a DFU device.
+/// [`UsbError`] if the system cannot list devices, or if it knows of a DFU interface but lets this user open none.
 pub fn list() -> Result<Vec<Found>, UsbError> {
     let mut all = Vec::new();
     let devices = match nusb::list_devices().wait() {
@@ -106,16 +106,20 @@ pub fn list() -> Result<Vec<Found>, UsbError> {
         Err(error) if cfg!(target_os = "linux") && error.os_error() == Some(2) => return Ok(all),
         Err(error) => return Err(error.into()),
     };
+    let mut refused = None;
     for info in devices {
         let certain =
             info.interfaces().any(|interface| interface.class() == 0xFE && interface.subclass() == 1);
         match interfaces_of(&info) {
             Ok(found) => all.extend(found),
-            Err(error) if certain && error != UsbError::Disconnected => return Err(error),
+            Err(error) if certain && error != UsbError::Disconnected => refused = Some(error),
             Err(_) => {}
         }
     }
-    Ok(all)
+    match refused {
+        Some(error) if all.is_empty() => Err(error),
+        _ => Ok(all),
+    }
 }
 
 /// The DFU interfaces of one device.
