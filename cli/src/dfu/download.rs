@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use spark_dfu::file::suffix::UsbIds;
 use spark_dfu::host::{
     Action, Download, EraseMode, HostError, Image, Input, Leave, LeaveOutcome, Link, Machine, Plan, Progress,
-    Span, Special, WriteOptions, drive, drive_while, plain,
+    Span, Special, TransferFailure, WriteOptions, drive, drive_while, plain,
 };
 
 /// What goes into one memory.
@@ -360,10 +360,12 @@ pub(super) fn leave(
     })
 }
 
-/// `-R`. The job is done; a device that cannot be reset is worth a word, not a failure.
+/// `-R`. The job is done; a device that cannot be reset is worth a word, not a failure. One that is gone became its
+/// application, now or earlier.
 pub(super) fn reset(common: &Common, port: &mut dyn Port) {
-    if let Err(error) = port.reset_bus() {
-        common.ui().line(&format!("the bus was not reset: {}", chain(&error)));
+    match port.reset_bus() {
+        Ok(()) | Err(TransferFailure::Disconnected) => {}
+        Err(error) => common.ui().line(&format!("the bus was not reset: {}", chain(&error))),
     }
 }
 
