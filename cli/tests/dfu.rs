@@ -7,8 +7,10 @@
 )]
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use spark_dfu::file::dfuse::{Builder, DfuSeFile};
 use spark_dfu::file::suffix::Suffix;
+use spark_dfu::host::{Download, Element, Link, Plan, WriteOptions};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -248,6 +250,80 @@ fn a_journal_of_the_same_job_is_taken_up_and_of_another_refused() {
     assert!(code == 65 && message.contains("remove the journal"), "{message}");
 }
 
+/// An interrupted job, its journal, and what becomes of them.
+#[test]
+fn a_job_that_was_interrupted_goes_on_and_a_foreign_journal_is_harmless() {
+    let bench = Bench::new();
+    let image = pattern(300_000);
+    let file = bench.file("image", &image);
+    bench.ok(&["command", "-a", "0", "-s", ":leave"]);
+    let fresh = bench.flash();
+    // The first two pages are there, and a journal says so.
+    let two = bench.file("two", &image[..0x4_0000]);
+    bench.ok(&["download", &two, "-a", "0", "-s", "0x08020000"]);
+    let text = spark_dfu::descriptor::Description::PHOTON_ALTERNATES[0];
+    let layout = spark_dfu::layout::MemoryLayout::parse(text.as_bytes()).unwrap();
+    let options = WriteOptions { verify: true, ..WriteOptions::DEFAULT };
+    let plan = Plan::write(&layout, 0x0802_0000, image.len(), options).unwrap();
+    let mut digest = Sha256::new();
+    digest.update(Sha256::digest(&image));
+    digest.update("2b04:d006 000000000000000000000001");
+    let number = u32::from_le_bytes(digest.finalize()[..4].try_into().unwrap());
+    let element = Element { address: 0x0802_0000, data: &image };
+    let start = Download::new(Link::PHOTON, &plan, element, [0; 4096]).unwrap().journal(number).to_bytes();
+    let mut record = start;
+    record[12] = 2;
+    let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&record[..16]);
+    record[16..].copy_from_slice(&crc.to_le_bytes());
+    let journal = bench.file("journal", &record);
+    let arguments = ["download", &file, "-a", "0", "-s", "0x08020000", "--journal", &journal];
+    let rest = bench.ok(&arguments);
+    assert_eq!(rest["memories"][0]["pages_erased"], 1);
+    assert_eq!(rest["memories"][0]["bytes_unchanged"], 0x4_0000);
+    assert_eq!(bench.read("0", "0x08020000:300000"), image);
+    // The same journal on a device where nothing was written: everything is read back, so everything is written.
+    fs::write(bench.path("flash"), fresh).unwrap();
+    fs::write(&journal, record).unwrap();
+    let all = bench.ok(&arguments);
+    assert_eq!(all["memories"][0]["pages_erased"], 3);
+    assert_eq!(bench.read("0", "0x08020000:300000"), image);
+    // And a journal for another file is refused.
+    fs::write(&journal, record).unwrap();
+    let (code, message) =
+        bench.fails(&["download", &two, "-a", "0", "-s", "0x08020000", "--journal", &journal]);
+    assert!(code == 65 && message.contains("another file"), "{message}");
+}
+
+#[test]
+fn the_copy_of_a_kept_page_is_gone_when_the_page_is_complete() {
+    let bench = Bench::new();
+    let file = bench.file("image", &pattern(1000));
+    let journal = bench.path("journal").to_str().unwrap().to_owned();
+    let arguments =
+        ["download", &file, "-a", "0", "-s", "0x080A1000", "--keep-partial-pages", "--journal", &journal];
+    bench.ok(&arguments);
+    let left: Vec<_> =
+        fs::read_dir(bench.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name == "image" || name == "flash"), "{left:?}");
+    // A folder where nothing can be saved: then the page is not erased either.
+    let before = bench.flash();
+    let nowhere = bench.path("missing/journal").to_str().unwrap().to_owned();
+    let second = bench.file("second", &[7; 1000]);
+    let (code, message) = bench.fails(&[
+        "download",
+        &second,
+        "-a",
+        "0",
+        "-s",
+        "0x080A1000",
+        "--keep-partial-pages",
+        "--journal",
+        &nowhere,
+    ]);
+    assert!(code == 74 && message.contains("cannot write"), "{message}");
+    assert!(bench.flash() == before);
+}
+
 #[test]
 fn output_is_never_overwritten_and_standard_streams_work() {
     let bench = Bench::new();
@@ -272,6 +348,8 @@ fn commands_need_force_where_they_destroy_and_say_when_a_device_does_not_know_th
     let bench = Bench::new();
     assert_eq!(bench.fails(&["command", "-a", "0", "-s", ":mass-erase"]).0, 64);
     assert_eq!(bench.fails(&["command", "-a", "0", "-s", "0"]).0, 64);
+    let (code, message) = bench.fails(&["command", "-a", "0", "-s", ":unprotect:force"]);
+    assert!(code == 64 && message.contains("does not list the command"), "{message}");
     let (code, message) = bench.fails(&["command", "-a", "0", "-s", ":mass-erase:force"]);
     assert!(code == 76 && message.contains("do not know this command"), "{message}");
     assert_eq!(bench.ok(&["command", "-a", "0", "-s", "0x080A0000:leave"])["leave"], "answered");

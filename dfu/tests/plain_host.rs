@@ -18,7 +18,7 @@ use spark_dfu::{
     descriptor::{Attributes, FunctionalDescriptor},
     host::{
         Action, Detach, DetachOutcome, Download, Element, GetCommands, GetState, HostError, Input, Link,
-        Machine, Plan, PlanError, Policy, Special, SpecialOutcome, Step, WriteOptions, plain,
+        Machine, Plan, PlanError, Policy, Progress, Special, SpecialOutcome, Step, WriteOptions, plain,
     },
     layout::MemoryLayout,
     quirk::Quirks,
@@ -193,6 +193,21 @@ fn uploads_end_with_a_short_frame_that_may_be_empty() {
     play(&mut machine, &turns).unwrap();
     assert!(finished(&machine) && machine.received() == 8);
     assert_eq!(&buffer, b"abcdefgh");
+}
+
+#[test]
+fn an_upload_that_is_taken_block_by_block_fits_any_buffer() {
+    let mut buffer = [0; 4];
+    let mut machine = plain::Upload::new(link(TOLERANT, 0x0110), &mut buffer).unwrap();
+    for (block, data) in [(0, b"abcd"), (1, b"efgh"), (2, b"ijkl")] {
+        play(&mut machine, &[In(upload(block), Input::InDone(data))]).unwrap();
+        assert_eq!(machine.take_received(), data);
+    }
+    let done = machine.handle(Duration::ZERO, Input::InDone(b"m")).unwrap();
+    assert_eq!(done, Some(Progress::Read { done: 13, total: None }));
+    assert!(finished(&machine) && machine.received() == 1);
+    assert_eq!(machine.take_received(), b"m");
+    assert_eq!(machine.take_received(), b"");
 }
 
 #[test]

@@ -74,6 +74,12 @@ impl Candidate {
         }
     }
 
+    /// What stays the same when the device is plugged in again, elsewhere if it has a serial number.
+    pub(super) fn identity(&self) -> String {
+        let which = if self.serial.is_empty() { &self.path } else { &self.serial };
+        format!("{:04x}:{:04x} {which}", self.id_vendor, self.id_product)
+    }
+
     pub(super) fn memory(&self, alternate: u8) -> Option<&Memory> {
         self.memories.iter().find(|memory| memory.alternate == alternate)
     }

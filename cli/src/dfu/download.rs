@@ -1,22 +1,21 @@
-//! `spark dfu download` and `spark dfu command`.
+//! `spark dfu download`.
 
 use super::candidate::Candidate;
 use super::find::{in_dfu_mode, memory, prepare};
+use super::finish::{leave, reset};
 use super::firmware::Firmware;
 use super::journal::JournalFile;
 use super::options::{DfuseOptions, DfuseTarget};
 use super::port::Port;
 use super::progress::{Bars, Counts, keep_going};
-use super::{Bare, Common, Download as Args, impossible, job_failed};
+use super::write::write;
+use super::{Download as Args, impossible, job_failed, usage};
 use crate::exit::{Code, Failure, chain};
 use crate::ui;
-use core::time::Duration;
 use serde_json::{Value, json};
 use spark_dfu::file::suffix::UsbIds;
-use spark_dfu::host::{
-    Action, Download, EraseMode, HostError, Image, Input, Leave, LeaveOutcome, Link, Machine, Plan, Progress,
-    Span, Special, WriteOptions, drive, drive_while, plain,
-};
+use spark_dfu::host::{Download, EraseMode, Plan, Span, WriteOptions, drive_while, plain};
+use spark_dfu::layout::MemoryLayout;
 
 /// What goes into one memory.
 struct Job {
@@ -38,18 +37,14 @@ impl Job {
     }
 }
 
-fn layout<'n>(target: &DfuseTarget<'n>) -> Result<spark_dfu::layout::MemoryLayout<'n>, Failure> {
-    spark_dfu::layout::MemoryLayout::parse(target.name.as_bytes()).map_err(|error| {
+fn layout<'n>(target: &DfuseTarget<'n>) -> Result<MemoryLayout<'n>, Failure> {
+    MemoryLayout::parse(target.name.as_bytes()).map_err(|error| {
         Failure::new(
             Code::Io,
             format_args!("the memory map of alternate setting {target} cannot be read: {}", chain(&error)),
             "the device's interface string is broken; report it with the output of `spark dfu list --json`",
         )
     })
-}
-
-fn usage(what: &str, next: &str) -> Failure {
-    Failure::new(Code::Usage, what, next)
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -151,6 +146,11 @@ fn jobs(
         }
     }
     jobs.retain(|job| !job.spans.is_empty());
+    // The device resets itself once, behind all of them.
+    let last = jobs.len().saturating_sub(1);
+    for job in jobs.iter_mut().take(last) {
+        job.options.will_reset = false;
+    }
     if jobs.is_empty() {
         return Err(usage("the file has nothing for this device", "see `spark inspect` for what it has"));
     }
@@ -171,7 +171,7 @@ fn write_dfuse(
     for (job, plan) in jobs.iter().zip(&plans) {
         let erase = match job.options.erase {
             EraseMode::Mass => "all memory".to_owned(),
-            _ => format!("{} pages", plan.units().filter(|unit| unit.erase).count()),
+            _ => pages(plan.units().filter(|unit| unit.erase).count() as u64),
         };
         let (start, total) = (plan.start(), plan.total());
         ui.line(&format!(
@@ -185,10 +185,11 @@ fn write_dfuse(
             json!({ "dry_run": true, "device": candidate.to_json(), "plan": plans.iter().zip(&jobs).map(describe).collect::<Vec<_>>() }),
         );
     }
-    let link = candidate.link;
-    let mut journal = JournalFile::open(args.journal.as_deref(), firmware.fingerprint())?;
+    let image_number = firmware.fingerprint(&candidate.identity());
+    let mut journal = JournalFile::open(args.journal.as_deref(), image_number)?;
     let mut written = Vec::new();
     for (number, (job, plan)) in jobs.iter().zip(&plans).enumerate() {
+        let link = candidate.link.with_alternate(job.alternate);
         prepare(port, link, job.alternate)?;
         let image = firmware.image(job.alternate, dfuse.address)?;
         let buffer = vec![0; plan.buffer_len(link.block_size())];
@@ -198,34 +199,40 @@ fn write_dfuse(
             download = download.resume(record).map_err(|error| {
                 Failure::new(Code::Data, chain(&error), "remove the journal to start the job anew")
             })?;
-            ui.line(&format!("goes on behind {} complete pages", record.units()));
+            ui.line(&format!("goes on: {} complete so far", pages(record.units())));
         }
-        let mut bars = Bars::new(&ui, Some(plan));
-        let mut kept =
-            Kept { download, journal: &mut journal, number, image: firmware.fingerprint(), failure: None };
-        let mut block = vec![0; usize::from(link.block_size())];
-        let result = drive_while(&mut kept, port, &mut block, |progress| bars.take(progress), keep_going);
-        if let Some(failure) = kept.failure {
-            return Err(failure);
-        }
-        result.map_err(|error| job_failed(&error))?;
-        // Blank blocks are on the device although they were not sent.
-        let bytes_written = plan.total().saturating_sub(bars.counts.bytes_unchanged);
-        let counts = Counts { bytes_written, ..bars.counts };
-        drop(bars);
+        let bars = Bars::new(&ui, Some(plan));
+        let counts = write(download, link, port, bars, (&mut journal, number, image_number))?;
         ui.line(&format!("alternate setting {}: {}", job.target(), summary(counts, job.options.verify)));
         written.push((job.alternate, plan.start(), counts));
     }
-    journal.remove()?;
-    let start = dfuse.address.or_else(|| plans.first().map(Plan::start));
-    let leave =
-        if dfuse.leave && !dfuse.will_reset { Some(leave(&args.common, port, link, start)?) } else { None };
+    if let Err(failure) = journal.remove() {
+        ui.line(&format!("the job is done, but {}", failure.what()));
+    }
+    let left = match (dfuse.leave && !dfuse.will_reset, jobs.first(), plans.first()) {
+        (true, Some(job), Some(plan)) => {
+            let link = candidate.link.with_alternate(job.alternate);
+            // The address belongs to the first memory, and the last one is still selected.
+            if jobs.len() > 1 {
+                prepare(port, link, job.alternate)?;
+            }
+            Some(leave(&args.common, port, link, Some(dfuse.address.unwrap_or_else(|| plan.start())))?)
+        }
+        _ => None,
+    };
     Ok(json!({
         "device": candidate.to_json(),
         "memories": written.iter().map(counted).collect::<Vec<_>>(),
         "verified": !args.no_verify && !dfuse.will_reset,
-        "leave": leave,
+        "leave": left,
     }))
+}
+
+fn pages(count: impl TryInto<u64>) -> String {
+    match count.try_into() {
+        Ok(1) => "1 page".to_owned(),
+        count => format!("{} pages", count.unwrap_or(u64::MAX)),
+    }
 }
 
 fn describe((plan, job): (&Plan<'_>, &Job)) -> Value {
@@ -262,36 +269,6 @@ fn summary(counts: Counts, verify: bool) -> String {
     text
 }
 
-/// A download that keeps its journal as it goes.
-struct Kept<'j, 'p, 'f, I> {
-    download: Download<'p, I, Vec<u8>>,
-    journal: &'j mut JournalFile<'f>,
-    number: usize,
-    image: u32,
-    failure: Option<Failure>,
-}
-
-impl<I: Image> Machine for Kept<'_, '_, '_, I> {
-    fn action(&self) -> Action<'_> {
-        self.download.action()
-    }
-
-    fn handle(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError> {
-        let result = self.download.handle(now, input);
-        if self.failure.is_none()
-            && let Err(failure) = self.journal.keep(self.number, self.download.journal(self.image))
-        {
-            self.failure = Some(failure);
-            self.download.cancel();
-        }
-        result
-    }
-
-    fn cancel(&mut self) {
-        self.download.cancel();
-    }
-}
-
 fn write_plain(
     args: &Args,
     firmware: &Firmware,
@@ -299,6 +276,10 @@ fn write_plain(
     candidate: &Candidate,
 ) -> Result<Value, Failure> {
     let ui = args.common.ui();
+    if args.journal.is_some() || args.skip_unchanged || args.keep_partial_pages {
+        let what = "the device speaks plain DFU, which cannot read what it holds page by page";
+        return Err(usage(what, "drop --journal, --skip-unchanged and --keep-partial-pages"));
+    }
     if args.dfuse.is_some() || firmware.is_dfuse() {
         return Err(usage(
             "the device speaks plain DFU, which knows no addresses",
@@ -341,72 +322,4 @@ fn write_plain(
     Ok(
         json!({ "device": candidate.to_json(), "bytes_written": len, "verified": false, "manifestation": outcome }),
     )
-}
-
-/// Starts the firmware.
-pub(super) fn leave(
-    common: &Common,
-    port: &mut dyn Port,
-    link: Link,
-    start: Option<u32>,
-) -> Result<&'static str, Failure> {
-    let mut leave = Leave::new(link, start);
-    drive(&mut leave, port, &mut [0; 64], |_| ()).map_err(|error| job_failed(&error))?;
-    common.ui().line("left DFU mode");
-    Ok(match leave.outcome() {
-        Some(LeaveOutcome::Answered(_)) => "answered",
-        Some(LeaveOutcome::Disconnected) => "disconnected",
-        _ => "unanswered",
-    })
-}
-
-/// `-R`. The job is done; a device that cannot be reset is worth a word, not a failure.
-pub(super) fn reset(common: &Common, port: &mut dyn Port) {
-    if let Err(error) = port.reset_bus() {
-        common.ui().line(&format!("the bus was not reset: {}", chain(&error)));
-    }
-}
-
-/// `spark dfu command`.
-pub(super) fn commands(args: &Bare) -> Result<(), Failure> {
-    let (common, dfuse) = (&args.common, args.dfuse);
-    if dfuse.length.is_some() || dfuse.will_reset {
-        return Err(usage("a length and will-reset belong to transfers", "drop them from -s"));
-    }
-    if !(dfuse.leave || dfuse.mass_erase || dfuse.unprotect) {
-        return Err(usage("there is nothing to do", "add leave, mass-erase or unprotect to -s"));
-    }
-    in_dfu_mode(common, |port, candidate, _| {
-        let link = candidate.link;
-        if !link.is_dfuse() {
-            return Err(usage(
-                "the device speaks plain DFU, which has no commands",
-                "-s is for DfuSe devices",
-            ));
-        }
-        let memory = memory(common, candidate)?;
-        prepare(port, link, memory.alternate)?;
-        let mut special = |mut command: Special| {
-            drive(&mut command, port, &mut [0; 64], |_| ()).map_err(|error| job_failed(&error))
-        };
-        if dfuse.unprotect {
-            special(Special::read_unprotect(link))?;
-            common
-                .ui()
-                .line("the device lifts its protection, which takes up to 40 seconds, and resets itself");
-        } else if dfuse.mass_erase {
-            special(Special::mass_erase(link))?;
-            common.ui().line("all memory is erased");
-        }
-        let left = match dfuse.leave && !dfuse.unprotect {
-            true => Some(leave(common, port, link, dfuse.address)?),
-            false => None,
-        };
-        if common.json {
-            ui::print(
-                json!({ "device": candidate.to_json(), "mass_erased": dfuse.mass_erase, "unprotected": dfuse.unprotect, "leave": left }),
-            )?;
-        }
-        Ok(())
-    })
 }

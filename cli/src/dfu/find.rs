@@ -30,8 +30,18 @@ fn fits(common: &Common, candidate: &Candidate) -> bool {
 
 /// The one device that is meant.
 fn one(common: &Common) -> Result<Candidate, Failure> {
+    let mut noted = false;
     loop {
-        let mut found = matching(common)?;
+        let mut found = match matching(common) {
+            // At first only root may open a new device; udev changes that a moment later.
+            Err(failure) if common.wait => {
+                if !core::mem::replace(&mut noted, true) {
+                    common.ui().note(format_args!("{}; waiting", failure.what()));
+                }
+                Vec::new()
+            }
+            found => found?,
+        };
         match found.len() {
             0 if common.wait => port::pause(),
             0 => {

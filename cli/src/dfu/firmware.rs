@@ -19,8 +19,8 @@ pub(super) struct Firmware {
     file: File,
     content: Content,
     suffix: Option<Suffix>,
-    /// Tells files apart.
-    fingerprint: u32,
+    /// SHA-256 of the whole file.
+    digest: [u8; 32],
 }
 
 enum Content {
@@ -100,16 +100,17 @@ impl Firmware {
             let len = found.map_or(digest.file_len(), |found| found.content_len);
             Content::Plain { len, prefix: prefix_len(&head, len, found) }
         };
-        let [a, b, c, d, ..] = *fingerprint.finalize().as_slice() else {
-            return Err(Failure::new(Code::Software, "SHA-256 has less than four bytes", "report this"));
-        };
-        let fingerprint = u32::from_le_bytes([a, b, c, d]);
-        Ok(Self { file, content, suffix: found.map(|found| found.suffix), fingerprint })
+        let digest = fingerprint.finalize().into();
+        Ok(Self { file, content, suffix: found.map(|found| found.suffix), digest })
     }
 
-    /// A number that tells files apart.
-    pub(super) const fn fingerprint(&self) -> u32 {
-        self.fingerprint
+    /// A number that tells files and devices apart.
+    pub(super) fn fingerprint(&self, device: &str) -> u32 {
+        let mut digest = Sha256::new();
+        digest.update(self.digest);
+        digest.update(device);
+        let [a, b, c, d, ..]: [u8; 32] = digest.finalize().into();
+        u32::from_le_bytes([a, b, c, d])
     }
 
     /// What the suffix says, if there is one.

@@ -4,7 +4,7 @@ use crate::exit::{Code, Failure, chain};
 use crate::files;
 use spark_dfu::host::Journal;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The records, and where they are kept.
 pub(super) struct JournalFile<'p> {
@@ -31,9 +31,14 @@ impl<'p> JournalFile<'p> {
         };
         let records = records.map_err(|error| unusable(&chain(&error)))?;
         if records.iter().any(|record| record.image() != image) {
-            return Err(unusable(&"the journal belongs to another file than the one given"));
+            return Err(unusable(&"the journal belongs to another file or another device"));
         }
         Ok(Self { path: Some(path), records })
+    }
+
+    /// Where another file of the same job goes: beside the journal, or into the current folder.
+    pub(super) fn beside(&self, name: &str) -> PathBuf {
+        self.path.and_then(Path::parent).map_or_else(|| PathBuf::from(name), |folder| folder.join(name))
     }
 
     /// The record of the nth memory.

@@ -1,8 +1,10 @@
 //! `spark dfu`: list, write, read and detach USB DFU devices, with the option letters of dfu-util.
 
 mod candidate;
+mod command;
 mod download;
 mod find;
+mod finish;
 mod firmware;
 mod journal;
 mod list;
@@ -10,6 +12,7 @@ mod options;
 mod port;
 mod progress;
 mod upload;
+mod write;
 
 use crate::exit::{Code, Failure, chain};
 use crate::ui::Ui;
@@ -147,7 +150,7 @@ pub fn run(command: &Command) -> Result<(), Failure> {
         Command::Download(args) => download::run(args),
         Command::Upload(args) => upload::run(args),
         Command::Detach(common) => find::detach(common),
-        Command::Command(args) => download::commands(args),
+        Command::Command(args) => command::run(args),
     }
 }
 
@@ -171,7 +174,7 @@ fn job_failed(error: &HostError) -> Failure {
             (Code::Io, "unplug the device, plug it in again and repeat the command")
         }
         HostError::Mismatch { .. } => {
-            (Code::Io, "repeat the command; if it fails there again, the memory is worn out")
+            (Code::Io, "repeat the command; if it fails there again, the memory is protected or worn out")
         }
         HostError::Cancelled { .. } => (Code::Io, "repeat the command: what was begun is not complete"),
         HostError::Image { .. } | HostError::UploadTooLong { .. } => {
@@ -183,6 +186,11 @@ fn job_failed(error: &HostError) -> Failure {
         _ => (Code::Protocol, "unplug the device, plug it in again and repeat the command"),
     };
     Failure::new(code, chain(error), next)
+}
+
+/// Arguments that do not fit each other or the device.
+fn usage(what: &str, next: &str) -> Failure {
+    Failure::new(Code::Usage, what, next)
 }
 
 /// A job that cannot be done on this device.

@@ -1,24 +1,27 @@
 //! `spark dfu upload`.
 
 use super::candidate::Candidate;
-use super::download::{leave, reset};
 use super::find::{in_dfu_mode, memory, prepare};
+use super::finish::{leave, reset};
 use super::options::{DfuseOptions, DfuseTarget};
 use super::port::Port;
 use super::progress::{Bars, keep_going};
 use super::{Upload as Args, impossible, job_failed};
 use crate::exit::{Code, Failure};
 use crate::ui;
+use core::time::Duration;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use spark_dfu::host::{Link, Progress, ReadPlan, Upload, drive_while, plain};
+use spark_dfu::host::{
+    Action, HostError, Input, Link, Machine, Progress, ReadPlan, Upload, drive_while, plain,
+};
 use spark_dfu::layout::MemoryLayout;
 use std::io::Write;
 use std::path::Path;
 
 /// What is read at a time: memory of the device may be larger than that of the host.
 const WINDOW: u32 = 1024 * 1024;
-/// The most that a plain device may send.
+/// The most that a plain device may send: one that never sends a short frame would fill the disk.
 const PLAIN_LIMIT: usize = 256 * 1024 * 1024;
 /// What is read with `:force` where the memory map says nothing, as dfu-util does.
 const UNKNOWN_LEN: u32 = 0x4000;
@@ -96,18 +99,20 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         ));
     }
     in_dfu_mode(&args.common, |port, candidate, _| {
-        let left = if candidate.link.is_dfuse() {
+        if candidate.link.is_dfuse() {
             read_dfuse(args, dfuse, port, candidate, &mut output)?;
-            let start = dfuse.leave.then(|| leave(&args.common, port, candidate.link, dfuse.address));
-            start.transpose()?
         } else {
             read_plain(args, port, candidate, &mut output)?;
-            None
+        }
+        // What was read is kept before the device is sent away.
+        let (len, sha256) = output.finish()?;
+        let left = match dfuse.leave && candidate.link.is_dfuse() {
+            true => Some(leave(&args.common, port, candidate.link, dfuse.address)?),
+            false => None,
         };
         if args.reset {
             reset(&args.common, port);
         }
-        let (len, sha256) = output.finish()?;
         if args.common.json {
             let file = path.display().to_string();
             return ui::print(
@@ -140,7 +145,7 @@ fn read_dfuse(
     };
     let len = match dfuse.length {
         Some(len) => len,
-        None => to_end(layout.as_ref(), address).unwrap_or(UNKNOWN_LEN),
+        None => to_end(layout.as_ref(), address, dfuse.force)?,
     };
     let size = usize::try_from(len).unwrap_or(usize::MAX);
     let whole = match &layout {
@@ -170,9 +175,22 @@ fn read_dfuse(
     Ok(())
 }
 
-fn to_end(layout: Option<&MemoryLayout<'_>>, address: u32) -> Option<u32> {
-    let segment = layout?.segment_at(address)?;
-    u32::try_from(segment.end() - u64::from(address)).ok()
+/// Bytes up to the end of the segment.
+fn to_end(layout: Option<&MemoryLayout<'_>>, address: u32, force: bool) -> Result<u32, Failure> {
+    let unknown = |what: &str| {
+        Failure::new(
+            Code::Usage,
+            format_args!("{what} {address:#010x}"),
+            "give the length, as in `-s ADDR:LEN`",
+        )
+    };
+    match layout.and_then(|layout| layout.segment_at(address)) {
+        // Only a segment of the whole 4 GiB has no length of 32 bits.
+        Some(segment) => u32::try_from(segment.end() - u64::from(address))
+            .map_err(|_| unknown("the segment is too long to be read as a whole from")),
+        None if force => Ok(UNKNOWN_LEN),
+        None => Err(unknown("the memory map does not say where the memory ends that holds")),
+    }
 }
 
 fn read_plain(
@@ -198,22 +216,56 @@ fn read_plain(
         ));
     }
     prepare(port, candidate.link, memory.alternate)?;
-    let mut data = vec![0; PLAIN_LIMIT];
-    let mut upload =
-        plain::Upload::new(candidate.link, &mut data).map_err(|error| impossible(&error, &target))?;
+    let mut block = vec![0; usize::from(candidate.link.block_size())];
+    let upload =
+        plain::Upload::new(candidate.link, &mut block).map_err(|error| impossible(&error, &target))?;
     let mut bars = Bars::new(&args.common.ui(), None);
-    run_machine(&mut upload, port, candidate.link, |progress| {
+    let mut streamed = Streamed { upload, output, failure: None };
+    let result = run_machine(&mut streamed, port, candidate.link, |progress| {
         if let Progress::Read { done, .. } = progress {
             bars.take(Progress::Read { done, total: args.upload_size });
         }
-    })?;
-    let received = upload.received();
-    drop(bars);
-    output.write(data.get(..received).unwrap_or(&data))
+    });
+    streamed.failure.map_or(result, Err)
+}
+
+/// A plain upload whose blocks go to the file as they come: nobody knows how many there will be.
+struct Streamed<'o, 'p, 'b> {
+    upload: plain::Upload<'b>,
+    output: &'o mut Output<'p>,
+    failure: Option<Failure>,
+}
+
+impl Machine for Streamed<'_, '_, '_> {
+    fn action(&self) -> Action<'_> {
+        self.upload.action()
+    }
+
+    fn handle(&mut self, now: Duration, input: Input<'_>) -> Result<Option<Progress>, HostError> {
+        let result = self.upload.handle(now, input);
+        let bytes = self.upload.take_received();
+        if self.failure.is_none() && !bytes.is_empty() {
+            let written = match self.output.len.saturating_add(bytes.len() as u64) {
+                len if len > PLAIN_LIMIT as u64 => {
+                    Err(job_failed(&HostError::UploadTooLong { capacity: PLAIN_LIMIT }))
+                }
+                _ => self.output.write(bytes),
+            };
+            if let Err(failure) = written {
+                self.failure = Some(failure);
+                self.upload.cancel();
+            }
+        }
+        result
+    }
+
+    fn cancel(&mut self) {
+        self.upload.cancel();
+    }
 }
 
 fn run_machine(
-    machine: &mut dyn spark_dfu::host::Machine,
+    machine: &mut dyn Machine,
     port: &mut dyn Port,
     link: Link,
     on_progress: impl FnMut(Progress),

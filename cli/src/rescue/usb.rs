@@ -67,8 +67,9 @@ impl<'b, B: ControlTransfer + Clock> Usb<'b, B> {
         let plan = Plan::write(&layout, address, data.len(), options).map_err(|error| refused(&error))?;
         self.select(alternate)?;
         let block = vec![0; plan.buffer_len(Link::PHOTON.transfer_size)];
-        let mut download = Download::new(Link::PHOTON, &plan, Element { address, data }, block)
-            .map_err(|error| failed(&error))?;
+        let mut download =
+            Download::new(Link::PHOTON.with_alternate(alternate), &plan, Element { address, data }, block)
+                .map_err(|error| failed(&error))?;
         drive(&mut download, self.bus, &mut self.buffer, on_progress).map_err(|error| failed(&error))
     }
 

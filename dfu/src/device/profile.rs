@@ -226,7 +226,7 @@ impl Profile {
     ///
     /// # Source
     /// See [`Table::TOLERANT_DFU`].
-    pub const TOLERANT: Self = Self { rules: Rules::Tolerant, ..Self::STRICT };
+    pub const TOLERANT: Self = Self { rules: Rules::Tolerant, erase_moves_pointer: true, ..Self::STRICT };
 
     /// Photon, P1 and Electron bootloaders of v0.4.5 to v0.6.0 (constant 50 ms for flash, poll time-out cleared).
     ///

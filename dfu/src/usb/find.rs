@@ -93,11 +93,11 @@ impl Found {
     }
 }
 
-/// All DFU interfaces of all devices. A device that cannot be opened is left out, unless the system already knows that it
-/// has a DFU interface: then its error is returned.
+/// All DFU interfaces of all devices that can be opened. Others are left out: many a computer has a Bluetooth controller
+/// with a DFU interface that only root may open.
 ///
 /// # Errors
-/// [`UsbError`] if the system cannot list devices, or does not let this user open a DFU device.
+/// [`UsbError`] if the system cannot list devices, or if it knows of a DFU interface but lets this user open none.
 pub fn list() -> Result<Vec<Found>, UsbError> {
     let mut all = Vec::new();
     let devices = match nusb::list_devices().wait() {
@@ -106,16 +106,20 @@ pub fn list() -> Result<Vec<Found>, UsbError> {
         Err(error) if cfg!(target_os = "linux") && error.os_error() == Some(2) => return Ok(all),
         Err(error) => return Err(error.into()),
     };
+    let mut refused = None;
     for info in devices {
         let certain =
             info.interfaces().any(|interface| interface.class() == 0xFE && interface.subclass() == 1);
         match interfaces_of(&info) {
             Ok(found) => all.extend(found),
-            Err(error) if certain && error != UsbError::Disconnected => return Err(error),
+            Err(error) if certain && error != UsbError::Disconnected => refused = Some(error),
             Err(_) => {}
         }
     }
-    Ok(all)
+    match refused {
+        Some(error) if all.is_empty() => Err(error),
+        _ => Ok(all),
+    }
 }
 
 /// The DFU interfaces of one device.
@@ -144,7 +148,10 @@ fn interfaces_of(info: &DeviceInfo) -> Result<Vec<Found>, UsbError> {
         .unwrap_or(FunctionalDescriptor::UNKNOWN);
     let mut all: Vec<Found> = Vec::new();
     for alternate in configuration.alternates_with(&quirks) {
-        let own = NonZeroU8::new(alternate.string_index).and_then(|index| string(&device, index));
+        let own = match NonZeroU8::new(alternate.string_index) {
+            Some(index) => string(&device, index)?,
+            None => None,
+        };
         let corrected = match quirks.layout {
             LayoutFix::GigaDevice if alternate.setting == 0 => {
                 serial_number.as_deref().and_then(gigadevice_layout).map(String::from)
@@ -181,14 +188,31 @@ fn interfaces_of(info: &DeviceInfo) -> Result<Vec<Found>, UsbError> {
     Ok(all)
 }
 
-pub(super) fn path(info: &DeviceInfo) -> PortPath {
-    PortPath { bus: info.bus_id().into(), ports: info.port_chain().into() }
+fn path(info: &DeviceInfo) -> PortPath {
+    // nusb pads the number of a bus on Linux with zeros; sysfs and other programs do not.
+    #[cfg(target_os = "linux")]
+    let bus = alloc::format!("{}", info.busnum());
+    #[cfg(not(target_os = "linux"))]
+    let bus = info.bus_id().into();
+    PortPath { bus, ports: info.port_chain().into() }
 }
 
-fn string(device: &nusb::Device, index: NonZeroU8) -> Option<String> {
-    let raw =
-        device.get_descriptor(descriptor::STRING, index.get(), 0x0409, DESCRIPTOR_TIMEOUT).wait().ok()?;
-    descriptor::decode_string_owned(&raw).ok()
+/// `None` if the device has none, or sends something else.
+fn string(device: &nusb::Device, index: NonZeroU8) -> Result<Option<String>, UsbError> {
+    use nusb::{
+        GetDescriptorError::Transfer,
+        transfer::TransferError::{Disconnected, Fault, Unknown},
+    };
+    let get = |kind, index, language| device.get_descriptor(kind, index, language, DESCRIPTOR_TIMEOUT).wait();
+    match get(descriptor::STRING, index.get(), 0x0409) {
+        Ok(raw) => Ok(descriptor::decode_string_owned(&raw).ok()),
+        // Without its names it would look like a broken device instead of one that was pulled out.
+        Err(Transfer(Disconnected)) => Err(UsbError::Disconnected),
+        Err(Transfer(Fault | Unknown(_))) if get(descriptor::DEVICE, 0, 0).is_err() => {
+            Err(UsbError::Disconnected)
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 fn serial_number(info: &DeviceInfo, device: &nusb::Device, quirks: &Quirks) -> Option<String> {

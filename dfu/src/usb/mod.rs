@@ -58,7 +58,14 @@ impl From<nusb::Error> for UsbError {
             nusb::ErrorKind::Disconnected => Self::Disconnected,
             nusb::ErrorKind::NotFound => Self::NotFound,
             nusb::ErrorKind::Unsupported => Self::Unsupported,
+            _ if error.os_error().is_some_and(is_gone) => Self::Disconnected,
             _ => Self::System { code: error.os_error() },
         }
     }
+}
+
+/// Requests that Linux makes by itself, such as SET_INTERFACE, fail with EPROTO, EILSEQ, ETIME or ESHUTDOWN in the moment
+/// before it knows that nobody is there.
+const fn is_gone(errno: u32) -> bool {
+    cfg!(target_os = "linux") && matches!(errno, 71 | 84 | 62 | 108)
 }

@@ -14,7 +14,10 @@ use crate::{request::SetupPacket, state::State};
 pub struct Upload<'b> {
     link: Link,
     buffer: &'b mut [u8],
+    /// Bytes in the buffer.
     done: usize,
+    /// Bytes that were taken out of it.
+    taken: u64,
     block: u16,
     stage: Stage,
     exchange: Exchange,
@@ -38,8 +41,8 @@ impl core::fmt::Debug for Upload<'_> {
 }
 
 impl<'b> Upload<'b> {
-    /// An upload of at most as many bytes as `buffer` has; a device that has more is an error, since part of an image is
-    /// worth nothing.
+    /// An upload of at most as many bytes as `buffer` has, unless they are [taken out](Self::take_received) in between; a
+    /// device that has more is an error, since part of an image is worth nothing.
     ///
     /// # Errors
     /// [`PlanError::NoTransferSize`].
@@ -52,6 +55,7 @@ impl<'b> Upload<'b> {
             link,
             buffer,
             done: 0,
+            taken: 0,
             block: 0,
             stage: Stage::Read,
             exchange,
@@ -60,10 +64,24 @@ impl<'b> Upload<'b> {
         })
     }
 
-    /// Bytes at the start of the buffer that are read.
+    /// Bytes at the start of the buffer that are read and were not [taken](Self::take_received).
     #[must_use]
     pub const fn received(&self) -> usize {
         self.done
+    }
+
+    /// Takes what was read since the last call out of the buffer. Called after every [`Machine::handle`], a buffer of one
+    /// block is enough for any image.
+    pub fn take_received(&mut self) -> &[u8] {
+        let len = core::mem::take(&mut self.done);
+        let bytes = self.buffer.get(..len).unwrap_or_default();
+        self.taken = self.taken.saturating_add(bytes.len() as u64);
+        bytes
+    }
+
+    /// Bytes read in all.
+    const fn total(&self) -> u64 {
+        self.taken.saturating_add(self.done as u64)
     }
 
     fn end_early(&mut self) {
@@ -115,13 +133,13 @@ impl<'b> Upload<'b> {
             self.stage = Stage::Finished;
         } else {
             self.block = self.block.wrapping_add(1);
-            self.exchange = Exchange::new(place(self.block, self.done), State::UploadIdle);
+            self.exchange = Exchange::new(place(self.block, self.total()), State::UploadIdle);
         }
-        Ok(Progress::Read { done: u64::try_from(self.done).unwrap_or(u64::MAX), total: None })
+        Ok(Progress::Read { done: self.total(), total: None })
     }
 }
 
-fn place(block: u16, done: usize) -> Place {
+fn place(block: u16, done: u64) -> Place {
     Place { step: Step::Read, block, address: u32::try_from(done).unwrap_or(u32::MAX) }
 }
 
