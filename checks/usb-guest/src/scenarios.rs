@@ -91,10 +91,15 @@ fn kind(name: &str) -> Kind {
     devices::find(name).expect("a known device")
 }
 
-/// A DfuSe device by the book. It is no Photon, as the host knows what is special about those by their ids.
-fn strict() -> Kind {
-    let kind = kind("strict");
+/// A DfuSe device that is no Photon: what is special about those the host knows by their ids.
+fn other(name: &str) -> Kind {
+    let kind = kind(name);
     Kind { dfu: Description { id_product: 0xD5FE, ..kind.dfu }, ..kind }
+}
+
+/// A DfuSe device by the book.
+fn strict() -> Kind {
+    other("strict")
 }
 
 /// A run-time device that is not manifestation tolerant and detaches by itself.
@@ -255,7 +260,7 @@ const READ_IMAGE: &str =
     "spark dfu upload -a 0 -s 0x080A0000:300000 -U /tmp/back && cmp app.bin /tmp/back && rm /tmp/back";
 
 fn image(bench: &mut Bench) {
-    for kind in [kind("photon"), strict()] {
+    for kind in [kind("photon"), strict(), other("tolerant-deaf")] {
         bench.plug(kind);
         let done = bench.guest.json(&format!("{WRITE_IMAGE} --json"));
         let memory = &done["memories"][0];
