@@ -519,7 +519,7 @@ fn unplugged(bench: &mut Bench) {
         let text = bench.guest.run(line);
         assert_eq!(text.code, 0);
         let kept = first.len() - 1;
-        assert!(text.stderr.contains(&format!("goes on behind {kept} complete pages")), "{text:?}");
+        assert!(text.stderr.contains(&format!("goes on: {kept} page")), "{text:?}");
         let second = pages(&bench.port().events());
         assert_eq!(second.first(), first.last(), "the page that was begun is erased again");
         assert_eq!(first.len() + second.len(), 4);
@@ -587,7 +587,7 @@ fn interrupted(bench: &mut Bench) {
     assert!(message.contains("cancelled while"), "{message}");
     let run = bench.guest.run(line);
     assert_eq!(run.code, 0);
-    assert!(run.stderr.contains("goes on behind 1 complete pages"), "the device was left in order");
+    assert!(run.stderr.contains("goes on: 1 page complete"), "the device was left in order");
     assert_eq!(bench.port().memory("flash.bin")[0xA_0000..][..300_000], application());
     // Killed, it leaves the device in the middle of a download; the next job gets it out of that.
     bench.guest.ok("spark dfu download -a 0 -s 0x080A0000 -D app.bin >/dev/null 2>&1 & echo $! >/tmp/pid");
