@@ -201,6 +201,7 @@ impl Inside {
                 if matches!(self.attached, Attached::Nothing) || class && self.deaf {
                     return Ok(());
                 }
+                self.wait_if_deaf();
                 self.control(*setup, output, &mut input)
             }
         };
@@ -209,6 +210,15 @@ impl Inside {
         }
         self.settle();
         Ok(())
+    }
+
+    /// Firmware that waits for its flash answers late.
+    fn wait_if_deaf(&mut self) {
+        let deaf = self.plugged.as_ref().is_some_and(|(kind, _)| kind.deaf_at_work);
+        while let (true, Attached::Dfu(_, Some((until, _)))) = (deaf, &self.attached) {
+            thread::sleep(until.saturating_duration_since(Instant::now()));
+            self.settle();
+        }
     }
 
     fn control(&mut self, setup: SetupPacket, output: &[u8], input: &mut [u8]) -> Result<usize, Stall> {
