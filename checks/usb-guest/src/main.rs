@@ -16,7 +16,6 @@ mod redir;
 mod scenarios;
 
 // The devices and their memories are those of the stand-in for libusb.
-#[allow(dead_code, reason = "one device of the stand-in answers late, none here")]
 #[path = "../../libusb-standin/src/devices.rs"]
 mod devices;
 #[path = "../../libusb-standin/src/store.rs"]
