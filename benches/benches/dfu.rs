@@ -119,6 +119,7 @@ fn download(c: &mut Criterion) {
     let layout = MemoryLayout::parse(LAYOUT).unwrap();
     let plan = Plan::write(&layout, START, image.len(), WriteOptions::DEFAULT).unwrap();
     let device = Device::new(Description::photon("1"), Profile::STRICT, [0; 4096]).unwrap();
+    let link = Link::new(0, &Description::photon("1").functional);
     let mut bus = Bus { device, flash: Flash(vec![0; image.len()]), now: Duration::ZERO };
     let mut buffer = [0; 4096];
     let mut group = c.benchmark_group("dfu/download");
@@ -128,7 +129,7 @@ fn download(c: &mut Criterion) {
             bus.device.bus_reset();
             bus.flash.0.fill(0);
             let image = Element { address: START, data: black_box(&image) };
-            let mut machine = Download::new(Link::PHOTON, &plan, image, [0; 4096]).unwrap();
+            let mut machine = Download::new(link, &plan, image, [0; 4096]).unwrap();
             drive(&mut machine, &mut bus, &mut buffer, |_| ()).unwrap();
             assert!(bus.flash.0 == image.data);
         });
