@@ -135,6 +135,24 @@ fn partial_pages_are_kept_and_blocks_of_any_size_do() {
 }
 
 #[test]
+fn a_device_can_be_treated_as_another_kind() {
+    let bench = Bench::new();
+    let file = bench.file("image", &pattern(9000));
+    let key = bench.file("key", &pattern(612));
+    // By the book a page that says erasable is erased, and a Photon says that it did.
+    let erased = |kind| {
+        let result = bench.ok(&["download", &key, "-a", "1", "-s", "34", "--quirks", kind]);
+        result["memories"][0]["pages_erased"].as_u64().unwrap()
+    };
+    assert_eq!((erased("photon"), erased("none")), (0, 1));
+    let (code, message) = bench.fails(&["list", "--quirks", "toaster"]);
+    assert!(code == 64 && message.contains("stm32h743"), "{message}");
+    let flash =
+        ["download", &file, "-a", "0", "-s", "0x080A0000", "--address-every-block", "--quirks", "none"];
+    assert_eq!(bench.ok(&flash)["memories"][0]["bytes_verified"], 9000);
+}
+
+#[test]
 fn a_dfuse_file_goes_to_all_its_memories() {
     let bench = Bench::new();
     let (code, key) = (pattern(5000), pattern(100));

@@ -8,7 +8,7 @@
 
 use core::time::Duration;
 
-use crate::descriptor::FunctionalDescriptor;
+use crate::{descriptor::FunctionalDescriptor, layout::ParseOptions};
 
 /// How one kind of device differs. [`Quirks::NONE`] is the standard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,6 +74,9 @@ pub enum LayoutFix {
     None,
     /// Pages are 1 KiB and their number is in the serial number: see [`gigadevice_layout`].
     GigaDevice,
+    /// The letter of "Device Feature" is wrong on some: see
+    /// [`ParseOptions::device_feature`](crate::layout::ParseOptions::device_feature).
+    DeviceFeature,
 }
 
 impl Quirks {
@@ -119,7 +122,12 @@ impl Quirks {
 
     /// ROMs of STM32, which all have the same ids: what the F405 and the L4 need and no other minds. Erased memory reads
     /// as 0 on L0 and L1.
-    pub const STM32: Self = Self { busy_retries: 3, mass_erase: Some(Duration::from_secs(35)), ..Self::NONE };
+    pub const STM32: Self = Self {
+        busy_retries: 3,
+        mass_erase: Some(Duration::from_secs(35)),
+        layout: LayoutFix::DeviceFeature,
+        ..Self::NONE
+    };
 
     /// ROM of the STM32H743 revision V. Choose it by hand: the ids do not tell, and the C5 stalls what the H7 needs.
     pub const STM32H743: Self = Self { stuck_after_erase: true, ..Self::STM32 };
@@ -142,6 +150,12 @@ impl Quirks {
             .iter()
             .find(|entry| entry.fits(id_vendor, id_product, bcd_device))
             .map_or(Self::NONE, |e| e.quirks)
+    }
+
+    /// How the device's memory-layout strings are read.
+    #[must_use]
+    pub const fn layout_options(&self) -> ParseOptions {
+        ParseOptions { device_feature: matches!(self.layout, LayoutFix::DeviceFeature), ..ParseOptions::WILD }
     }
 
     /// Whether erasing is void on an alternate setting.
@@ -270,6 +284,16 @@ mod tests {
             }
             assert!(entry.source.contains('@') && entry.id_product.0 <= entry.id_product.1, "{}", entry.name);
         }
+    }
+
+    #[test]
+    fn device_feature_of_an_stm32_can_be_written_whatever_its_letter() {
+        let text = b"@Device Feature/0xFFFF0000/01*004 a";
+        let access = |quirks: Quirks| {
+            let layout = MemoryLayout::parse_with(text, quirks.layout_options()).unwrap();
+            layout.segment_at(0xFFFF_0000).unwrap().access
+        };
+        assert!(access(Quirks::STM32).writeable() && !access(Quirks::NONE).writeable());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use core::fmt;
 use serde_json::{Value, json};
 use spark_dfu::descriptor::{Configuration, Description, Mode};
 use spark_dfu::host::Link;
-use spark_dfu::layout::MemoryLayout;
+use spark_dfu::layout::{MemoryLayout, ParseOptions};
 use spark_dfu::quirk::Quirks;
 use spark_dfu::usb::Found;
 
@@ -13,6 +13,8 @@ use spark_dfu::usb::Found;
 pub(super) struct Memory {
     pub(super) alternate: u8,
     pub(super) name: String,
+    /// How the name is read as a memory map.
+    pub(super) options: ParseOptions,
 }
 
 /// A device with a DFU interface.
@@ -36,6 +38,7 @@ impl Candidate {
             .map(|memory| Memory {
                 alternate: memory.alternate,
                 name: memory.name.clone().unwrap_or_default(),
+                options: found.quirks.layout_options(),
             })
             .collect();
         Self {
@@ -60,7 +63,11 @@ impl Candidate {
         let quirks = Quirks::of(description.id_vendor, description.id_product, description.bcd_device);
         let memories = (0..)
             .zip(description.alternates)
-            .map(|(alternate, name)| Memory { alternate, name: (*name).to_owned() })
+            .map(|(alternate, name)| Memory {
+                alternate,
+                name: (*name).to_owned(),
+                options: quirks.layout_options(),
+            })
             .collect();
         Self {
             id_vendor: description.id_vendor,
@@ -103,7 +110,7 @@ impl Candidate {
 
 impl Memory {
     pub(super) fn layout(&self) -> Option<MemoryLayout<'_>> {
-        MemoryLayout::parse(self.name.as_bytes()).ok()
+        MemoryLayout::parse_with(self.name.as_bytes(), self.options).ok()
     }
 
     fn to_json(&self) -> Value {

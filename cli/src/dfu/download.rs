@@ -1,6 +1,6 @@
 //! `spark dfu download`.
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Memory};
 use super::find::{in_dfu_mode, memory, prepare};
 use super::finish::{leave, reset};
 use super::firmware::Firmware;
@@ -15,36 +15,30 @@ use crate::ui;
 use serde_json::{Value, json};
 use spark_dfu::file::suffix::UsbIds;
 use spark_dfu::host::{Download, EraseMode, Plan, Span, WriteOptions, drive_while, plain};
-use spark_dfu::layout::MemoryLayout;
 
 /// What goes into one memory.
 struct Job {
-    alternate: u8,
-    name: String,
+    memory: Memory,
     spans: Vec<Span>,
     options: WriteOptions,
 }
 
 impl Job {
     fn target(&self) -> DfuseTarget<'_> {
-        DfuseTarget { alternate: self.alternate, name: &self.name }
+        DfuseTarget { alternate: self.memory.alternate, name: &self.memory.name }
     }
 
     fn plan(&self) -> Result<Plan<'_>, Failure> {
-        let layout = layout(&self.target())?;
+        let layout = self.memory.layout().ok_or_else(|| {
+            Failure::new(
+                Code::Io,
+                format_args!("the memory map of alternate setting {} cannot be read", self.target()),
+                "the device's interface string is broken; report it with the output of `spark dfu list --json`",
+            )
+        })?;
         Plan::write_spans(&layout, &self.spans, self.options)
             .map_err(|error| impossible(&error, &self.target()))
     }
-}
-
-fn layout<'n>(target: &DfuseTarget<'n>) -> Result<MemoryLayout<'n>, Failure> {
-    MemoryLayout::parse(target.name.as_bytes()).map_err(|error| {
-        Failure::new(
-            Code::Io,
-            format_args!("the memory map of alternate setting {target} cannot be read: {}", chain(&error)),
-            "the device's interface string is broken; report it with the output of `spark dfu list --json`",
-        )
-    })
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -98,7 +92,8 @@ fn jobs(
     firmware: &Firmware,
     candidate: &Candidate,
 ) -> Result<Vec<Job>, Failure> {
-    let job = |alternate: u8, name: &str| {
+    let job = |memory: &Memory| {
+        let alternate = memory.alternate;
         let erase = match () {
             () if dfuse.mass_erase => EraseMode::Mass,
             () if candidate.link.quirks.erase_is_void(alternate) => EraseMode::None,
@@ -113,7 +108,7 @@ fn jobs(
             will_reset: dfuse.will_reset,
         };
         let spans = firmware.spans(alternate, dfuse.address)?;
-        Ok(Job { alternate, name: name.to_owned(), spans, options })
+        Ok(Job { memory: memory.clone(), spans, options })
     };
     if !firmware.is_dfuse() {
         if dfuse.address.is_none() {
@@ -123,7 +118,7 @@ fn jobs(
             ));
         }
         let memory = memory(&args.common, candidate)?;
-        return Ok(vec![job(memory.alternate, &memory.name)?]);
+        return Ok(vec![job(memory)?]);
     }
     let only = args.common.alternate.as_ref().map(|_| memory(&args.common, candidate)).transpose()?;
     let mut jobs = Vec::new();
@@ -132,7 +127,7 @@ fn jobs(
             continue;
         }
         match candidate.memory(alternate) {
-            Some(memory) => jobs.push(job(alternate, &memory.name)?),
+            Some(memory) => jobs.push(job(memory)?),
             None if dfuse.force => args
                 .common
                 .ui()
@@ -189,9 +184,9 @@ fn write_dfuse(
     let mut journal = JournalFile::open(args.journal.as_deref(), image_number)?;
     let mut written = Vec::new();
     for (number, (job, plan)) in jobs.iter().zip(&plans).enumerate() {
-        let link = candidate.link.with_alternate(job.alternate);
-        prepare(port, link, job.alternate)?;
-        let image = firmware.image(job.alternate, dfuse.address)?;
+        let link = candidate.link.with_alternate(job.memory.alternate);
+        prepare(port, link, job.memory.alternate)?;
+        let image = firmware.image(job.memory.alternate, dfuse.address)?;
         let buffer = vec![0; plan.buffer_len(link.block_size())];
         let mut download =
             Download::new(link, plan, image, buffer).map_err(|error| impossible(&error, &job.target()))?;
@@ -204,17 +199,17 @@ fn write_dfuse(
         let bars = Bars::new(&ui, Some(plan));
         let counts = write(download, link, port, bars, (&mut journal, number, image_number))?;
         ui.line(&format!("alternate setting {}: {}", job.target(), summary(counts, job.options.verify)));
-        written.push((job.alternate, plan.start(), counts));
+        written.push((job.memory.alternate, plan.start(), counts));
     }
     if let Err(failure) = journal.remove() {
         ui.line(&format!("the job is done, but {}", failure.what()));
     }
     let left = match (dfuse.leave && !dfuse.will_reset, jobs.first(), plans.first()) {
         (true, Some(job), Some(plan)) => {
-            let link = candidate.link.with_alternate(job.alternate);
+            let link = candidate.link.with_alternate(job.memory.alternate);
             // The address belongs to the first memory, and the last one is still selected.
             if jobs.len() > 1 {
-                prepare(port, link, job.alternate)?;
+                prepare(port, link, job.memory.alternate)?;
             }
             Some(leave(&args.common, port, link, Some(dfuse.address.unwrap_or_else(|| plan.start())))?)
         }
@@ -237,7 +232,7 @@ fn pages(count: impl TryInto<u64>) -> String {
 
 fn describe((plan, job): (&Plan<'_>, &Job)) -> Value {
     json!({
-        "alternate": job.alternate,
+        "alternate": job.memory.alternate,
         "start": plan.start(),
         "bytes": plan.total(),
         "pages": plan.units().map(|unit| json!({ "start": unit.start, "size": unit.size, "erase": unit.erase })).collect::<Vec<_>>(),

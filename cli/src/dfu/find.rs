@@ -2,13 +2,14 @@
 
 use super::candidate::{Candidate, Memory};
 use super::port::{self, Port};
-use super::{Common, job_failed};
+use super::{Common, Kind, job_failed};
 use crate::exit::{Code, Failure};
 use crate::ui;
 use core::time::Duration;
 use serde_json::json;
 use spark_dfu::descriptor::Mode;
 use spark_dfu::host::{Connect, Detach, DetachOutcome, Link, Policy, drive};
+use spark_dfu::quirk::Quirks;
 
 /// The devices that the options let pass.
 pub(super) fn matching(common: &Common) -> Result<Vec<Candidate>, Failure> {
@@ -83,7 +84,10 @@ pub(super) fn in_dfu_mode<T>(
 /// The link with the limits of the command line.
 fn link(common: &Common, candidate: &Candidate) -> Link {
     let reenumeration = Duration::from_secs(common.detach_delay);
-    let link = candidate.link.with_policy(Policy { reenumeration, ..Policy::DEFAULT });
+    let known = common.quirks.map_or(candidate.link.quirks, Kind::quirks);
+    let address_every_block = known.address_every_block || common.address_every_block;
+    let link = candidate.link.with_quirks(Quirks { address_every_block, ..known });
+    let link = link.with_policy(Policy { reenumeration, ..Policy::DEFAULT });
     match common.transfer_size {
         // A device that says 0 has to be told.
         Some(size) if link.transfer_size == 0 => Link { transfer_size: size, ..link },

@@ -19,6 +19,7 @@ use crate::ui::Ui;
 use clap::{ArgAction, Subcommand};
 use options::{DfuseOptions, DfuseTarget, IdFilter};
 use spark_dfu::host::{HostError, PlanError, Step};
+use spark_dfu::quirk::Quirks;
 use std::path::PathBuf;
 
 /// The subcommands.
@@ -64,6 +65,12 @@ pub struct Common {
     /// Bytes of one transfer, if it has to be less than the device says.
     #[arg(short = 't', long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1..))]
     transfer_size: Option<u16>,
+    /// Treat the device as this kind, instead of by its ids.
+    #[arg(long, value_name = "KIND")]
+    quirks: Option<Kind>,
+    /// Set the address for every block, as dfu-util does, instead of numbering blocks on.
+    #[arg(long)]
+    address_every_block: bool,
     /// Use a simulated Photon instead of USB. With a file, its flash is kept there from one command to the next.
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     #[allow(clippy::option_option, reason = "absent, without a file, with a file")]
@@ -71,6 +78,39 @@ pub struct Common {
     /// Print the result as JSON on standard output, and nothing else.
     #[arg(long)]
     json: bool,
+}
+
+/// Kinds of devices that differ from the standard.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// By the book.
+    None,
+    /// Photon, P1, Electron, Duo.
+    Photon,
+    /// Spark Core.
+    Core,
+    /// Argon, Boron, Xenon and others.
+    Nrf52840,
+    /// ROM of an STM32.
+    Stm32,
+    /// ROM of an STM32H743 revision V, which stays busy for ever after an erase.
+    Stm32h743,
+    /// ROM of a GD32.
+    Gd32,
+}
+
+impl Kind {
+    const fn quirks(self) -> Quirks {
+        match self {
+            Self::None => Quirks::NONE,
+            Self::Photon => Quirks::PHOTON,
+            Self::Core => Quirks::CORE,
+            Self::Nrf52840 => Quirks::NRF52840,
+            Self::Stm32 => Quirks::STM32,
+            Self::Stm32h743 => Quirks::STM32H743,
+            Self::Gd32 => Quirks::GD32,
+        }
+    }
 }
 
 /// Options of `download`.
