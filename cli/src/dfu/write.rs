@@ -73,7 +73,7 @@ impl<I: Image> Guarded<'_, '_, '_, I> {
         match (self.download.kept_page(), &self.page) {
             (Some((unit, content)), None) => {
                 let path = self.journal.beside(&format!("spark-page-{:08x}.bin", unit.start));
-                files::write_atomically(&path, content)?;
+                files::write_secret(&path, content)?;
                 self.page = Some(KeptPage { unit, path });
             }
             (None, Some(KeptPage { path, .. })) => {
