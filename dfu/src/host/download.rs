@@ -164,7 +164,7 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
             machine.command(Stage::MassErase, Step::MassErase, Command::MassErase);
         } else {
             machine.begin_unit();
-            machine.aim();
+            machine.set_first_address();
         }
         Ok(machine)
     }
@@ -195,7 +195,7 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
             (self.units, self.number, self.done) = (rest, units, done);
         }
         self.begin_unit();
-        self.aim();
+        self.set_first_address();
         Ok(self)
     }
 
@@ -212,8 +212,8 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
 
     /// How far the job is, to go on from in another one: keep it when a [`Progress`] comes, or after an error.
     ///
-    /// `image` is any number that tells images apart, such as a CRC; [`resume`](Self::resume) wants a journal of the
-    /// same plan, the caller checks the image with [`Journal::image`].
+    /// `image` is any number that tells images and devices apart, such as a CRC over both; [`resume`](Self::resume) wants a
+    /// journal of the same plan, the caller checks the image with [`Journal::image`].
     #[must_use]
     pub const fn journal(&self, image: u32) -> Journal {
         self.journal.with_image(image)
@@ -273,7 +273,7 @@ impl<'p, I: Image, B: AsRef<[u8]> + AsMut<[u8]>> Download<'p, I, B> {
     }
 
     /// The very first block of a job: the image is not read before the device has answered once.
-    fn aim(&mut self) {
+    fn set_first_address(&mut self) {
         if self.stage == Stage::Write {
             self.command(Stage::SetAddress, Step::SetAddress, Command::SetAddress(self.part.address));
         }
