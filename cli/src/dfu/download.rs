@@ -166,7 +166,10 @@ fn write_dfuse(
     for (job, plan) in jobs.iter().zip(&plans) {
         let erase = match job.options.erase {
             EraseMode::Mass => "all memory".to_owned(),
-            _ => pages(plan.units().filter(|unit| unit.erase).count() as u64),
+            _ => {
+                let most = if job.options.skip_equal { "at most " } else { "" };
+                format!("{most}{}", pages(plan.units().filter(|unit| unit.erase).count() as u64))
+            }
         };
         let (start, total) = (plan.start(), plan.total());
         ui.line(&format!(
