@@ -68,12 +68,20 @@ pub(super) struct Identity<'a> {
 }
 
 impl<'a> Identity<'a> {
-    /// Exactly 52 or 214 bytes that begin with the nonce. There is one failure, whatever is wrong.
-    pub(super) fn parse(plaintext: &'a [u8], nonce: &[u8; NONCE_LEN]) -> Option<Self> {
+    /// Exactly 52 or 214 bytes that begin with the nonce. There is one failure, whatever is wrong, and one way to it:
+    /// the same bytes are compared whatever the length.
+    pub(super) fn parse(
+        plaintext: &'a [u8; IDENTITY_WITH_KEY],
+        len: usize,
+        nonce: &[u8; NONCE_LEN],
+    ) -> Option<Self> {
         let (claimed, rest) = plaintext.split_first_chunk::<NONCE_LEN>()?;
         let (id, key) = rest.split_first_chunk::<{ DeviceId::LEN }>()?;
-        let public_key = if key.is_empty() { None } else { Some(key.try_into().ok()?) };
-        bool::from(claimed.ct_eq(nonce)).then_some(Self { device_id: DeviceId(*id), public_key })
+        let has_key = len.ct_eq(&IDENTITY_WITH_KEY);
+        let good = (has_key | len.ct_eq(&IDENTITY_WITHOUT_KEY)) & claimed.ct_eq(nonce);
+        bool::from(good).then_some(())?;
+        let public_key = if bool::from(has_key) { Some(key.try_into().ok()?) } else { None };
+        Some(Self { device_id: DeviceId(*id), public_key })
     }
 
     pub(super) fn encode_into<'b>(
@@ -99,7 +107,6 @@ impl<'a> Identity<'a> {
 mod tests {
     use super::*;
     use alloc::string::ToString;
-    use alloc::vec;
 
     #[test]
     fn device_id_reads_what_it_prints() {
@@ -117,14 +124,16 @@ mod tests {
     #[test]
     fn only_the_two_known_lengths_are_an_identity() {
         let nonce = [7; NONCE_LEN];
+        let mut plaintext = [7; IDENTITY_WITH_KEY];
         for len in 0..=245 {
-            let mut plaintext = vec![7; len];
             let is_known = len == IDENTITY_WITHOUT_KEY || len == IDENTITY_WITH_KEY;
-            assert_eq!(Identity::parse(&plaintext, &nonce).is_some(), is_known, "length {len}");
-            if is_known {
-                plaintext[39] ^= 1;
-                assert!(Identity::parse(&plaintext, &nonce).is_none(), "another nonce");
-            }
+            let identity = Identity::parse(&plaintext, len, &nonce);
+            assert_eq!(identity.is_some(), is_known, "length {len}");
+            assert_eq!(identity.is_some_and(|found| found.public_key.is_some()), len == IDENTITY_WITH_KEY);
+        }
+        plaintext[39] ^= 1;
+        for len in [IDENTITY_WITHOUT_KEY, IDENTITY_WITH_KEY] {
+            assert!(Identity::parse(&plaintext, len, &nonce).is_none(), "another nonce");
         }
     }
 }

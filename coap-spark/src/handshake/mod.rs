@@ -41,12 +41,14 @@ mod job;
 mod rsa_ops;
 pub mod server;
 
+#[cfg(feature = "openssl")]
+mod backend_openssl;
 #[cfg(feature = "rsa")]
 mod backend_rsa;
 
 pub use failure::{Cause, Failure, Stage};
 pub use identity::{DeviceId, DeviceIdError, IDENTITY_WITH_KEY, IDENTITY_WITHOUT_KEY};
-pub use rsa_ops::{RsaFailure, RsaPrivate, RsaPublic};
+pub use rsa_ops::{RsaFailure, RsaPrivate, RsaPublic, unpad};
 
 /// Length of the nonce, step 1.
 pub const NONCE_LEN: usize = 40;

@@ -90,21 +90,22 @@ impl DecryptJob {
     #[must_use]
     pub fn run(self, server_key: &impl RsaPrivate, rng: &mut dyn CryptoRng) -> Decrypted {
         let mut plaintext = Zeroizing::new([0; SEALED_IDENTITY_LEN]);
-        let len = server_key.decrypt(rng, &self.ciphertext, plaintext.as_mut_slice());
-        let message = len.ok().and_then(|len| plaintext.get(..len));
-        self.finish(message)
+        // A failure takes the same way as a message of a wrong length.
+        let len = server_key.decrypt(rng, &self.ciphertext, plaintext.as_mut_slice()).unwrap_or(0);
+        let mut front = Zeroizing::new([0; IDENTITY_WITH_KEY]);
+        front.copy_from_slice(plaintext.first_chunk().unwrap_or(&[0; IDENTITY_WITH_KEY]));
+        Decrypted { ticket: self.ticket, plaintext: front, len }
     }
 
     /// Takes the result of a decryption that was done elsewhere; `None` if it failed.
     #[must_use]
     pub fn finish(self, message: Option<&[u8]>) -> Decrypted {
         let mut plaintext = Zeroizing::new([0; IDENTITY_WITH_KEY]);
-        let mut len = 0;
-        if let Some((message, to)) = message.and_then(|m| Some((m, plaintext.get_mut(..m.len())?))) {
-            to.copy_from_slice(message);
-            len = message.len();
+        let message = message.unwrap_or_default();
+        for (to, from) in plaintext.iter_mut().zip(message) {
+            *to = *from;
         }
-        Decrypted { ticket: self.ticket, plaintext, len }
+        Decrypted { ticket: self.ticket, plaintext, len: message.len() }
     }
 }
 
@@ -138,8 +139,7 @@ impl AwaitDecryption {
         if result.ticket != ticket {
             return Err(Failure::new(Stage::OpenIdentity, Cause::ForeignResult));
         }
-        let plaintext = result.plaintext.get(..result.len).unwrap_or_default();
-        Identity::parse(plaintext, &self.nonce)
+        Identity::parse(&result.plaintext, result.len, &self.nonce)
             .map(|identity| Identified {
                 ticket,
                 device_id: identity.device_id,
