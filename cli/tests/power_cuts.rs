@@ -19,7 +19,6 @@ use spark_cli::rescue::{on_usb, usb};
 use spark_cli::synthetic;
 use spark_cli::ui::Ui;
 use spark_dct::{App, Field};
-use spark_dfu::host::EraseMode;
 use spark_ota::module::ModuleFunction;
 use spark_sim::{End, Photon, PowerCut, Started};
 use std::collections::BTreeMap;
@@ -53,7 +52,7 @@ fn full() -> (Photon, Kit) {
 
 /// Step 3 of the story.
 fn write_fields(photon: &mut Photon, kit: &Kit) -> bool {
-    on_usb(photon, |usb| usb::repair(usb, &kit.device_key, &kit.region, &Ui::new(true))).is_ok()
+    on_usb(photon, &Ui::new(true), |usb| usb::repair(usb, &kit.device_key, &kit.region)).is_ok()
 }
 
 fn fields_are_right(photon: &Photon, kit: &Kit) -> bool {
@@ -101,10 +100,8 @@ fn heal(photon: &mut Photon, kit: &Kit) -> Help {
         help = help.max(Help::PartsOverUsb);
         for file in kit.catalogue.files().iter().filter(|file| file.prefix.function == ModuleFunction::System)
         {
-            on_usb(photon, |usb| {
-                usb.write(0, file.prefix.start_address, &file.image, EraseMode::Pages, &mut |_| ())
-            })
-            .unwrap();
+            on_usb(photon, &Ui::new(true), |usb| usb.write(0, file.prefix.start_address, &file.image))
+                .unwrap();
         }
         started = photon.power_on();
     }

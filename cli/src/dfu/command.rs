@@ -13,14 +13,14 @@ use spark_dfu::host::{GetCommands, Special, drive};
 
 /// `spark dfu command`.
 pub(super) fn run(args: &Bare) -> Result<(), Failure> {
-    let (common, dfuse) = (&args.common, args.dfuse);
+    let (options, dfuse) = (&args.device, args.dfuse);
     if dfuse.length.is_some() || dfuse.will_reset {
         return Err(usage("a length and will-reset belong to transfers", "drop them from -s"));
     }
     if !(dfuse.leave || dfuse.mass_erase || dfuse.unprotect) {
         return Err(usage("there is nothing to do", "add leave, mass-erase or unprotect to -s"));
     }
-    in_dfu_mode(common, |port, candidate, _| {
+    in_dfu_mode(options, |port, candidate, _| {
         let link = candidate.link;
         if !link.is_dfuse() {
             return Err(usage(
@@ -28,7 +28,7 @@ pub(super) fn run(args: &Bare) -> Result<(), Failure> {
                 "-s is for DfuSe devices",
             ));
         }
-        let memory = memory(common, candidate)?;
+        let memory = memory(args.alternate.as_deref(), candidate)?;
         prepare(port, link, memory.alternate)?;
         let special = |port: &mut dyn Port, mut command: Special| {
             drive(&mut command, port, &mut [0; 64], |_| ()).map_err(|error| job_failed(&error))
@@ -43,19 +43,19 @@ pub(super) fn run(args: &Bare) -> Result<(), Failure> {
                 ));
             }
             special(port, Special::read_unprotect(link))?;
-            common
+            options
                 .ui()
                 .line("the device lifts its protection, which takes up to 40 seconds, and resets itself");
         } else if dfuse.mass_erase {
             let target = DfuseTarget { alternate: memory.alternate, name: &memory.name };
             special(port, Special::mass_erase(link).map_err(|error| impossible(&error, &target))?)?;
-            common.ui().line("all memory is erased");
+            options.ui().line("all memory is erased");
         }
         let left = match dfuse.leave && !dfuse.unprotect {
-            true => Some(leave(common, port, link, dfuse.address)?),
+            true => Some(leave(&options.ui(), port, link, dfuse.address)?),
             false => None,
         };
-        if common.json {
+        if options.json {
             ui::print(
                 json!({ "device": candidate.to_json(), "mass_erased": dfuse.mass_erase, "unprotected": dfuse.unprotect, "leave": left }),
             )?;

@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if firmware.is_dfuse() && dfuse.address.is_some() {
         return Err(usage("a DfuSe file has its own addresses", "drop the address from -s"));
     }
-    in_dfu_mode(&args.common, |port, candidate, origin| {
+    in_dfu_mode(&args.device, |port, candidate, origin| {
         check_ids(&firmware, candidate, origin)?;
         let result = if candidate.link.is_dfuse() {
             write_dfuse(args, dfuse, &firmware, port, candidate)?
@@ -64,9 +64,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             write_plain(args, &firmware, port, candidate)?
         };
         if args.reset && !args.dry_run {
-            reset(&args.common, port);
+            reset(&args.device, port);
         }
-        if args.common.json { ui::print(result) } else { Ok(()) }
+        if args.device.json { ui::print(result) } else { Ok(()) }
     })
 }
 
@@ -117,10 +117,10 @@ fn jobs(
                 "give it with -s, as in `-s 0x080A0000:leave`",
             ));
         }
-        let memory = memory(&args.common, candidate)?;
+        let memory = memory(args.alternate.as_deref(), candidate)?;
         return Ok(vec![job(memory)?]);
     }
-    let only = args.common.alternate.as_ref().map(|_| memory(&args.common, candidate)).transpose()?;
+    let only = args.alternate.as_ref().map(|_| memory(args.alternate.as_deref(), candidate)).transpose()?;
     let mut jobs = Vec::new();
     for alternate in firmware.alternates() {
         if only.is_some_and(|only| only.alternate != alternate) {
@@ -129,7 +129,7 @@ fn jobs(
         match candidate.memory(alternate) {
             Some(memory) => jobs.push(job(memory)?),
             None if dfuse.force => args
-                .common
+                .device
                 .ui()
                 .note(format_args!("alternate setting {alternate}: left out, the device has none")),
             None => {
@@ -159,7 +159,7 @@ fn write_dfuse(
     port: &mut dyn Port,
     candidate: &Candidate,
 ) -> Result<Value, Failure> {
-    let ui = args.common.ui();
+    let ui = args.device.ui();
     let jobs = jobs(args, dfuse, firmware, candidate)?;
     // All of them are checked before the first byte leaves.
     let plans = jobs.iter().map(Job::plan).collect::<Result<Vec<_>, _>>()?;
@@ -214,7 +214,7 @@ fn write_dfuse(
             if jobs.len() > 1 {
                 prepare(port, link, job.memory.alternate)?;
             }
-            Some(leave(&args.common, port, link, Some(dfuse.address.unwrap_or_else(|| plan.start())))?)
+            Some(leave(&args.device.ui(), port, link, Some(dfuse.address.unwrap_or_else(|| plan.start())))?)
         }
         _ => None,
     };
@@ -273,7 +273,7 @@ fn write_plain(
     port: &mut dyn Port,
     candidate: &Candidate,
 ) -> Result<Value, Failure> {
-    let ui = args.common.ui();
+    let ui = args.device.ui();
     if args.journal.is_some() || args.skip_unchanged || args.keep_partial_pages {
         let what = "the device speaks plain DFU, which cannot read what it holds page by page";
         return Err(usage(what, "drop --journal, --skip-unchanged and --keep-partial-pages"));
@@ -284,7 +284,7 @@ fn write_plain(
             "drop -s, and take a plain file",
         ));
     }
-    let memory = memory(&args.common, candidate)?;
+    let memory = memory(args.alternate.as_deref(), candidate)?;
     let target = DfuseTarget { alternate: memory.alternate, name: &memory.name };
     let (link, len) = (candidate.link, firmware.plain_len());
     if !link.attributes.can_download() {

@@ -2,7 +2,7 @@
 
 use super::candidate::{Candidate, Memory};
 use super::port::{self, Port};
-use super::{Common, Kind, job_failed};
+use super::{DeviceOptions, Kind, job_failed};
 use crate::exit::{Code, Failure};
 use crate::ui;
 use core::time::Duration;
@@ -12,39 +12,39 @@ use spark_dfu::host::{Connect, Detach, DetachOutcome, Link, Policy, drive};
 use spark_dfu::quirk::Quirks;
 
 /// The devices that the options let pass.
-pub(super) fn matching(common: &Common) -> Result<Vec<Candidate>, Failure> {
-    let mut all = port::all(common)?;
-    all.retain(|candidate| fits(common, candidate));
+pub(super) fn matching(options: &DeviceOptions) -> Result<Vec<Candidate>, Failure> {
+    let mut all = port::all(options)?;
+    all.retain(|candidate| fits(options, candidate));
     Ok(all)
 }
 
-fn fits(common: &Common, candidate: &Candidate) -> bool {
-    let serial = common.serial.as_deref().map(|text| match text.split_once(',') {
+fn fits(options: &DeviceOptions, candidate: &Candidate) -> bool {
+    let serial = options.serial.as_deref().map(|text| match text.split_once(',') {
         Some((_, dfu)) if candidate.mode == Mode::Dfu => dfu,
         Some((runtime, _)) => runtime,
         None => text,
     });
-    common.device.is_none_or(|filter| filter.fits(candidate.mode, candidate.id_vendor, candidate.id_product))
-        && common.path.as_ref().is_none_or(|path| *path == candidate.path)
+    options.ids.is_none_or(|filter| filter.fits(candidate.mode, candidate.id_vendor, candidate.id_product))
+        && options.path.as_ref().is_none_or(|path| *path == candidate.path)
         && serial.is_none_or(|serial| serial == candidate.serial)
 }
 
 /// The one device that is meant.
-fn one(common: &Common) -> Result<Candidate, Failure> {
+fn one(options: &DeviceOptions) -> Result<Candidate, Failure> {
     let mut noted = false;
     loop {
-        let mut found = match matching(common) {
+        let mut found = match matching(options) {
             // At first only root may open a new device; udev changes that a moment later.
-            Err(failure) if common.wait => {
+            Err(failure) if options.wait => {
                 if !core::mem::replace(&mut noted, true) {
-                    common.ui().note(format_args!("{}; waiting", failure.what()));
+                    options.ui().note(format_args!("{}; waiting", failure.what()));
                 }
                 Vec::new()
             }
             found => found?,
         };
         match found.len() {
-            0 if common.wait => port::pause(),
+            0 if options.wait => port::pause(),
             0 => {
                 return Err(Failure::new(
                     Code::Io,
@@ -67,28 +67,28 @@ fn one(common: &Common) -> Result<Candidate, Failure> {
 
 /// Opens the device, brings it into DFU mode, and works with it. `work` gets the device as it is now and as it was found.
 pub(super) fn in_dfu_mode<T>(
-    common: &Common,
+    options: &DeviceOptions,
     work: impl FnOnce(&mut dyn Port, &Candidate, &Candidate) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let candidate = one(common)?;
-    port::open(common, &candidate, |port| {
+    let candidate = one(options)?;
+    port::open(options, &candidate, |port| {
         if candidate.mode == Mode::Runtime {
-            leave_application(common, port, &candidate)?;
+            leave_application(options, port, &candidate)?;
         }
         let mut now = port.candidate();
-        now.link = link(common, &now);
+        now.link = link(options, &now);
         work(port, &now, &candidate)
     })
 }
 
 /// The link with the limits of the command line.
-fn link(common: &Common, candidate: &Candidate) -> Link {
-    let reenumeration = Duration::from_secs(common.detach_delay);
-    let known = common.quirks.map_or(candidate.link.quirks, Kind::quirks);
-    let address_every_block = known.address_every_block || common.address_every_block;
+fn link(options: &DeviceOptions, candidate: &Candidate) -> Link {
+    let reenumeration = Duration::from_secs(options.detach_delay);
+    let known = options.quirks.map_or(candidate.link.quirks, Kind::quirks);
+    let address_every_block = known.address_every_block || options.address_every_block;
     let link = candidate.link.with_quirks(Quirks { address_every_block, ..known });
     let link = link.with_policy(Policy { reenumeration, ..Policy::DEFAULT });
-    match common.transfer_size {
+    match options.transfer_size {
         // A device that says 0 has to be told.
         Some(size) if link.transfer_size == 0 => Link { transfer_size: size, ..link },
         Some(size) => Link { max_block: link.max_block.min(size), ..link },
@@ -97,12 +97,12 @@ fn link(common: &Common, candidate: &Candidate) -> Link {
 }
 
 fn leave_application(
-    common: &Common,
+    options: &DeviceOptions,
     port: &mut dyn Port,
     candidate: &Candidate,
 ) -> Result<DetachOutcome, Failure> {
-    common.ui().note(format_args!("{candidate}: detaching"));
-    let mut detach = Detach::new(link(common, candidate));
+    options.ui().note(format_args!("{candidate}: detaching"));
+    let mut detach = Detach::new(link(options, candidate));
     drive(&mut detach, port, &mut [0; 64], |_| ()).map_err(|error| job_failed(&error))?;
     detach.outcome().ok_or_else(|| Failure::new(Code::Software, "detaching has no outcome", "report this"))
 }
@@ -114,15 +114,15 @@ pub(super) fn prepare(port: &mut dyn Port, link: Link, alternate: u8) -> Result<
 }
 
 /// The memory that `-a` names, or the only one.
-pub(super) fn memory<'c>(common: &Common, candidate: &'c Candidate) -> Result<&'c Memory, Failure> {
-    let Some(wanted) = &common.alternate else {
+pub(super) fn memory<'c>(alternate: Option<&str>, candidate: &'c Candidate) -> Result<&'c Memory, Failure> {
+    let Some(wanted) = alternate else {
         if let [only] = &*candidate.memories {
             return Ok(only);
         }
         return Err(choose(candidate, "the device has several memories"));
     };
     let by_number = wanted.parse().ok().and_then(|number: u8| candidate.memory(number));
-    let by_name = || candidate.memories.iter().find(|memory| memory.name == *wanted);
+    let by_name = || candidate.memories.iter().find(|memory| memory.name == wanted);
     by_number
         .or_else(by_name)
         .ok_or_else(|| choose(candidate, &format!("the device has no memory `{wanted}`")))
@@ -135,12 +135,12 @@ fn choose(candidate: &Candidate, what: &str) -> Failure {
 }
 
 /// `spark dfu detach`.
-pub(super) fn detach(common: &Common) -> Result<(), Failure> {
-    let candidate = one(common)?;
-    port::open(common, &candidate, |port| {
-        let outcome = leave_application(common, port, &candidate)?;
+pub(super) fn detach(options: &DeviceOptions) -> Result<(), Failure> {
+    let candidate = one(options)?;
+    port::open(options, &candidate, |port| {
+        let outcome = leave_application(options, port, &candidate)?;
         let now = port.candidate();
-        if common.json {
+        if options.json {
             let already = matches!(outcome, DetachOutcome::AlreadyInDfuMode(_));
             return ui::print(json!({ "already_in_dfu_mode": already, "device": now.to_json() }));
         }

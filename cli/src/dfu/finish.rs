@@ -1,20 +1,21 @@
 //! The end of a job: starting the firmware, resetting the bus.
 
 use super::port::Port;
-use super::{Common, job_failed};
+use super::{DeviceOptions, job_failed};
 use crate::exit::{Failure, chain};
+use crate::ui::Ui;
 use spark_dfu::host::{Leave, LeaveOutcome, Link, TransferFailure, drive};
 
 /// Starts the firmware.
 pub(super) fn leave(
-    common: &Common,
+    ui: &Ui,
     port: &mut dyn Port,
     link: Link,
     start: Option<u32>,
 ) -> Result<&'static str, Failure> {
     let mut leave = Leave::new(link, start);
     drive(&mut leave, port, &mut [0; 64], |_| ()).map_err(|error| job_failed(&error))?;
-    common.ui().line("left DFU mode");
+    ui.line("left DFU mode");
     Ok(match leave.outcome() {
         Some(LeaveOutcome::Answered(_)) => "answered",
         Some(LeaveOutcome::Disconnected) => "disconnected",
@@ -24,9 +25,9 @@ pub(super) fn leave(
 
 /// `-R`. The job is done; a device that cannot be reset is worth a word, not a failure. One that is gone became its
 /// application, now or earlier.
-pub(super) fn reset(common: &Common, port: &mut dyn Port) {
+pub(super) fn reset(options: &DeviceOptions, port: &mut dyn Port) {
     match port.reset_bus() {
         Ok(()) | Err(TransferFailure::Disconnected) => {}
-        Err(error) => common.ui().line(&format!("the bus was not reset: {}", chain(&error))),
+        Err(error) => options.ui().line(&format!("the bus was not reset: {}", chain(&error))),
     }
 }

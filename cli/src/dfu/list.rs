@@ -1,15 +1,15 @@
 //! `spark dfu list`.
 
-use super::Common;
+use super::DeviceOptions;
 use super::find::matching;
 use crate::exit::Failure;
 use crate::ui;
 use serde_json::Value;
 use spark_dfu::layout::{MemoryLayout, Segment};
 
-pub(super) fn run(common: &Common) -> Result<(), Failure> {
-    let found = matching(common)?;
-    if common.json {
+pub(super) fn run(options: &DeviceOptions) -> Result<(), Failure> {
+    let found = matching(options)?;
+    if options.json {
         return ui::print(Value::from_iter(found.iter().map(super::candidate::Candidate::to_json)));
     }
     if found.is_empty() {

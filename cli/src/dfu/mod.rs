@@ -1,5 +1,6 @@
 //! `spark dfu`: list, write, read and detach USB DFU devices, with the option letters of dfu-util.
 
+mod access;
 mod candidate;
 mod command;
 mod download;
@@ -14,6 +15,9 @@ mod progress;
 mod upload;
 mod write;
 
+pub use access::Access;
+pub(crate) use access::access;
+
 use crate::exit::{Code, Failure, chain};
 use crate::ui::Ui;
 use clap::{ArgAction, Subcommand};
@@ -27,7 +31,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Command {
     /// List devices with a DFU interface and their memories.
-    List(Common),
+    List(DeviceOptions),
     /// Write a file into a device: a raw image, a file with a DFU suffix, or a DfuSe file.
     ///
     /// The file and the addresses are checked against the device's memory map before anything is written. Pages are
@@ -36,26 +40,23 @@ pub enum Command {
     /// Read memory of a device into a new file.
     Upload(Upload),
     /// Send a device from its application to DFU mode.
-    Detach(Common),
+    Detach(DeviceOptions),
     /// Run the commands of -s without a file: leave, mass-erase, unprotect.
     Command(Bare),
 }
 
 /// Which device, and how to talk to it.
 #[derive(clap::Args, Clone, Debug)]
-pub struct Common {
+pub struct DeviceOptions {
     /// USB ids in hex, `VID:PID`; `*` for any. A second pair after a comma is for DFU mode if it differs there.
     #[arg(short = 'd', long = "device", value_name = "VID:PID[,VID:PID]", allow_hyphen_values = true)]
-    device: Option<IdFilter>,
+    ids: Option<IdFilter>,
     /// Port where the device is plugged in, as `spark dfu list` shows it.
     #[arg(short = 'p', long, value_name = "BUS-PORT")]
     path: Option<String>,
     /// Serial number; a second one after a comma is for DFU mode.
     #[arg(short = 'S', long, value_name = "SERIAL[,SERIAL]")]
     serial: Option<String>,
-    /// Alternate setting: its number, or its whole name.
-    #[arg(short = 'a', long = "alt", value_name = "ALT")]
-    alternate: Option<String>,
     /// Wait until a device appears.
     #[arg(short = 'w', long)]
     wait: bool,
@@ -144,8 +145,11 @@ pub struct Download {
     /// Reset the bus at the end, so that the device starts its application.
     #[arg(short = 'R', long)]
     reset: bool,
+    /// Alternate setting: its number, or its whole name.
+    #[arg(short = 'a', long = "alt", value_name = "ALT")]
+    alternate: Option<String>,
     #[command(flatten)]
-    common: Common,
+    device: DeviceOptions,
 }
 
 /// Options of `upload`.
@@ -166,8 +170,11 @@ pub struct Upload {
     /// Reset the bus at the end, so that the device starts its application.
     #[arg(short = 'R', long)]
     reset: bool,
+    /// Alternate setting: its number, or its whole name.
+    #[arg(short = 'a', long = "alt", value_name = "ALT")]
+    alternate: Option<String>,
     #[command(flatten)]
-    common: Common,
+    device: DeviceOptions,
 }
 
 /// Options of `command`.
@@ -176,8 +183,11 @@ pub struct Bare {
     /// The commands.
     #[arg(short = 's', long = "dfuse-address", value_name = "[ADDR]:MODIFIER...", long_help = options::LONG_HELP, action = ArgAction::Set)]
     dfuse: DfuseOptions,
+    /// Alternate setting: its number, or its whole name.
+    #[arg(short = 'a', long = "alt", value_name = "ALT")]
+    alternate: Option<String>,
     #[command(flatten)]
-    common: Common,
+    device: DeviceOptions,
 }
 
 /// Runs a subcommand.
@@ -186,16 +196,16 @@ pub struct Bare {
 /// [`Failure`].
 pub fn run(command: &Command) -> Result<(), Failure> {
     match command {
-        Command::List(common) => list::run(common),
+        Command::List(device) => list::run(device),
         Command::Download(args) => download::run(args),
         Command::Upload(args) => upload::run(args),
-        Command::Detach(common) => find::detach(common),
+        Command::Detach(device) => find::detach(device),
         Command::Command(args) => command::run(args),
     }
 }
 
-impl Common {
-    const fn ui(&self) -> Ui {
+impl DeviceOptions {
+    pub(crate) const fn ui(&self) -> Ui {
         Ui::new(self.json)
     }
 }

@@ -1,6 +1,6 @@
 //! Where the transfers go: real USB, or a simulated Photon.
 
-use super::Common;
+use super::DeviceOptions;
 use super::candidate::Candidate;
 use crate::exit::{Code, Failure, chain};
 use crate::files;
@@ -56,8 +56,8 @@ fn virtual_candidate() -> Candidate {
 }
 
 /// The devices to choose from.
-pub(super) fn all(common: &Common) -> Result<Vec<Candidate>, Failure> {
-    if common.r#virtual.is_some() {
+pub(super) fn all(options: &DeviceOptions) -> Result<Vec<Candidate>, Failure> {
+    if options.r#virtual.is_some() {
         return Ok(vec![virtual_candidate()]);
     }
     let found = usb::list().map_err(|error| usb_failed(&error))?;
@@ -66,11 +66,11 @@ pub(super) fn all(common: &Common) -> Result<Vec<Candidate>, Failure> {
 
 /// Opens the interface of a candidate and works with it.
 pub(super) fn open<T>(
-    common: &Common,
+    options: &DeviceOptions,
     candidate: &Candidate,
     work: impl FnOnce(&mut dyn Port) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    if let Some(file) = &common.r#virtual {
+    if let Some(file) = &options.r#virtual {
         return on_virtual(file.as_deref(), work);
     }
     let found = usb::list().map_err(|error| usb_failed(&error))?;

@@ -82,7 +82,7 @@ fn exists(path: &Path) -> Failure {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let path = args.file.as_ref().or(args.positional.as_ref());
     let path = path.ok_or_else(|| Failure::new(Code::Usage, "no file", "name the file to make"))?;
-    if args.common.json && path == Path::new("-") {
+    if args.device.json && path == Path::new("-") {
         return Err(Failure::new(
             Code::Usage,
             "--json and the data both go to standard output",
@@ -98,7 +98,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             "drop all modifiers but leave and force",
         ));
     }
-    in_dfu_mode(&args.common, |port, candidate, _| {
+    in_dfu_mode(&args.device, |port, candidate, _| {
         if candidate.link.is_dfuse() {
             read_dfuse(args, dfuse, port, candidate, &mut output)?;
         } else {
@@ -107,19 +107,19 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         // What was read is kept before the device is sent away.
         let (len, sha256) = output.finish()?;
         let left = match dfuse.leave && candidate.link.is_dfuse() {
-            true => Some(leave(&args.common, port, candidate.link, dfuse.address)?),
+            true => Some(leave(&args.device.ui(), port, candidate.link, dfuse.address)?),
             false => None,
         };
         if args.reset {
-            reset(&args.common, port);
+            reset(&args.device, port);
         }
-        if args.common.json {
+        if args.device.json {
             let file = path.display().to_string();
             return ui::print(
                 json!({ "device": candidate.to_json(), "file": file, "bytes": len, "sha256": sha256, "leave": left }),
             );
         }
-        args.common.ui().line(&format!("{len} bytes read into {}", path.display()));
+        args.device.ui().line(&format!("{len} bytes read into {}", path.display()));
         Ok(())
     })
 }
@@ -131,7 +131,7 @@ fn read_dfuse(
     candidate: &Candidate,
     output: &mut Output<'_>,
 ) -> Result<(), Failure> {
-    let memory = memory(&args.common, candidate)?;
+    let memory = memory(args.alternate.as_deref(), candidate)?;
     let target = DfuseTarget { alternate: memory.alternate, name: &memory.name };
     let layout = memory.layout();
     let first = || layout.as_ref().and_then(|layout| layout.segments().next()).map(|segment| segment.start);
@@ -154,7 +154,7 @@ fn read_dfuse(
     };
     whole.map_err(|error| impossible(&error, &target))?;
     prepare(port, candidate.link, memory.alternate)?;
-    let mut bars = Bars::new(&args.common.ui(), None);
+    let mut bars = Bars::new(&args.device.ui(), None);
     let mut done = 0;
     while done < len {
         let window = (len - done).min(WINDOW);
@@ -206,7 +206,7 @@ fn read_plain(
             "drop -s; the device decides what it sends",
         ));
     }
-    let memory = memory(&args.common, candidate)?;
+    let memory = memory(args.alternate.as_deref(), candidate)?;
     let target = DfuseTarget { alternate: memory.alternate, name: &memory.name };
     if !candidate.link.attributes.can_upload() {
         return Err(Failure::new(
@@ -219,7 +219,7 @@ fn read_plain(
     let mut block = vec![0; usize::from(candidate.link.block_size())];
     let upload =
         plain::Upload::new(candidate.link, &mut block).map_err(|error| impossible(&error, &target))?;
-    let mut bars = Bars::new(&args.common.ui(), None);
+    let mut bars = Bars::new(&args.device.ui(), None);
     let mut streamed = Streamed { upload, output, failure: None };
     let result = run_machine(&mut streamed, port, candidate.link, |progress| {
         if let Progress::Read { done, .. } = progress {

@@ -8,6 +8,7 @@ pub mod usb;
 
 use crate::cloud::catalogue::{Catalogue, ModuleFile};
 use crate::cloud::folder::Folder;
+use crate::dfu::Access;
 use crate::exit::{Code, Failure};
 use crate::ui::{Ui, print};
 use crate::{files, photons, synthetic};
@@ -20,7 +21,6 @@ use spark_sim::{Photon, Started};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use usb::Usb;
 
 /// Rescues a simulated Photon whose keys are gone and whose system is too old, and reports every step.
 ///
@@ -161,8 +161,7 @@ pub fn rescue(modules: &Modules, folder: &Path, keep: bool, ui: &Ui) -> Result<R
     }
 
     ui.step(2, "What is wrong, over DFU");
-    #[allow(clippy::redundant_closure, reason = "the function alone is not general enough in its lifetimes")]
-    let fields = on_usb(&mut photon, |bus| usb::read_fields(bus))?;
+    let fields = on_usb(&mut photon, ui, usb::read_fields)?;
     let damages =
         usb::diagnose(&fields, (candidates.old.as_field().as_slice(), candidates.new.as_field().as_slice()));
     for damage in &damages {
@@ -206,7 +205,7 @@ pub fn rescue(modules: &Modules, folder: &Path, keep: bool, ui: &Ui) -> Result<R
     region.encode_into(&mut region_bytes).map_err(|error| {
         Failure::new(Code::Software, format_args!("the server key region is wrong: {error}"), "report this")
     })?;
-    let writes = on_usb(&mut photon, |usb| usb::repair(usb, &key, &region_bytes, ui))?;
+    let writes = on_usb(&mut photon, ui, |usb| usb::repair(usb, &key, &region_bytes))?;
     for write in &writes {
         ui.note(format_args!("{} at alternate {} address {}", write.field, write.alternate, write.address));
     }
@@ -248,12 +247,13 @@ pub fn rescue(modules: &Modules, folder: &Path, keep: bool, ui: &Ui) -> Result<R
 /// Those of the work.
 pub fn on_usb<T>(
     photon: &mut Photon,
-    work: impl FnOnce(&mut Usb<'_, spark_sim::usb::UsbPort<'_>>) -> Result<T, Failure>,
+    ui: &Ui,
+    work: impl FnOnce(&mut Access<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut port = photon.dfu().map_err(|error| {
         Failure::new(Code::Software, format_args!("the simulated bootloader: {error}"), "report this")
     })?;
-    work(&mut Usb::new(&mut port))
+    work(&mut Access::to_photon(&mut port, ui))
 }
 
 fn compare(photon: &Photon, file: &ModuleFile) -> Compared {

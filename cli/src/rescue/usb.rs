@@ -1,125 +1,12 @@
-//! The USB part of the rescue: read, judge, back up, write, read back. Works on any [`ControlTransfer`].
+//! The USB part of the rescue: read, judge, write, read back.
 
 use super::report::{Damage, Finding, Write};
+use crate::dfu::Access;
 use crate::exit::{Code, Failure, chain};
 use crate::files;
-use crate::ui::Ui;
-use core::time::Duration;
 use spark_dct::ServerKeyRegion;
 use spark_dct::segment::{Platform, Segment};
-use spark_dfu::SetupPacket;
-use spark_dfu::descriptor::Description;
-use spark_dfu::host::{
-    Clock, Connect, ControlTransfer, Download, Element, EraseMode, Leave, LeaveOutcome, Link, Plan, Progress,
-    ReadPlan, Upload, WriteOptions, drive,
-};
-use spark_dfu::layout::MemoryLayout;
 use spark_keys::{DeviceKey, Finding as KeyFinding, Report as KeyReport, check::check_with_candidates};
-
-/// A Photon in DFU mode on a bus.
-pub struct Usb<'b, B> {
-    bus: &'b mut B,
-    buffer: Vec<u8>,
-    selected: Option<u8>,
-}
-
-/// What goes over the cable may be a private key.
-impl<B> core::fmt::Debug for Usb<'_, B> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Usb").field("selected", &self.selected).finish_non_exhaustive()
-    }
-}
-
-impl<'b, B: ControlTransfer + Clock> Usb<'b, B> {
-    /// A host on this bus.
-    pub fn new(bus: &'b mut B) -> Self {
-        Self { bus, buffer: vec![0; usize::from(Link::PHOTON.transfer_size)], selected: None }
-    }
-
-    /// Reads `len` bytes.
-    ///
-    /// # Errors
-    /// [`Failure`] that says what the device did.
-    pub fn read(&mut self, alternate: u8, address: u32, len: usize) -> Result<Vec<u8>, Failure> {
-        let layout = layout(alternate)?;
-        let plan = ReadPlan::new(&layout, address, len).map_err(|error| refused(&error))?;
-        self.select(alternate)?;
-        let mut data = vec![0; len];
-        let mut upload = Upload::new(Link::PHOTON, &plan, &mut data).map_err(|error| failed(&error))?;
-        drive(&mut upload, self.bus, &mut self.buffer, |_| ()).map_err(|error| failed(&error))?;
-        Ok(data)
-    }
-
-    /// Writes, then reads back and compares.
-    ///
-    /// # Errors
-    /// [`Failure`]; what was written so far stays.
-    pub fn write(
-        &mut self,
-        alternate: u8,
-        address: u32,
-        data: &[u8],
-        erase: EraseMode,
-        on_progress: &mut dyn FnMut(Progress),
-    ) -> Result<(), Failure> {
-        let layout = layout(alternate)?;
-        let options = WriteOptions { erase, verify: true, ..WriteOptions::DEFAULT };
-        let plan = Plan::write(&layout, address, data.len(), options).map_err(|error| refused(&error))?;
-        self.select(alternate)?;
-        let block = vec![0; plan.buffer_len(Link::PHOTON.transfer_size)];
-        let mut download =
-            Download::new(Link::PHOTON.with_alternate(alternate), &plan, Element { address, data }, block)
-                .map_err(|error| failed(&error))?;
-        drive(&mut download, self.bus, &mut self.buffer, on_progress).map_err(|error| failed(&error))
-    }
-
-    /// Leaves DFU mode and starts the firmware.
-    ///
-    /// # Errors
-    /// [`Failure`] if the device refuses.
-    pub fn leave(&mut self) -> Result<LeaveOutcome, Failure> {
-        let mut leave = Leave::new(Link::PHOTON, None);
-        drive(&mut leave, self.bus, &mut self.buffer, |_| ()).map_err(|error| failed(&error))?;
-        leave.outcome().ok_or_else(|| {
-            Failure::new(Code::Protocol, "the device did not leave DFU mode", "press its RESET button")
-        })
-    }
-
-    /// Time on the bus.
-    pub fn elapsed(&mut self) -> Duration {
-        self.bus.now()
-    }
-
-    fn select(&mut self, alternate: u8) -> Result<(), Failure> {
-        if self.selected != Some(alternate) {
-            let setup = SetupPacket::set_interface(Link::PHOTON.interface, alternate);
-            self.bus.control_out(setup, &[]).map_err(|error| {
-                Failure::new(
-                    Code::Unavailable,
-                    format_args!("the device does not take alternate setting {alternate}: {error}"),
-                    "check that it is a Photon in DFU mode (blinking yellow)",
-                )
-            })?;
-            self.selected = Some(alternate);
-        }
-        let mut connect = Connect::new(Link::PHOTON);
-        drive(&mut connect, self.bus, &mut self.buffer, |_| ()).map_err(|error| failed(&error))
-    }
-}
-
-fn layout(alternate: u8) -> Result<MemoryLayout<'static>, Failure> {
-    let text = Description::PHOTON_ALTERNATES.get(usize::from(alternate)).copied().unwrap_or_default();
-    MemoryLayout::parse(text.as_bytes()).map_err(|error| refused(&error))
-}
-
-fn refused(error: &dyn core::error::Error) -> Failure {
-    Failure::new(Code::Data, chain(error), "nothing was written; report this")
-}
-
-fn failed(error: &dyn core::error::Error) -> Failure {
-    let next = "leave the device plugged in and start again: nothing that was read is lost";
-    Failure::new(Code::Io, format_args!("DFU failed: {}", chain(error)), next)
-}
 
 /// The two fields that a rescue cares about.
 #[derive(Clone)]
@@ -150,7 +37,7 @@ pub fn segment(name: &str) -> Result<Segment, Failure> {
 ///
 /// # Errors
 /// [`Failure`].
-pub fn read_fields<B: ControlTransfer + Clock>(usb: &mut Usb<'_, B>) -> Result<Fields, Failure> {
+pub fn read_fields(usb: &mut Access<'_>) -> Result<Fields, Failure> {
     let mut read = |name| -> Result<Vec<u8>, Failure> {
         let segment = segment(name)?;
         let len = segment.size.and_then(|size| usize::try_from(size).ok()).unwrap_or_default();
@@ -199,26 +86,17 @@ fn describe(finding: &KeyFinding) -> Finding {
 ///
 /// # Errors
 /// [`Failure`]; the old contents are in the backup.
-pub fn repair<B: ControlTransfer + Clock>(
-    usb: &mut Usb<'_, B>,
-    key: &DeviceKey,
-    region: &[u8],
-    ui: &Ui,
-) -> Result<Vec<Write>, Failure> {
+pub fn repair(usb: &mut Access<'_>, key: &DeviceKey, region: &[u8]) -> Result<Vec<Write>, Failure> {
     let mut writes = Vec::new();
     for (name, field, data) in [
         ("tcpPrivateKey", "device private key", &key.as_field()[..]),
         ("tcpServerKey", "server public key and address", region),
     ] {
         let segment = segment(name)?;
-        segment.check_write(data.len()).map_err(|error| refused(&error))?;
-        let bar = ui.bar(field, u64::try_from(data.len()).unwrap_or(u64::MAX));
-        usb.write(segment.alternate, segment.address, data, EraseMode::None, &mut |progress| {
-            if let Progress::Written { done, .. } = progress {
-                bar.set_position(done);
-            }
-        })?;
-        bar.finish_and_clear();
+        segment
+            .check_write(data.len())
+            .map_err(|error| Failure::new(Code::Data, chain(&error), "nothing was written; report this"))?;
+        usb.write(segment.alternate, segment.address, data)?;
         writes.push(Write {
             field: field.to_owned(),
             alternate: segment.alternate,
