@@ -164,6 +164,41 @@ fn changed_key_is_refused_and_said_so() {
     assert_eq!(recorded, other_key, "the record stays");
 }
 
+/// Connects until the device is up to date.
+fn come_up(running: &mut Running, photon: &mut Photon) {
+    photon.power_on();
+    let (address, stop) = (running.address.to_string(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| run::connect(photon, &address, &stop, &mut |_| ()));
+        running.wait(|event| matches!(event, Event::UpToDate { .. }).then_some(()));
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn staged_key_and_recorded_key_both_get_in_until_the_staged_one_was_used() {
+    let mut running = Running::start(Enrolment::Manual, Catalogue::default());
+    let (mut photon, old_key) = running.device(false);
+    let (other, new_key) = running.device(false);
+    // The same device with another key.
+    let mut renewed = Photon::new(photon.id(), other.flash().clone());
+    let (folder, _) = Folder::open(&running.path, &mut rand::rng()).unwrap();
+    let record = || folder.device_key(photon.id()).unwrap().unwrap().1;
+    folder.enrol(photon.id(), &old_key).unwrap();
+    folder.stage(photon.id(), &new_key).unwrap();
+
+    let id = photon.id();
+    come_up(&mut running, &mut photon.clone());
+    assert_eq!(record(), old_key);
+    assert_eq!(folder.next_key(id).unwrap().unwrap().1, new_key, "the write may still be under way");
+
+    come_up(&mut running, &mut renewed);
+    assert_eq!(record(), new_key);
+    assert!(folder.next_key(id).unwrap().is_none());
+    photon.power_on();
+    assert!(matches!(connect(&mut photon, running.address), Some(End::Handshake(_))), "the old key is out");
+}
+
 #[test]
 fn device_with_another_servers_key_is_dropped() {
     let mut running = Running::start(Enrolment::FirstUse, Catalogue::default());

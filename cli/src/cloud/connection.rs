@@ -32,14 +32,22 @@ pub(super) async fn serve(cloud: Arc<Cloud>, mut socket: TcpStream, stranger: Ow
     let _ = socket2::SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER);
     let mut claimed = None;
     match handshake(&cloud, &mut socket, &mut claimed).await {
-        Ok(accepted) => {
+        Ok((accepted, record)) => {
             drop(stranger);
-            converse(&cloud, &mut socket, &accepted).await;
+            converse(&cloud, &mut socket, &accepted, record).await;
         }
         Err(refusal) => {
             cloud.report(Event::Refused { device: claimed, reason: refusal.reason, advice: refusal.advice })
         }
     }
+}
+
+/// Which of a device's keys it holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Record {
+    Current,
+    /// The one that its owner has just written into it.
+    Next,
 }
 
 struct Refusal {
@@ -72,7 +80,7 @@ async fn handshake(
     cloud: &Arc<Cloud>,
     socket: &mut TcpStream,
     claimed: &mut Option<DeviceId>,
-) -> Result<Accepted, Refusal> {
+) -> Result<(Accepted, Record), Refusal> {
     let mut nonce = [0; 40];
     rand::rng().fill_bytes(&mut nonce);
     let mut waiting = AwaitIdentity::start(nonce, Duration::ZERO);
@@ -104,7 +112,7 @@ async fn handshake(
     *claimed = Some(identified.device_id());
 
     let (worker, asking) = (Arc::clone(cloud), identified.clone());
-    let device_key = blocking(cloud, move || authorise(&worker, &asking)).await??;
+    let (device_key, record) = blocking(cloud, move || authorise(&worker, &asking)).await??;
     let mut session = Zeroizing::new([0; SessionKeys::LEN]);
     rand::rng().fill_bytes(session.as_mut_slice());
     let (waiting, job) = identified.accept(SessionKeys::new(*session));
@@ -112,7 +120,7 @@ async fn handshake(
     let sealed = blocking(cloud, move || job.run(&device_key, &worker.server_key, &mut rand::rng())).await?;
     let accepted = waiting.resume(sealed)?;
     write(cloud, socket, &accepted.message).await.map_err(|error| Refusal::io(&error))?;
-    Ok(accepted)
+    Ok((accepted, record))
 }
 
 /// Work that takes milliseconds, beside the connections: only as much at once as there are processors, so that a
@@ -136,12 +144,12 @@ async fn write(cloud: &Cloud, socket: &mut TcpStream, bytes: &[u8]) -> std::io::
 }
 
 /// The recorded key decides; an offered one is only compared, or enrolled where the operator said so.
-fn authorise(cloud: &Cloud, identified: &Identified) -> Result<RsaPublicKey, Refusal> {
+fn authorise(cloud: &Cloud, identified: &Identified) -> Result<(RsaPublicKey, Record), Refusal> {
     let id = identified.device_id();
     let failed = |failure: crate::exit::Failure| Refusal::of_folder(&failure);
     let recorded = cloud.folder.device_key(id).map_err(failed)?;
     let Some(offered) = identified.offered_key() else {
-        return recorded.map(|(key, _)| key).ok_or_else(|| Refusal {
+        return recorded.map(|(key, _)| (key, Record::Current)).ok_or_else(|| Refusal {
             reason: "unknown device that offers no key".to_owned(),
             advice: format!("put its public key into the data folder as devices/{id}.pub.pem"),
         });
@@ -151,9 +159,13 @@ fn authorise(cloud: &Cloud, identified: &Identified) -> Result<RsaPublicKey, Ref
         reason: format!("the device offers an unusable key: {error}"),
         advice: "write a new key to the device".to_owned(),
     };
+    let is_offered = |(_, spki): &(RsaPublicKey, Vec<u8>)| offered[..] == spki[..];
+    if let Some((key, _)) = cloud.folder.next_key(id).map_err(failed)?.filter(is_offered) {
+        return Ok((key, Record::Next));
+    }
     if let Some((key, spki)) = recorded {
         if offered[..] == spki[..] {
-            return Ok(key);
+            return Ok((key, Record::Current));
         }
         read_device_key(offered).map_err(unusable)?;
         let kept = cloud.folder.keep_pending(id, offered).map_err(failed)?;
@@ -168,7 +180,7 @@ fn authorise(cloud: &Cloud, identified: &Identified) -> Result<RsaPublicKey, Ref
     let (key, spki) = read_device_key(offered).map_err(unusable)?;
     if cloud.options.enrolment == Enrolment::FirstUse {
         return match cloud.folder.enrol_new(id, &spki).map_err(failed)? {
-            Enrolled::Now => Ok(key),
+            Enrolled::Now => Ok((key, Record::Current)),
             Enrolled::Before => Err(Refusal {
                 reason: "another connection has just enrolled this device".to_owned(),
                 advice: "it will connect again by itself".to_owned(),
@@ -186,7 +198,7 @@ fn authorise(cloud: &Cloud, identified: &Identified) -> Result<RsaPublicKey, Ref
 }
 
 /// Everything after the handshake.
-async fn converse(cloud: &Arc<Cloud>, socket: &mut TcpStream, accepted: &Accepted) {
+async fn converse(cloud: &Arc<Cloud>, socket: &mut TcpStream, accepted: &Accepted, record: Record) {
     let started = Instant::now();
     let id = accepted.device_id;
     let mut first_id = [0; 2];
@@ -201,7 +213,7 @@ async fn converse(cloud: &Arc<Cloud>, socket: &mut TcpStream, accepted: &Accepte
         Session::new(id, connection, Arc::clone(&cloud.catalogue), cloud.options.session.clone());
     session.set_attempts(cloud.attempts_of(id));
     let mut place = None;
-    let reason = exchange(cloud, socket, &mut session, started, &mut place).await;
+    let reason = exchange(cloud, socket, &mut session, started, record, &mut place).await;
     session.handle_end(started.elapsed());
     tell(cloud, id, &mut session).await;
     if let Some(connection) = place {
@@ -216,6 +228,7 @@ async fn exchange(
     socket: &mut TcpStream,
     session: &mut Session,
     started: Instant,
+    record: Record,
     place: &mut Option<u64>,
 ) -> String {
     let now = || started.elapsed();
@@ -228,6 +241,14 @@ async fn exchange(
         if tell(cloud, id, session).await && replaced.is_none() {
             let (connection, end) = cloud.take_over(id);
             (*place, replaced) = (Some(connection), Some(end));
+            // Hello shows that the device holds the private key; offering the public one shows nothing.
+            if record == Record::Next {
+                let worker = Arc::clone(cloud);
+                let accepted = blocking(cloud, move || worker.folder.accept_next(id)).await;
+                if let Ok(Err(failure)) = accepted {
+                    return failure.to_string();
+                }
+            }
         }
         match session.poll_send(now(), &mut out) {
             Ok(Some(frame)) => {

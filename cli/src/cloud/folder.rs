@@ -4,6 +4,7 @@
 //! DIR/server-key.pem           the server's private key (RSA-2048)
 //! DIR/server-key.pub.pem       its public key, to be written to devices
 //! DIR/devices/ID.pub.pem       public key of a device that may connect
+//! DIR/devices/ID.next.pub.pem  key that its owner is writing into it; the first connection with it makes it the key
 //! DIR/devices/ID.json          what is known about it
 //! DIR/pending/ID-FP.pub.pem    key that a device offered; FP is the start of its fingerprint
 //! DIR/modules/*.bin            module files for system updates
@@ -114,13 +115,7 @@ impl Folder {
     /// # Errors
     /// [`Failure`] that names the file if it is there and unusable.
     pub fn device_key(&self, id: DeviceId) -> Result<Option<(RsaPublicKey, Vec<u8>)>, Failure> {
-        let path = self.device_key_file(id);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let content = files::read(&path)?;
-        let (key, spki) = read_device_key(&content).map_err(|error| bad_key(&path, &error))?;
-        Ok(Some((key, spki)))
+        key_file(&self.device_key_file(id))
     }
 
     /// Records a device's public key: from now on it may connect.
@@ -131,6 +126,52 @@ impl Folder {
         let path = self.device_key_file(id);
         files::write_atomically(&path, public_pem(spki)?.as_bytes())?;
         Ok(path)
+    }
+
+    /// Records a key that is about to be written into the device. Until [`Folder::accept_next`] both may connect, so that
+    /// device and cloud agree whether the write succeeds or not.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file.
+    pub fn stage(&self, id: DeviceId, spki: &[u8]) -> Result<PathBuf, Failure> {
+        let path = self.next_key_file(id);
+        files::write_atomically(&path, public_pem(spki)?.as_bytes())?;
+        Ok(path)
+    }
+
+    /// The key that [`Folder::stage`] recorded.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file if it is there and unusable.
+    pub fn next_key(&self, id: DeviceId) -> Result<Option<(RsaPublicKey, Vec<u8>)>, Failure> {
+        key_file(&self.next_key_file(id))
+    }
+
+    /// The staged key is in the device: it takes the place of the recorded one.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file.
+    pub fn accept_next(&self, id: DeviceId) -> Result<(), Failure> {
+        let (from, to) = (self.next_key_file(id), self.device_key_file(id));
+        match std::fs::rename(from, &to) {
+            // Another connection or the owner did it.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::writing(&to, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The staged key is not in the device: it is forgotten.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file.
+    pub fn forget_next(&self, id: DeviceId) -> Result<(), Failure> {
+        let path = self.next_key_file(id);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Failure::writing(&path, &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// As [`Folder::enrol`], but only if the device is still unknown.
@@ -190,6 +231,18 @@ impl Folder {
     fn device_key_file(&self, id: DeviceId) -> PathBuf {
         self.path.join("devices").join(format!("{id}.pub.pem"))
     }
+
+    fn next_key_file(&self, id: DeviceId) -> PathBuf {
+        self.path.join("devices").join(format!("{id}.next.pub.pem"))
+    }
+}
+
+fn key_file(path: &Path) -> Result<Option<(RsaPublicKey, Vec<u8>)>, Failure> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let content = files::read(path)?;
+    read_device_key(&content).map(Some).map_err(|error| bad_key(path, &error))
 }
 
 /// Reads a device's public key: PEM or DER; gives its SubjectPublicKeyInfo, too.
