@@ -1,7 +1,7 @@
 //! The private key field as the device's own code reads it: at fixed positions, without looking at DER.
 
 use crate::arithmetic::{Numbers, Relation, narrow, wide};
-use crate::private_key::FIELD_LEN;
+use crate::device_key::FIELD_LEN;
 use crypto_bigint::U512;
 
 /// Whether a device with this field decrypts what is encrypted for the public key that it publishes.

@@ -1,9 +1,10 @@
 //! Reads key files of any form.
 
 use crate::der::DerError;
+use crate::device_key::{DeviceKey, DeviceKeyError};
 use crate::form::KeyForm;
 use crate::pem::{self, PemError};
-use crate::private_key::{DeviceKey, DeviceKeyError, RsaPrivateKeyView};
+use crate::private_key::RsaPrivateKeyView;
 use crate::public_key::RsaPublicKeyView;
 use zeroize::Zeroize;
 
@@ -39,7 +40,7 @@ pub fn private_der<'a>(file: &'a [u8], buffer: &'a mut [u8]) -> Result<&'a [u8],
     let (form, der) = der_of(file, buffer)?;
     match form {
         Some(KeyForm::Pkcs1Private) => Ok(der),
-        Some(KeyForm::Pkcs8Private) => Ok(pem::unwrap_pkcs8(der)?),
+        Some(KeyForm::Pkcs8Private) => Ok(crate::pkcs8::unwrap_pkcs8(der)?),
         form => Err(LoadError::Form { form }),
     }
 }

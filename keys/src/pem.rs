@@ -1,8 +1,6 @@
-//! PEM text and PKCS#8 wrapping.
+//! PEM text.
 
-use crate::der::{DerError, OCTET_STRING, Reader, SEQUENCE};
 use crate::form::KeyForm;
-use crate::public_key::rsa_algorithm;
 use pem_rfc7468::{Decoder, LineEnding};
 
 /// Decodes the first key in PEM text into `out`.
@@ -57,29 +55,6 @@ pub fn encode<'b>(form: KeyForm, der: &[u8], out: &'b mut [u8]) -> Result<&'b st
     let needed = pem_rfc7468::encoded_len(label, LineEnding::LF, der).map_err(|_| PemError::Malformed)?;
     let error = PemError::BufferTooSmall { needed, available: out.len() };
     pem_rfc7468::encode(label, LineEnding::LF, der, out).map_err(|_| error)
-}
-
-/// The PKCS#1 key inside of a PKCS#8 `PrivateKeyInfo`; bytes after it are accepted.
-///
-/// ```text
-/// PrivateKeyInfo ::= SEQUENCE { version 0, SEQUENCE { rsaEncryption, NULL }, OCTET STRING { RSAPrivateKey } }
-/// ```
-///
-/// # Errors
-/// Any [`DerError`]; [`DerError::Value`] when it is not an RSA key.
-///
-/// # Source
-/// RFC 5958 section 2.
-pub fn unwrap_pkcs8(der: &[u8]) -> Result<&[u8], DerError> {
-    let info = Reader::new(der).element(SEQUENCE)?;
-    let mut inner = Reader::inside(&info);
-    let version = inner.integer()?;
-    if !version.magnitude().is_empty() {
-        return Err(DerError::Value { offset: version.offset() });
-    }
-    let algorithm = inner.element(SEQUENCE)?;
-    rsa_algorithm(&mut Reader::inside(&algorithm))?;
-    Ok(inner.element(OCTET_STRING)?.content)
 }
 
 const BEGIN: &[u8] = b"-----BEGIN ";
