@@ -6,6 +6,8 @@ use zeroize::Zeroize;
 
 /// Bytes of the device's key field that the firmware reads.
 pub const FIELD_LEN: usize = 612;
+/// Shortest DER of a key that a device can use: n, p and q with their leading zeros, the others without.
+pub const MIN_DEVICE_DER: usize = 607;
 /// Longest DER that fits the field with 1024 bits: every number with a leading zero.
 pub const MAX_DEVICE_DER: usize = 611;
 
@@ -40,7 +42,7 @@ impl DeviceKey {
         if key.number(Number::E).magnitude() != [1, 0, 1] {
             return Err(DeviceKeyError::Exponent);
         }
-        if crate::arithmetic::failed_relations(key).next().is_some() {
+        if !crate::arithmetic::verdict(key).is_key() {
             return Err(DeviceKeyError::Relation);
         }
         Ok(this)

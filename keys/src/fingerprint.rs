@@ -10,6 +10,10 @@ use sha2::{Digest, Sha256};
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
+    pub(crate) const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Of an SPKI; the caller makes sure that it is canonical and nothing follows it.
     #[must_use]
     pub fn of_spki(spki: &[u8]) -> Self {

@@ -4,6 +4,7 @@ use crate::der::{
     BufferTooSmall, DerError, Integer, Reader, SEQUENCE, Writer, header_len, integer_len, strip,
 };
 use crate::fingerprint::Fingerprint;
+use crate::public_key::RsaPublicKeyView;
 
 /// The numbers of a private key, in the order of the standard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -204,11 +205,21 @@ impl<'a> RsaPrivateKeyView<'a> {
     /// [`BufferTooSmall`].
     pub fn encode_into<'b>(&self, out: &'b mut [u8]) -> Result<&'b [u8], BufferTooSmall> {
         let mut writer = Writer::new(out);
+        self.write(&mut writer);
+        writer.finish()
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer<'_>) {
         writer.header(SEQUENCE, self.content_len());
         for integer in &self.integers {
             writer.integer(integer.encoded());
         }
-        writer.finish()
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public_key(&self) -> RsaPublicKeyView<'a> {
+        RsaPublicKeyView::of_numbers(self.number(Number::N), self.number(Number::E))
     }
 
     /// Fingerprint of the public key; `None` unless the modulus has 1024 or 2048 bits and e is 65537.

@@ -1,11 +1,12 @@
 //! Findings and what they mean.
 
+use super::{EcFinding, Leak, PublicCopyFinding, ServerKeyFinding};
 use crate::arithmetic::Relation;
 use crate::der::DerError;
 use crate::form::KeyForm;
 use crate::private_key::Number;
 
-/// One thing that is wrong with, or noteworthy about, a private key field.
+/// One thing that is wrong with, or noteworthy about, a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -74,19 +75,60 @@ pub enum Finding {
         /// Which one.
         relation: Relation,
     },
+    /// All relations hold, but p or q is not prime.
+    NotPrime {
+        /// Which of them.
+        number: Number,
+    },
+    /// The device publishes bytes of a secret number.
+    SecretPublished {
+        /// Which bytes.
+        leak: Leak,
+    },
     /// Bytes after the key that are neither FF nor 00.
     StaleTail {
         /// First byte after the key.
         from: usize,
     },
-    /// The bitwise AND of two known keys.
+    /// The bitwise AND of two known keys, as a whole or up to some byte.
     InterruptedWrite,
+    /// About the EC private key of a UDP device.
+    Ec(EcFinding),
+    /// About the server's public key on the device.
+    ServerKey(ServerKeyFinding),
+    /// About a copy of the device's public key.
+    PublicCopy(PublicCopyFinding),
+}
+
+impl From<EcFinding> for Finding {
+    fn from(finding: EcFinding) -> Self {
+        Finding::Ec(finding)
+    }
+}
+
+impl From<ServerKeyFinding> for Finding {
+    fn from(finding: ServerKeyFinding) -> Self {
+        Finding::ServerKey(finding)
+    }
+}
+
+impl From<PublicCopyFinding> for Finding {
+    fn from(finding: PublicCopyFinding) -> Self {
+        Finding::PublicCopy(finding)
+    }
 }
 
 /// Texts of a finding: stable code, meaning for the device, meaning for the cloud, next step.
-struct Texts(&'static str, &'static str, &'static str, &'static str);
+pub(super) struct Texts(
+    pub(super) &'static str,
+    pub(super) &'static str,
+    pub(super) &'static str,
+    pub(super) &'static str,
+);
 
-const NEW_KEY: &str = "write a new key and send its public key to the cloud";
+pub(super) const NEW_KEY: &str = "write a new key and send its public key to the cloud";
+const REPAIR: &str = "repair the key from its intact parts or restore it from a backup; if neither works write a new key and send its public \
+     key to the cloud";
 const WRONG_PUBLIC: &str = "gets a public key that does not belong to any private key";
 
 impl Finding {
@@ -132,7 +174,7 @@ impl Finding {
                 "tail-erased",
                 "lost the end of its key and cannot decrypt",
                 "gets the right public key only if the modulus survived",
-                "restore the key from a backup, or write a new key and send its public key to the cloud",
+                REPAIR,
             ),
             Finding::WrongForm { form: KeyForm::Pkcs8Private } => Texts(
                 "pkcs8-in-rsa-field",
@@ -140,17 +182,17 @@ impl Finding {
                 WRONG_PUBLIC,
                 "convert the key to PKCS#1 and write it again",
             ),
-            Finding::WrongForm { form: KeyForm::Sec1Ec } => Texts(
+            Finding::WrongForm { form: KeyForm::Sec1Ec | KeyForm::Pkcs8Ec } => Texts(
                 "ec-key-in-rsa-field",
                 "cannot connect with an EC key over TCP",
-                "gets 28 bytes of the private EC number as a public key: the EC key is no longer secret",
+                "gets bytes of the private EC number as a public key: the EC key is no longer secret",
                 "never use this EC key again; write a new RSA-1024 key and send its public key to the cloud",
             ),
             Finding::WrongForm { form: KeyForm::Pem } => Texts(
                 "pem-in-rsa-field",
                 "holds text instead of DER and cannot connect",
-                "gets a piece of the private key's text as a public key",
-                "convert the key to DER (PKCS#1); replace it when the device has been online",
+                "gets a piece of the key's text as a public key",
+                "convert the key to DER (PKCS#1) and write it again",
             ),
             Finding::WrongForm { form: KeyForm::SpkiRsa | KeyForm::Pkcs1Public | KeyForm::SpkiEc } => Texts(
                 "public-key-in-private-field",
@@ -171,13 +213,13 @@ impl Finding {
                 "broken-header",
                 "does not look at the header",
                 "is not affected",
-                "write the key again, from a backup or with a corrected header",
+                "repair the key, which gives it a right header, and write it again",
             ),
             Finding::Truncated { .. } => Texts(
                 "truncated",
                 "lacks the end of the key and cannot decrypt",
                 "gets the right public key only if the modulus is complete",
-                "restore the key from a backup, or write a new key and send its public key to the cloud",
+                REPAIR,
             ),
             Finding::WrongVersion => Texts(
                 "wrong-version",
@@ -189,7 +231,7 @@ impl Finding {
                 "unreadable",
                 "may misread the key from the damaged place on",
                 "gets the right public key only if the modulus is intact",
-                "restore the key from a backup, or write a new key and send its public key to the cloud",
+                REPAIR,
             ),
             Finding::WrongLength { .. } => Texts(
                 "wrong-length",
@@ -222,32 +264,44 @@ impl Finding {
                 "modulus-is-not-p-times-q",
                 "cannot decrypt: n, p or q is damaged",
                 "gets a wrong public key when n is damaged",
-                "restore the key from a backup; one damaged number of n, p, q can be computed from the others",
+                REPAIR,
             ),
-            Finding::RelationFailed { relation: Relation::PrivateExponent } => Texts(
-                "private-exponent-mismatch",
-                "does not use d",
-                "is not affected",
-                "compute d anew or restore the key from a backup, other programs refuse it",
-            ),
+            Finding::RelationFailed { relation: Relation::PrivateExponent } => {
+                Texts("private-exponent-mismatch", "does not use d", "is not affected", REPAIR)
+            }
             Finding::RelationFailed { relation: Relation::Dp } => Texts(
                 "dp-mismatch",
                 "cannot decrypt: dp or p is damaged",
                 "gets the right public key, and encrypts what the device cannot read",
-                "compute dp anew from d and p and write the key again",
+                REPAIR,
             ),
             Finding::RelationFailed { relation: Relation::Dq } => Texts(
                 "dq-mismatch",
                 "cannot decrypt: dq or q is damaged",
                 "gets the right public key, and encrypts what the device cannot read",
-                "compute dq anew from d and q and write the key again",
+                REPAIR,
             ),
             Finding::RelationFailed { relation: Relation::Qinv } => Texts(
                 "qinv-mismatch",
                 "cannot decrypt: qinv, p or q is damaged",
                 "gets the right public key, and encrypts what the device cannot read",
-                "compute qinv anew from p and q and write the key again",
+                REPAIR,
             ),
+            Finding::NotPrime { .. } => Texts(
+                "not-prime",
+                "cannot decrypt: the numbers fit together but do not make a key",
+                "gets the public key of something that is no key",
+                NEW_KEY,
+            ),
+            Finding::SecretPublished { .. } => Texts(
+                "secret-published",
+                "publishes secret bytes as part of its public key whenever it connects",
+                "and everyone on the way gets them",
+                "never use this key again, on any device; write a new one and send its public key to the cloud",
+            ),
+            Finding::Ec(finding) => finding.texts(),
+            Finding::ServerKey(finding) => finding.texts(),
+            Finding::PublicCopy(finding) => finding.texts(),
             Finding::StaleTail { .. } => Texts(
                 "stale-tail",
                 "works; the bytes after the key are the end of an older, longer one or a damaged padding",
@@ -275,6 +329,24 @@ impl core::fmt::Display for Finding {
             Finding::Unreadable { error } => write!(f, "{error}: ")?,
             Finding::WrongLength { declared, found } => write!(f, "length {declared} instead of {found}: ")?,
             Finding::DeviceIncompatible { number, length } => write!(f, "{number} in {length} bytes: ")?,
+            Finding::NotPrime { number } => write!(f, "{number} is not prime: ")?,
+            Finding::SecretPublished { leak } => {
+                write!(f, "{} of {} bytes of {}: ", leak.len, leak.of, leak.secret)?;
+            }
+            Finding::Ec(EcFinding::WrongForm { form })
+            | Finding::ServerKey(ServerKeyFinding::WrongForm { form }) => {
+                write!(f, "form {}: ", form.name())?
+            }
+            Finding::Ec(EcFinding::Truncated { needed, available })
+            | Finding::ServerKey(ServerKeyFinding::Truncated { needed, available }) => {
+                write!(f, "{available} of {needed} bytes: ")?;
+            }
+            Finding::Ec(EcFinding::Unreadable { error })
+            | Finding::ServerKey(ServerKeyFinding::Unreadable { error }) => write!(f, "{error}: ")?,
+            Finding::ServerKey(ServerKeyFinding::WrongSize { bits }) => write!(f, "{bits} bits: ")?,
+            Finding::PublicCopy(PublicCopyFinding::CloudOtherKind { form, bits }) => {
+                write!(f, "{} of {bits} bits: ", form.name())?;
+            }
             Finding::StaleTail { from } => write!(f, "other bytes from {from} on: ")?,
             _ => {}
         }

@@ -1,7 +1,7 @@
 //! The private key field of TCP devices.
 
-use super::{Finding, Report};
-use crate::arithmetic::failed_relations;
+use super::{Finding, Report, published_secrets};
+use crate::arithmetic::verdict;
 use crate::der::DerError;
 use crate::form::KeyForm;
 use crate::private_key::{Number, RsaPrivateKeyView, bits};
@@ -17,7 +17,10 @@ pub(super) fn examine(field: &[u8], report: &mut Report) {
     }
     match KeyForm::of(field) {
         Some(KeyForm::Pkcs1Private) | None => {}
-        Some(form) => return report.push(Finding::WrongForm { form }),
+        Some(form) => {
+            report.push(Finding::WrongForm { form });
+            return push_leaks(field, report);
+        }
     }
     let declared = examine_header(field, report);
     let key = match RsaPrivateKeyView::walk(field) {
@@ -25,12 +28,19 @@ pub(super) fn examine(field: &[u8], report: &mut Report) {
         Err(error) => return examine_unreadable(field, declared, error, report),
     };
     examine_numbers(&key, report);
+    push_leaks(field, report);
     if let Some(declared) = declared.filter(|declared| *declared != key.der_len()) {
         report.push(Finding::WrongLength { declared, found: key.der_len() });
     }
     let padding = |fill| key.trailing().iter().all(|byte| *byte == fill);
     if !padding(0xFF) && !padding(0x00) {
         report.push(Finding::StaleTail { from: key.der_len() });
+    }
+}
+
+fn push_leaks(field: &[u8], report: &mut Report) {
+    for leak in published_secrets(field) {
+        report.push(Finding::SecretPublished { leak });
     }
 }
 
@@ -90,7 +100,11 @@ fn examine_numbers(key: &RsaPrivateKeyView<'_>, report: &mut Report) {
     if key.modulus().last().is_none_or(|last| last % 2 == 0) {
         report.push(Finding::EvenModulus);
     }
-    for relation in failed_relations(key) {
+    let verdict = verdict(key);
+    for relation in verdict.failed() {
         report.push(Finding::RelationFailed { relation });
+    }
+    if let Some(number) = verdict.composite {
+        report.push(Finding::NotPrime { number });
     }
 }
