@@ -1,6 +1,6 @@
 //! `spark-keys`: the key field's check, and key files of any form.
 
-use spark_keys::private_key::{FIELD_LEN, Number};
+use spark_keys::{device_key::FIELD_LEN, private_key::Number};
 use spark_keys::{
     DeviceKey, KeyForm, RsaPrivateKeyView, RsaPublicKeyView, check as check_field, is_interrupted_write,
     load_device_key, load_public_key, pem, published_by_device,

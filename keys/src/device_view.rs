@@ -1,7 +1,7 @@
 //! The private key field as the device's own code reads it: at fixed positions, without looking at DER.
 
-use crate::arithmetic::{Numbers, Relation, narrow, wide};
-use crate::private_key::FIELD_LEN;
+use crate::arithmetic::{DEVICE, Numbers, Relation, may_be_prime, narrow, wide};
+use crate::device_key::FIELD_LEN;
 use crypto_bigint::U512;
 
 /// Whether a device with this field decrypts what is encrypted for the public key that it publishes.
@@ -15,20 +15,33 @@ use crypto_bigint::U512;
 /// `device-os@v0.4.0..v2.3.1: communication/src/handshake.cpp`, run.
 #[must_use]
 pub fn decrypts(field: &[u8]) -> bool {
+    read(field).is_some_and(|numbers| {
+        relations_hold(&numbers) && may_be_prime(&numbers.p) && may_be_prime(&numbers.q)
+    })
+}
+
+/// As [`decrypts`], for a caller that looks at p and q itself.
+pub(crate) fn would_decrypt_with_primes(field: &[u8]) -> bool {
+    read(field).is_some_and(|numbers| relations_hold(&numbers))
+}
+
+fn relations_hold(numbers: &Numbers<DEVICE>) -> bool {
+    [Relation::ModulusIsProduct, Relation::Dp, Relation::Dq, Relation::Qinv]
+        .into_iter()
+        .all(|relation| numbers.holds(relation))
+}
+
+fn read(field: &[u8]) -> Option<Numbers<DEVICE>> {
     let mut padded = [0xFF; FIELD_LEN];
     for (slot, byte) in padded.iter_mut().zip(field) {
         *slot = *byte;
     }
-    let answer = numbers(&padded).is_some_and(|numbers| {
-        [Relation::ModulusIsProduct, Relation::Dp, Relation::Dq, Relation::Qinv]
-            .into_iter()
-            .all(|relation| numbers.holds(relation))
-    });
+    let numbers = numbers(&padded);
     zeroize::Zeroize::zeroize(&mut padded);
-    answer
+    numbers
 }
 
-fn numbers(field: &[u8; FIELD_LEN]) -> Option<Numbers> {
+fn numbers(field: &[u8; FIELD_LEN]) -> Option<Numbers<DEVICE>> {
     // the published modulus, which is where the loader looks too when n has its leading zero
     let published = field.get(11..139)?;
     let n = start(field, 9)?;

@@ -1,5 +1,7 @@
 //! Which form of key some bytes are.
 
+use crate::ec::EC_PUBLIC_KEY;
+
 /// Form of a key, as far as the first bytes tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -23,8 +25,6 @@ pub enum KeyForm {
     /// RSA public key, `RSAPublicKey`.
     Pkcs1Public,
 }
-
-const EC_PUBLIC_KEY: [u8; 7] = [0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x02, 0x01];
 
 impl KeyForm {
     /// Looks at the start of `bytes`; `None` when it is no form that this crate knows.
@@ -56,6 +56,12 @@ impl KeyForm {
             [0x02, 0x81 | 0x82, ..] => Some(KeyForm::Pkcs1Public),
             _ => None,
         }
+    }
+
+    /// Whether it is the form of a private key; text may be either.
+    #[must_use]
+    pub const fn is_private(self) -> bool {
+        matches!(self, KeyForm::Pkcs1Private | KeyForm::Pkcs8Private | KeyForm::Pkcs8Ec | KeyForm::Sec1Ec)
     }
 
     /// Stable name, for instance `pkcs1-private`.

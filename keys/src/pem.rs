@@ -1,8 +1,6 @@
-//! PEM text and PKCS#8 wrapping.
+//! PEM text.
 
-use crate::der::{DerError, OCTET_STRING, Reader, SEQUENCE};
 use crate::form::KeyForm;
-use crate::public_key::rsa_algorithm;
 use pem_rfc7468::{Decoder, LineEnding};
 
 /// Decodes the first key in PEM text into `out`.
@@ -12,6 +10,9 @@ use pem_rfc7468::{Decoder, LineEnding};
 ///
 /// # Errors
 /// [`PemError`].
+///
+/// # Source
+/// RFC 7468; `EC PARAMETERS` as `openssl ecparam -genkey` writes it.
 pub fn decode<'b>(text: &[u8], out: &'b mut [u8]) -> Result<(KeyForm, &'b [u8]), PemError> {
     let mut rest = text;
     loop {
@@ -26,6 +27,9 @@ pub fn decode<'b>(text: &[u8], out: &'b mut [u8]) -> Result<(KeyForm, &'b [u8]),
         let end = end + END.len() + label.len() + DASHES;
         let block = rest.get(..end).ok_or(PemError::Malformed)?;
         rest = rest.get(end..).unwrap_or(&[]);
+        if label == b"ENCRYPTED PRIVATE KEY" || find(block, b"Proc-Type: 4,ENCRYPTED").is_some() {
+            return Err(PemError::Encrypted);
+        }
         let Some((_, form)) = LABELS.iter().find(|(known, _)| known.as_bytes() == label) else { continue };
 
         let mut decoder = Decoder::new_detect_wrap(block).map_err(|_| PemError::Malformed)?;
@@ -41,45 +45,50 @@ pub fn decode<'b>(text: &[u8], out: &'b mut [u8]) -> Result<(KeyForm, &'b [u8]),
     }
 }
 
+/// Length of the text that [`encode`] writes; `None` for [`KeyForm::Pem`].
+#[must_use]
+pub fn encoded_len(form: KeyForm, der: &[u8]) -> Option<usize> {
+    pem_rfc7468::encoded_len(label(form)?, LineEnding::LF, der).ok()
+}
+
+fn label(form: KeyForm) -> Option<&'static str> {
+    match form {
+        KeyForm::Pkcs8Ec => Some("PRIVATE KEY"),
+        KeyForm::SpkiEc => Some("PUBLIC KEY"),
+        form => LABELS.iter().find(|(_, known)| *known == form).map(|(label, _)| *label),
+    }
+}
+
 /// Writes DER as PEM text with LF and lines of 64 characters.
 ///
 /// # Errors
 /// [`PemError::NoKey`] for [`KeyForm::Pem`]; [`PemError::BufferTooSmall`].
 pub fn encode<'b>(form: KeyForm, der: &[u8], out: &'b mut [u8]) -> Result<&'b str, PemError> {
-    let label = match form {
-        KeyForm::Pem => return Err(PemError::NoKey),
-        KeyForm::Pkcs8Ec => "PRIVATE KEY",
-        KeyForm::SpkiEc => "PUBLIC KEY",
-        form => {
-            LABELS.iter().find(|(_, known)| *known == form).map(|(label, _)| *label).ok_or(PemError::NoKey)?
-        }
-    };
+    let label = label(form).ok_or(PemError::NoKey)?;
     let needed = pem_rfc7468::encoded_len(label, LineEnding::LF, der).map_err(|_| PemError::Malformed)?;
     let error = PemError::BufferTooSmall { needed, available: out.len() };
     pem_rfc7468::encode(label, LineEnding::LF, der, out).map_err(|_| error)
 }
 
-/// The PKCS#1 key inside of a PKCS#8 `PrivateKeyInfo`; bytes after it are accepted.
-///
-/// ```text
-/// PrivateKeyInfo ::= SEQUENCE { version 0, SEQUENCE { rsaEncryption, NULL }, OCTET STRING { RSAPrivateKey } }
-/// ```
-///
-/// # Errors
-/// Any [`DerError`]; [`DerError::Value`] when it is not an RSA key.
-///
-/// # Source
-/// RFC 5958 section 2.
-pub fn unwrap_pkcs8(der: &[u8]) -> Result<&[u8], DerError> {
-    let info = Reader::new(der).element(SEQUENCE)?;
-    let mut inner = Reader::inside(&info);
-    let version = inner.integer()?;
-    if !version.magnitude().is_empty() {
-        return Err(DerError::Value { offset: version.offset() });
+/// Form and start of the base64 text of the first private key, which may be cut off.
+pub(crate) fn private_block(text: &[u8]) -> Option<(KeyForm, usize)> {
+    let mut at = 0;
+    loop {
+        at += find(text.get(at..)?, BEGIN)? + BEGIN.len();
+        let rest = text.get(at..)?;
+        let line_end = rest.iter().position(|byte| *byte == b'\n')?;
+        let label = rest.get(..line_end)?.trim_ascii_end().strip_suffix(b"-----");
+        let known = LABELS.iter().find(|(known, _)| Some(known.as_bytes()) == label);
+        if let Some((name, form)) = known
+            && name.ends_with("PRIVATE KEY")
+        {
+            return Some((*form, at + line_end + 1));
+        }
     }
-    let algorithm = inner.element(SEQUENCE)?;
-    rsa_algorithm(&mut Reader::inside(&algorithm))?;
-    Ok(inner.element(OCTET_STRING)?.content)
+}
+
+pub(crate) fn contains_block(bytes: &[u8]) -> bool {
+    find(bytes, BEGIN).is_some()
 }
 
 const BEGIN: &[u8] = b"-----BEGIN ";
@@ -109,6 +118,11 @@ pub enum PemError {
     /// Broken lines, base64 or labels.
     #[error("key in PEM form is damaged; copy the file again")]
     Malformed,
+    /// A key under a passphrase.
+    #[error(
+        "key is protected by a passphrase; take it off, for instance with openssl pkey, and give the plain key"
+    )]
+    Encrypted,
     /// The caller's buffer is too small.
     #[error("result needs {needed} bytes but the buffer has {available}; give a larger buffer")]
     BufferTooSmall {

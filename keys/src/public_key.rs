@@ -1,7 +1,10 @@
 //! RSA public keys: SPKI and PKCS#1, fingerprints, and what a device publishes.
 
-use crate::der::{BIT_STRING, DerError, Integer, NULL, OBJECT_IDENTIFIER, Reader, SEQUENCE};
-use sha2::{Digest, Sha256};
+use crate::der::{
+    BIT_STRING, BufferTooSmall, DerError, Integer, NULL, OBJECT_IDENTIFIER, Reader, SEQUENCE, Writer,
+    header_len, integer_len,
+};
+use crate::fingerprint::Fingerprint;
 
 /// Length of an RSA-1024 SPKI with exponent 65537.
 pub const SPKI_1024_LEN: usize = 162;
@@ -10,6 +13,10 @@ pub const SPKI_2048_LEN: usize = 294;
 
 /// `1.2.840.113549.1.1.1`
 pub(crate) const RSA_ENCRYPTION: [u8; 9] = [0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x01];
+
+/// `AlgorithmIdentifier { rsaEncryption, NULL }`
+pub(crate) const RSA_ALGORITHM: [u8; 15] =
+    [0x30, 0x0D, 0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x01, 0x05, 0x00];
 
 const PREFIX_1024: [u8; 29] = [
     0x30, 0x81, 0x9F, 0x30, 0x0D, 0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x01, 0x05,
@@ -142,6 +149,10 @@ impl<'a> RsaPublicKeyView<'a> {
         Ok(Self { modulus, exponent, der_len: outer.offset(), trailing: outer.rest() })
     }
 
+    pub(crate) const fn of_numbers(modulus: Integer<'a>, exponent: Integer<'a>) -> Self {
+        Self { modulus, exponent, der_len: 0, trailing: &[] }
+    }
+
     /// The modulus, big-endian without leading zeros.
     #[must_use]
     pub fn modulus(&self) -> &'a [u8] {
@@ -160,7 +171,7 @@ impl<'a> RsaPublicKeyView<'a> {
         crate::private_key::bits(self.modulus())
     }
 
-    /// Length of the DER.
+    /// Length of the DER that was read; 0 when the key comes out of a private key.
     #[must_use]
     pub const fn der_len(&self) -> usize {
         self.der_len
@@ -170,6 +181,60 @@ impl<'a> RsaPublicKeyView<'a> {
     #[must_use]
     pub const fn trailing(&self) -> &'a [u8] {
         self.trailing
+    }
+
+    /// Length of the canonical PKCS#1 `RSAPublicKey`: 140 bytes for RSA-1024 with exponent 65537.
+    #[must_use]
+    pub fn pkcs1_len(&self) -> usize {
+        let content = self.content_len();
+        header_len(content) + content
+    }
+
+    /// Writes the key as canonical PKCS#1 `RSAPublicKey`.
+    ///
+    /// # Errors
+    /// [`BufferTooSmall`].
+    pub fn encode_pkcs1_into<'b>(&self, out: &'b mut [u8]) -> Result<&'b [u8], BufferTooSmall> {
+        let mut writer = Writer::new(out);
+        self.write(&mut writer);
+        writer.finish()
+    }
+
+    /// Length of the canonical SPKI: 162 bytes for RSA-1024 and 294 for RSA-2048 with exponent 65537.
+    #[must_use]
+    pub fn spki_len(&self) -> usize {
+        let content = self.spki_content_len();
+        header_len(content) + content
+    }
+
+    /// Writes the key as canonical SPKI.
+    ///
+    /// # Errors
+    /// [`BufferTooSmall`].
+    pub fn encode_spki_into<'b>(&self, out: &'b mut [u8]) -> Result<&'b [u8], BufferTooSmall> {
+        let mut writer = Writer::new(out);
+        writer.header(SEQUENCE, self.spki_content_len());
+        writer.bytes(&RSA_ALGORITHM);
+        writer.header(BIT_STRING, 1 + self.pkcs1_len());
+        // no unused bits
+        writer.bytes(&[0]);
+        self.write(&mut writer);
+        writer.finish()
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.header(SEQUENCE, self.content_len());
+        writer.integer(self.modulus.encoded());
+        writer.integer(self.exponent.encoded());
+    }
+
+    fn content_len(&self) -> usize {
+        integer_len(self.modulus.encoded()) + integer_len(self.exponent.encoded())
+    }
+
+    fn spki_content_len(&self) -> usize {
+        let bits = 1 + self.pkcs1_len();
+        RSA_ALGORITHM.len() + header_len(bits) + bits
     }
 
     /// Whether two keys have the same modulus: the way to compare a cloud's copy with a device's, as text forms and
@@ -227,73 +292,5 @@ pub(crate) fn shifted(error: DerError, base: usize) -> DerError {
         DerError::Integer { offset } => DerError::Integer { offset: offset + base },
         DerError::Sum { declared, found } => DerError::Sum { declared: declared + base, found: found + base },
         DerError::Value { offset } => DerError::Value { offset: offset + base },
-    }
-}
-
-/// SHA-256 of the SPKI in canonical DER. Displays as 64 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Fingerprint([u8; 32]);
-
-impl Fingerprint {
-    /// Of an SPKI; the caller makes sure that it is canonical and nothing follows it.
-    #[must_use]
-    pub fn of_spki(spki: &[u8]) -> Self {
-        Self(Sha256::digest(spki).into())
-    }
-
-    /// Of a modulus of 1024 or 2048 bits with exponent 65537.
-    pub(crate) fn of_numbers(modulus: &[u8], exponent: &[u8]) -> Option<Self> {
-        if exponent != [1, 0, 1] || modulus.first().is_none_or(|first| *first < 0x80) {
-            return None;
-        }
-        if let Ok(modulus) = modulus.try_into() {
-            return Some(Self::of_spki(&spki_1024(modulus)));
-        }
-        modulus.try_into().ok().map(|modulus| Self::of_spki(&spki_2048(modulus)))
-    }
-
-    /// All 32 bytes.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    /// The first 8 bytes, for people.
-    #[must_use]
-    pub const fn short(&self) -> ShortFingerprint {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        ShortFingerprint([a, b, c, d, e, f, g, h])
-    }
-}
-
-impl core::fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl core::fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        core::fmt::Display::fmt(self, f)
-    }
-}
-
-/// The first 8 bytes of a [`Fingerprint`]. Displays as 16 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct ShortFingerprint([u8; 8]);
-
-impl core::fmt::Display for ShortFingerprint {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl core::fmt::Debug for ShortFingerprint {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        core::fmt::Display::fmt(self, f)
     }
 }

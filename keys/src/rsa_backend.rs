@@ -3,10 +3,11 @@
 //! The types of the exact release `rsa` 0.10.0-rc.20 are part of this module's interface; [`rsa`] re-exports it.
 //! The operations of the handshake are not here.
 
+use crate::device_key::{DeviceKey, DeviceKeyError};
 use crate::form::KeyForm;
 use crate::load::{self, LoadError, MAX_DER};
 use crate::pem;
-use crate::private_key::{DeviceKey, DeviceKeyError, Number, RsaPrivateKeyView, encode_pkcs1, pkcs1_len};
+use crate::private_key::{Number, RsaPrivateKeyView, encode_pkcs1, pkcs1_len};
 use crate::public_key::{RsaPublicKeyView, SPKI_1024_LEN, SPKI_2048_LEN, spki_1024, spki_2048};
 use alloc::string::String;
 use alloc::vec;

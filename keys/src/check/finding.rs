@@ -1,106 +1,12 @@
-//! Says what is wrong with a device's private key field.
+//! Findings and what they mean.
 
-use crate::arithmetic::{Relation, failed_relations};
+use super::{EcFinding, Leak, PublicCopyFinding, ServerKeyFinding};
+use crate::arithmetic::Relation;
 use crate::der::DerError;
-use crate::device_view;
 use crate::form::KeyForm;
-use crate::private_key::{Number, RsaPrivateKeyView, bits};
-use crate::public_key::{Fingerprint, published_by_device};
+use crate::private_key::Number;
 
-/// Examines the device's private key field, or a key file that is to be written there.
-///
-/// `field` is what was read: 612 bytes from a device, or a DER file of any length. Never fails; everything that is
-/// found becomes a [`Finding`].
-///
-/// ```
-/// use spark_keys::{Finding, check};
-/// let report = check(&[0xFF; 612]);
-/// assert_eq!(report.findings().next(), Some(Finding::Erased));
-/// assert!(!report.device_works());
-/// ```
-///
-/// The work is bounded: one pass over the bytes, nine integers, and some ten multiplications and divisions of 1024 bits.
-#[must_use]
-pub fn check(field: &[u8]) -> Report {
-    let mut report = Report {
-        findings: [None; MAX_FINDINGS],
-        device_works: device_view::decrypts(field),
-        fingerprint: None,
-    };
-    examine(field, &mut report);
-    if !report
-        .findings()
-        .any(|finding| matches!(finding, Finding::Erased | Finding::Zeroed | Finding::WrongForm { .. }))
-    {
-        report.fingerprint = Some(Fingerprint::of_spki(&published_by_device(field)));
-    }
-    report
-}
-
-/// As [`check`], and with two keys one of which was to replace the other: tells an interrupted in-place write.
-#[must_use]
-pub fn check_with_candidates(field: &[u8], a: &[u8], b: &[u8]) -> Report {
-    let mut report = check(field);
-    if is_interrupted_write(field, a, b) {
-        report.push(Finding::InterruptedWrite);
-    }
-    report
-}
-
-/// Whether `field` is the bitwise AND of two keys and neither of them: what firmware v0.4.4 to v0.6.4 leaves behind
-/// when power fails while it programs a new key over the old one in place. Only the bytes of `field` are compared; shorter keys count as followed by FF.
-#[must_use]
-pub fn is_interrupted_write(field: &[u8], a: &[u8], b: &[u8]) -> bool {
-    let at = |bytes: &[u8], i: usize| bytes.get(i).copied().unwrap_or(0xFF);
-    let all = |test: &dyn Fn(usize) -> bool| (0..field.len()).all(test);
-    all(&|i| at(field, i) == at(a, i) & at(b, i))
-        && !all(&|i| at(field, i) == at(a, i))
-        && !all(&|i| at(field, i) == at(b, i))
-}
-
-const MAX_FINDINGS: usize = 24;
-
-/// What [`check`] found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    findings: [Option<Finding>; MAX_FINDINGS],
-    device_works: bool,
-    fingerprint: Option<Fingerprint>,
-}
-
-impl Report {
-    /// The findings in the order of the examination; none for a perfect key.
-    pub fn findings(&self) -> impl Iterator<Item = Finding> + '_ {
-        self.findings.iter().copied().flatten()
-    }
-
-    /// Whether nothing was found.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.findings().next().is_none()
-    }
-
-    /// Whether the device can decrypt with this field, by a reconstruction of what its code reads and computes. True
-    /// for some damaged keys: the device never looks at d, at the version and at outer lengths.
-    #[must_use]
-    pub const fn device_works(&self) -> bool {
-        self.device_works
-    }
-
-    /// Fingerprint of the public key that the device publishes, `None` when the field holds no RSA key at all.
-    #[must_use]
-    pub const fn fingerprint(&self) -> Option<Fingerprint> {
-        self.fingerprint
-    }
-
-    fn push(&mut self, finding: Finding) {
-        if let Some(slot) = self.findings.iter_mut().find(|slot| slot.is_none()) {
-            *slot = Some(finding);
-        }
-    }
-}
-
-/// One thing that is wrong with, or noteworthy about, a private key field.
+/// One thing that is wrong with, or noteworthy about, a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -169,19 +75,60 @@ pub enum Finding {
         /// Which one.
         relation: Relation,
     },
+    /// All relations hold, but p or q is not prime.
+    NotPrime {
+        /// Which of them.
+        number: Number,
+    },
+    /// The device publishes bytes of a secret number.
+    SecretPublished {
+        /// Which bytes.
+        leak: Leak,
+    },
     /// Bytes after the key that are neither FF nor 00.
     StaleTail {
         /// First byte after the key.
         from: usize,
     },
-    /// The bitwise AND of two known keys.
+    /// The bitwise AND of two known keys, as a whole or up to some byte.
     InterruptedWrite,
+    /// About the EC private key of a UDP device.
+    Ec(EcFinding),
+    /// About the server's public key on the device.
+    ServerKey(ServerKeyFinding),
+    /// About a copy of the device's public key.
+    PublicCopy(PublicCopyFinding),
+}
+
+impl From<EcFinding> for Finding {
+    fn from(finding: EcFinding) -> Self {
+        Finding::Ec(finding)
+    }
+}
+
+impl From<ServerKeyFinding> for Finding {
+    fn from(finding: ServerKeyFinding) -> Self {
+        Finding::ServerKey(finding)
+    }
+}
+
+impl From<PublicCopyFinding> for Finding {
+    fn from(finding: PublicCopyFinding) -> Self {
+        Finding::PublicCopy(finding)
+    }
 }
 
 /// Texts of a finding: stable code, meaning for the device, meaning for the cloud, next step.
-struct Texts(&'static str, &'static str, &'static str, &'static str);
+pub(super) struct Texts(
+    pub(super) &'static str,
+    pub(super) &'static str,
+    pub(super) &'static str,
+    pub(super) &'static str,
+);
 
-const NEW_KEY: &str = "write a new key and send its public key to the cloud";
+pub(super) const NEW_KEY: &str = "write a new key and send its public key to the cloud";
+const REPAIR: &str = "repair the key from its intact parts or restore it from a backup; if neither works write a new key and send its public \
+     key to the cloud";
 const WRONG_PUBLIC: &str = "gets a public key that does not belong to any private key";
 
 impl Finding {
@@ -227,7 +174,7 @@ impl Finding {
                 "tail-erased",
                 "lost the end of its key and cannot decrypt",
                 "gets the right public key only if the modulus survived",
-                "restore the key from a backup, or write a new key and send its public key to the cloud",
+                REPAIR,
             ),
             Finding::WrongForm { form: KeyForm::Pkcs8Private } => Texts(
                 "pkcs8-in-rsa-field",
@@ -235,17 +182,17 @@ impl Finding {
                 WRONG_PUBLIC,
                 "convert the key to PKCS#1 and write it again",
             ),
-            Finding::WrongForm { form: KeyForm::Sec1Ec } => Texts(
+            Finding::WrongForm { form: KeyForm::Sec1Ec | KeyForm::Pkcs8Ec } => Texts(
                 "ec-key-in-rsa-field",
                 "cannot connect with an EC key over TCP",
-                "gets 28 bytes of the private EC number as a public key: the EC key is no longer secret",
+                "gets bytes of the private EC number as a public key: the EC key is no longer secret",
                 "never use this EC key again; write a new RSA-1024 key and send its public key to the cloud",
             ),
             Finding::WrongForm { form: KeyForm::Pem } => Texts(
                 "pem-in-rsa-field",
                 "holds text instead of DER and cannot connect",
-                "gets a piece of the private key's text as a public key",
-                "convert the key to DER (PKCS#1); replace it when the device has been online",
+                "gets a piece of the key's text as a public key",
+                "convert the key to DER (PKCS#1) and write it again",
             ),
             Finding::WrongForm { form: KeyForm::SpkiRsa | KeyForm::Pkcs1Public | KeyForm::SpkiEc } => Texts(
                 "public-key-in-private-field",
@@ -266,13 +213,13 @@ impl Finding {
                 "broken-header",
                 "does not look at the header",
                 "is not affected",
-                "write the key again, from a backup or with a corrected header",
+                "repair the key, which gives it a right header, and write it again",
             ),
             Finding::Truncated { .. } => Texts(
                 "truncated",
                 "lacks the end of the key and cannot decrypt",
                 "gets the right public key only if the modulus is complete",
-                "restore the key from a backup, or write a new key and send its public key to the cloud",
+                REPAIR,
             ),
             Finding::WrongVersion => Texts(
                 "wrong-version",
@@ -284,7 +231,7 @@ impl Finding {
                 "unreadable",
                 "may misread the key from the damaged place on",
                 "gets the right public key only if the modulus is intact",
-                "restore the key from a backup, or write a new key and send its public key to the cloud",
+                REPAIR,
             ),
             Finding::WrongLength { .. } => Texts(
                 "wrong-length",
@@ -317,32 +264,44 @@ impl Finding {
                 "modulus-is-not-p-times-q",
                 "cannot decrypt: n, p or q is damaged",
                 "gets a wrong public key when n is damaged",
-                "restore the key from a backup; one damaged number of n, p, q can be computed from the others",
+                REPAIR,
             ),
-            Finding::RelationFailed { relation: Relation::PrivateExponent } => Texts(
-                "private-exponent-mismatch",
-                "does not use d",
-                "is not affected",
-                "compute d anew or restore the key from a backup, other programs refuse it",
-            ),
+            Finding::RelationFailed { relation: Relation::PrivateExponent } => {
+                Texts("private-exponent-mismatch", "does not use d", "is not affected", REPAIR)
+            }
             Finding::RelationFailed { relation: Relation::Dp } => Texts(
                 "dp-mismatch",
                 "cannot decrypt: dp or p is damaged",
                 "gets the right public key, and encrypts what the device cannot read",
-                "compute dp anew from d and p and write the key again",
+                REPAIR,
             ),
             Finding::RelationFailed { relation: Relation::Dq } => Texts(
                 "dq-mismatch",
                 "cannot decrypt: dq or q is damaged",
                 "gets the right public key, and encrypts what the device cannot read",
-                "compute dq anew from d and q and write the key again",
+                REPAIR,
             ),
             Finding::RelationFailed { relation: Relation::Qinv } => Texts(
                 "qinv-mismatch",
                 "cannot decrypt: qinv, p or q is damaged",
                 "gets the right public key, and encrypts what the device cannot read",
-                "compute qinv anew from p and q and write the key again",
+                REPAIR,
             ),
+            Finding::NotPrime { .. } => Texts(
+                "not-prime",
+                "cannot decrypt: the numbers fit together but do not make a key",
+                "gets the public key of something that is no key",
+                NEW_KEY,
+            ),
+            Finding::SecretPublished { .. } => Texts(
+                "secret-published",
+                "publishes secret bytes as part of its public key whenever it connects",
+                "and everyone on the way gets them",
+                "never use this key again, on any device; write a new one and send its public key to the cloud",
+            ),
+            Finding::Ec(finding) => finding.texts(),
+            Finding::ServerKey(finding) => finding.texts(),
+            Finding::PublicCopy(finding) => finding.texts(),
             Finding::StaleTail { .. } => Texts(
                 "stale-tail",
                 "works; the bytes after the key are the end of an older, longer one or a damaged padding",
@@ -370,98 +329,27 @@ impl core::fmt::Display for Finding {
             Finding::Unreadable { error } => write!(f, "{error}: ")?,
             Finding::WrongLength { declared, found } => write!(f, "length {declared} instead of {found}: ")?,
             Finding::DeviceIncompatible { number, length } => write!(f, "{number} in {length} bytes: ")?,
+            Finding::NotPrime { number } => write!(f, "{number} is not prime: ")?,
+            Finding::SecretPublished { leak } => {
+                write!(f, "{} of {} bytes of {}: ", leak.len, leak.of, leak.secret)?;
+            }
+            Finding::Ec(EcFinding::WrongForm { form })
+            | Finding::ServerKey(ServerKeyFinding::WrongForm { form }) => {
+                write!(f, "form {}: ", form.name())?
+            }
+            Finding::Ec(EcFinding::Truncated { needed, available })
+            | Finding::ServerKey(ServerKeyFinding::Truncated { needed, available }) => {
+                write!(f, "{available} of {needed} bytes: ")?;
+            }
+            Finding::Ec(EcFinding::Unreadable { error })
+            | Finding::ServerKey(ServerKeyFinding::Unreadable { error }) => write!(f, "{error}: ")?,
+            Finding::ServerKey(ServerKeyFinding::WrongSize { bits }) => write!(f, "{bits} bits: ")?,
+            Finding::PublicCopy(PublicCopyFinding::CloudOtherKind { form, bits }) => {
+                write!(f, "{} of {bits} bits: ", form.name())?;
+            }
             Finding::StaleTail { from } => write!(f, "other bytes from {from} on: ")?,
             _ => {}
         }
         write!(f, "device {}", self.device())
-    }
-}
-
-fn examine(field: &[u8], report: &mut Report) {
-    if field.is_empty() {
-        return report.push(Finding::Truncated { needed: 607, available: 0 });
-    }
-    for (fill, finding) in [(0xFF, Finding::Erased), (0x00, Finding::Zeroed)] {
-        if field.iter().all(|byte| *byte == fill) {
-            return report.push(finding);
-        }
-    }
-    match KeyForm::of(field) {
-        Some(KeyForm::Pkcs1Private) | None => {}
-        Some(form) => return report.push(Finding::WrongForm { form }),
-    }
-    let declared = examine_header(field, report);
-    let key = match RsaPrivateKeyView::walk(field) {
-        Ok(key) => key,
-        Err(error) => return examine_unreadable(field, declared, error, report),
-    };
-    examine_numbers(&key, report);
-    if let Some(declared) = declared.filter(|declared| *declared != key.der_len()) {
-        report.push(Finding::WrongLength { declared, found: key.der_len() });
-    }
-    let padding = |fill| key.trailing().iter().all(|byte| *byte == fill);
-    if !padding(0xFF) && !padding(0x00) {
-        report.push(Finding::StaleTail { from: key.der_len() });
-    }
-}
-
-/// Header, and what the declared length tells; gives that length when the header is whole.
-fn examine_header(field: &[u8], report: &mut Report) -> Option<usize> {
-    let [tag, form, high, low, ..] = *field else {
-        report.push(Finding::Truncated { needed: 607, available: field.len() });
-        return None;
-    };
-    let whole = [tag, form] == [0x30, 0x82];
-    if !whole {
-        report.push(Finding::BrokenHeader { found: [tag, form] });
-    }
-    let declared = 4 + usize::from(u16::from_be_bytes([high, low]));
-    let erased = field.iter().rev().take_while(|byte| **byte == 0xFF).count();
-    let from = field.len() - erased;
-    // a key may end in FF by chance, hardly in eight of them
-    if whole && from + 8 <= declared.min(field.len()) {
-        report.push(Finding::TailErased { from });
-    }
-    whole.then_some(declared)
-}
-
-/// A cut off or erased end explains that the integers cannot be read; only other reasons are told as well.
-fn examine_unreadable(field: &[u8], declared: Option<usize>, error: DerError, report: &mut Report) {
-    let erased = report.findings().any(|finding| matches!(finding, Finding::TailErased { .. }));
-    let needed = declared.filter(|needed| *needed > field.len());
-    if let Some(needed) = needed {
-        report.push(Finding::Truncated { needed, available: field.len() });
-    }
-    let cut_off = needed.is_some() && matches!(error, DerError::Truncated { .. });
-    if !erased && !cut_off {
-        report.push(Finding::Unreadable { error });
-    }
-}
-
-fn examine_numbers(key: &RsaPrivateKeyView<'_>, report: &mut Report) {
-    if !key.number(Number::Version).magnitude().is_empty() {
-        report.push(Finding::WrongVersion);
-    }
-    if !key.is_minimal() {
-        report.push(Finding::NotMinimal);
-    }
-    let size = bits(key.modulus());
-    // a damaged top bit is no other size
-    if !(1008..=1024).contains(&size) {
-        return report.push(Finding::WrongSize { bits: size });
-    }
-    for (number, length) in Number::ALL.into_iter().zip(key.encoded_lengths()) {
-        if !number.device_reads(length) && number != Number::E {
-            report.push(Finding::DeviceIncompatible { number, length });
-        }
-    }
-    if key.number(Number::E).magnitude() != [1, 0, 1] {
-        report.push(Finding::WrongExponent);
-    }
-    if key.modulus().last().is_none_or(|last| last % 2 == 0) {
-        report.push(Finding::EvenModulus);
-    }
-    for relation in failed_relations(key) {
-        report.push(Finding::RelationFailed { relation });
     }
 }

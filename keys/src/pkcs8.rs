@@ -1,0 +1,64 @@
+//! PKCS#8 wrapping.
+
+use crate::der::{BufferTooSmall, DerError, OCTET_STRING, Reader, SEQUENCE, Writer, header_len};
+use crate::private_key::RsaPrivateKeyView;
+use crate::public_key::{RSA_ALGORITHM, rsa_algorithm};
+
+/// The PKCS#1 key inside of a PKCS#8 `PrivateKeyInfo`; bytes after it are accepted.
+///
+/// ```text
+/// PrivateKeyInfo ::= SEQUENCE { version 0, SEQUENCE { rsaEncryption, NULL }, OCTET STRING { RSAPrivateKey } }
+/// ```
+///
+/// # Errors
+/// Any [`DerError`]; [`DerError::Value`] when it is not an RSA key.
+///
+/// # Source
+/// RFC 5958 section 2.
+pub fn unwrap_pkcs8(der: &[u8]) -> Result<&[u8], DerError> {
+    unwrap_with_len(der).map(|(key, _)| key)
+}
+
+/// The key inside, and the length of the whole.
+pub(crate) fn unwrap_with_len(der: &[u8]) -> Result<(&[u8], usize), DerError> {
+    let mut outer = Reader::new(der);
+    let info = outer.element(SEQUENCE)?;
+    let mut inner = Reader::inside(&info);
+    let version = inner.integer()?;
+    if !version.magnitude().is_empty() {
+        return Err(DerError::Value { offset: version.offset() });
+    }
+    let algorithm = inner.element(SEQUENCE)?;
+    rsa_algorithm(&mut Reader::inside(&algorithm))?;
+    Ok((inner.element(OCTET_STRING)?.content, outer.offset()))
+}
+
+/// Length of an RSA key in PKCS#8.
+#[must_use]
+pub fn rsa_pkcs8_len(key: &RsaPrivateKeyView<'_>) -> usize {
+    let content = content_len(key);
+    header_len(content) + content
+}
+
+/// Writes an RSA key in PKCS#8, its numbers in canonical DER.
+///
+/// # Errors
+/// [`BufferTooSmall`].
+pub fn encode_rsa_pkcs8<'b>(
+    key: &RsaPrivateKeyView<'_>,
+    out: &'b mut [u8],
+) -> Result<&'b [u8], BufferTooSmall> {
+    let mut writer = Writer::new(out);
+    writer.header(SEQUENCE, content_len(key));
+    writer.integer(&[]);
+    writer.bytes(&RSA_ALGORITHM);
+    writer.header(OCTET_STRING, key.encoded_len());
+    key.write(&mut writer);
+    writer.finish()
+}
+
+fn content_len(key: &RsaPrivateKeyView<'_>) -> usize {
+    let version = 3;
+    let inner = key.encoded_len();
+    version + RSA_ALGORITHM.len() + header_len(inner) + inner
+}
