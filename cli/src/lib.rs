@@ -8,6 +8,8 @@ pub mod exit;
 pub mod files;
 pub mod inspect;
 mod interrupt;
+pub mod keys;
+mod particle;
 pub mod photons;
 pub mod rescue;
 pub mod synthetic;

@@ -1,7 +1,7 @@
 //! The program `spark`.
 
 use clap::{Parser, Subcommand};
-use spark_cli::{cloud, device, dfu, inspect, rescue, ui};
+use spark_cli::{cloud, device, dfu, inspect, keys, rescue, ui};
 use std::process::ExitCode;
 
 /// Rescues, serves and simulates Particle (formerly Spark) devices, and explains their files.
@@ -29,6 +29,11 @@ enum Command {
         #[command(subcommand)]
         command: dfu::Command,
     },
+    /// Keys of devices and servers: make, check, convert, repair, read and write.
+    Keys {
+        #[command(subcommand)]
+        command: keys::Command,
+    },
     Inspect(inspect::Args),
 }
 
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
         Command::Cloud { command: Cloud::Serve(args) } => cloud::serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Device(args) => device::command::run(args).map(|()| ExitCode::SUCCESS),
         Command::Dfu { command } => dfu::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Keys { command } => keys::run(command),
         Command::Inspect(args) => inspect::run(args),
     };
     match result {

@@ -286,3 +286,85 @@ fn missing_files_and_unknown_kinds_have_their_exit_codes() {
     let output = spark(&["no-such-file.dfu", "--json"], b"");
     assert!(String::from_utf8(output.stderr).unwrap().contains("next: check the path"));
 }
+
+fn key_file(name: &str) -> Value {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../keys/tests/vectors")).join(name);
+    inspect(&[path.to_str().unwrap()], b"")
+}
+
+#[test]
+fn private_keys_are_recognised_in_every_form_and_damage_is_named() {
+    for (name, form, pem, der_len) in [
+        ("rsa1024_608.der", "pkcs1-private", false, 608),
+        ("rsa1024_608.pkcs1.pem", "pkcs1-private", true, 608),
+        ("rsa1024_608.pkcs8.der", "pkcs8-private", false, 634),
+        ("rsa1024_608.pkcs8.pem", "pkcs8-private", true, 634),
+        ("field612_ff.bin", "pkcs1-private", false, 608),
+        ("ec_p256.pem", "sec1-ec", true, 121),
+        ("ec_p256.pkcs8.der", "pkcs8-ec", false, 138),
+    ] {
+        let report = key_file(name);
+        let read = (&report["kind"], &report["form"], &report["pem"], &report["der_len"]);
+        assert_eq!(read, (&json!("private-key"), &json!(form), &json!(pem), &json!(der_len)), "{name}");
+        assert_eq!((&report["valid"], &report["device_compatible"]), (&json!(true), &json!(true)), "{name}");
+        let algorithm = if name.starts_with("ec") { "ec-p256" } else { "rsa" };
+        assert_eq!(report["algorithm"], algorithm, "{name}");
+    }
+    let fingerprint = "6d5f3f4d2b5489ec2a6aeeaab316a032b7693f266470bbb72ed0e6084bb4802f";
+    assert_eq!(key_file("rsa1024_608.pkcs8.pem")["fingerprint"], fingerprint);
+
+    let odd = key_file("rsa1024_606_short_dp.der");
+    assert_eq!((&odd["valid"], &odd["device_compatible"]), (&json!(true), &json!(false)));
+    assert_eq!(odd["remarks"], json!(["device-incompatible"]));
+    let server = key_file("server2048.pem");
+    assert_eq!((&server["valid"], &server["bits"]), (&json!(true), &json!(2048)));
+    assert_eq!(server["device_compatible"], false);
+
+    let cut = key_file("bad_truncated_at_300.der");
+    assert_eq!((codes(&cut), &cut["kind"]), (vec!["truncated"], &json!("private-key")));
+    let damaged = key_file("bad_d_bit.der");
+    assert_eq!((&damaged["fingerprint"], &damaged["der_len"]), (&json!(fingerprint), &json!(608)));
+    assert_eq!(codes(&damaged), ["private-exponent-mismatch"]);
+    assert_eq!(codes(&key_file("bad_seq_len_minus1.der")), ["wrong-length"]);
+}
+
+#[test]
+fn public_keys_and_regions_are_recognised_and_the_vendors_are_named() {
+    for name in
+        ["rsa1024_608.spki.der", "rsa1024_608.spki.pem", "rsa1024_608.pkcs1_pub.pem", "ec_p256.spki.der"]
+    {
+        let report = key_file(name);
+        assert_eq!((&report["kind"], &report["valid"]), (&json!("public-key"), &json!(true)), "{name}");
+        assert_eq!(report["server_key"], name.starts_with("ec"), "{name}");
+    }
+    let server = key_file("server2048.spki.pem");
+    assert_eq!((&server["server_key"], &server["bundled"]), (&json!(true), &Value::Null));
+    assert_eq!(key_file("particle_server_rsa_spki_294.der")["bundled"], "particle-rsa");
+
+    let tcp = key_file("particle_server_rsa_512.der");
+    assert_eq!((&tcp["kind"], &tcp["bundled"]), (&json!("server-key-region"), &json!("particle-rsa")));
+    assert_eq!(tcp["address"], json!({ "type": "domain", "host": "device.spark.io", "port": null }));
+    let udp = key_file("particle_server_ec_320.der");
+    assert_eq!(
+        (&udp["bundled"], &udp["address"]["host"]),
+        (&json!("particle-ec"), &json!("$id.udp.particle.io"))
+    );
+
+    // Named, damaged ones are explained as well.
+    let erased = inspect(&["-", "--as", "server-key-region"], &[0xFF; 512]);
+    assert_eq!(codes(&erased), ["server-key-erased"]);
+    let mixed = inspect(
+        &["-", "--as", "public-key"],
+        b"-----BEGIN PUBLIC KEY-----\nno base64!\n-----END PUBLIC KEY-----\n",
+    );
+    assert_eq!(codes(&mixed), ["unreadable"]);
+}
+
+#[test]
+fn no_truncation_of_a_key_is_valid_or_ends_badly() {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../keys/tests/vectors/ec_p256.sec1.der"));
+    let der = std::fs::read(path).unwrap();
+    for len in 1..der.len() {
+        assert_eq!(inspect(&["-"], &der[..len])["valid"], false, "{len}");
+    }
+}

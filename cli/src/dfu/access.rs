@@ -11,9 +11,7 @@ use super::write::write;
 use super::{DeviceOptions, impossible, job_failed};
 use crate::exit::{Code, Failure};
 use crate::ui::Ui;
-use spark_dfu::host::{
-    Download, Element, EraseMode, Plan, ReadPlan, Upload, WriteOptions, drive_while,
-};
+use spark_dfu::host::{Download, Element, EraseMode, Plan, ReadPlan, Upload, WriteOptions, drive_while};
 use spark_sim::usb::UsbPort;
 
 /// A device in DFU mode.

@@ -19,11 +19,11 @@ pub(super) struct Memory {
 
 /// A device with a DFU interface.
 #[derive(Clone, Debug)]
-pub(super) struct Candidate {
-    pub(super) id_vendor: u16,
-    pub(super) id_product: u16,
+pub(crate) struct Candidate {
+    pub(crate) id_vendor: u16,
+    pub(crate) id_product: u16,
     pub(super) bcd_device: u16,
-    pub(super) serial: String,
+    pub(crate) serial: String,
     pub(super) path: String,
     pub(super) mode: Mode,
     pub(super) link: Link,

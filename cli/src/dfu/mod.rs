@@ -205,6 +205,10 @@ pub fn run(command: &Command) -> Result<(), Failure> {
 }
 
 impl DeviceOptions {
+    pub(crate) const fn json(&self) -> bool {
+        self.json
+    }
+
     pub(crate) const fn ui(&self) -> Ui {
         Ui::new(self.json)
     }

@@ -5,6 +5,7 @@
 
 mod dfu_suffix;
 mod dfuse;
+mod key;
 mod memory_layout;
 mod report;
 
@@ -45,13 +46,19 @@ pub enum Kind {
     Dfuse,
     /// Memory-layout string of a DfuSe device, as text.
     MemoryLayout,
+    /// Private key of a device or server, PEM or DER, or a device's place of it.
+    PrivateKey,
+    /// Public key, PEM or DER.
+    PublicKey,
+    /// A server's public key and its address, as in a device.
+    ServerKeyRegion,
 }
 
 /// How much of the start of a file is kept.
 const HEAD_LIMIT: usize = 64 * 1024;
 const PIECE: usize = 64 * 1024;
 
-/// Everything one pass over a file finds.
+/// Everything one pass over a file finds. The file may be a private key.
 struct Scan {
     /// Up to [`HEAD_LIMIT`] bytes.
     head: Vec<u8>,
@@ -95,6 +102,13 @@ impl Scan {
         {
             return Some(Kind::DfuSuffix);
         }
+        if let Some(look) = key::look(self) {
+            return Some(match look {
+                key::Look::Private => Kind::PrivateKey,
+                key::Look::Public => Kind::PublicKey,
+                key::Look::Region => Kind::ServerKeyRegion,
+            });
+        }
         (self.head.starts_with(b"@") && self.head.contains(&b'/')).then_some(Kind::MemoryLayout)
     }
 }
@@ -126,13 +140,16 @@ fn explain(scan: &Scan, kind: Option<Kind>, file: String) -> Report {
         Some(Kind::DfuSuffix) => ("dfu-suffix", dfu_suffix::explain(scan)),
         Some(Kind::Dfuse) => ("dfuse", dfuse::explain(scan)),
         Some(Kind::MemoryLayout) => ("memory-layout", memory_layout::explain(scan)),
+        Some(Kind::PrivateKey) => ("private-key", key::private(scan)),
+        Some(Kind::PublicKey) => ("public-key", key::public(scan)),
+        Some(Kind::ServerKeyRegion) => ("server-key-region", key::region(scan)),
         None => ("unknown", unknown(scan)),
     };
     Report { file, kind, valid: problems.is_empty(), problems, fields }
 }
 
 fn unknown(scan: &Scan) -> (Vec<Problem>, Fields) {
-    let message = "the file is none of the known kinds: no DFU suffix, no DfuSe file, no memory-layout string; a raw \
-                   image looks like this; --as KIND says what is missing for a kind";
+    let message = "the file is none of the known kinds: no DFU suffix, no DfuSe file, no memory-layout string, no key; \
+                   a raw image looks like this; --as KIND says what is missing for a kind";
     (vec![Problem::new("unknown-kind", message, None)], Fields::Unknown(Unknown { size: scan.len() }))
 }

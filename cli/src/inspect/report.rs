@@ -2,6 +2,7 @@
 
 use super::dfu_suffix::{DfuSuffix, Prefix};
 use super::dfuse::Dfuse;
+use super::key::{PrivateKey, PublicKey, ServerKeyRegion};
 use super::memory_layout::Layout;
 use core::fmt;
 use serde::Serialize;
@@ -41,6 +42,9 @@ pub(super) enum Fields {
     DfuSuffix(DfuSuffix),
     Dfuse(Dfuse),
     MemoryLayout(Layout),
+    PrivateKey(PrivateKey),
+    PublicKey(PublicKey),
+    ServerKeyRegion(ServerKeyRegion),
     Unknown(Unknown),
 }
 
@@ -66,6 +70,9 @@ impl fmt::Display for Report {
             Fields::DfuSuffix(_) => "firmware with a DFU suffix",
             Fields::Dfuse(_) => "DfuSe file",
             Fields::MemoryLayout(_) => "memory-layout string",
+            Fields::PrivateKey(_) => "private key",
+            Fields::PublicKey(_) => "public key",
+            Fields::ServerKeyRegion(_) => "server's public key and address",
             Fields::Unknown(_) => "unknown",
         };
         writeln!(f, "{}: {what}, {}", self.file, if self.valid { "valid" } else { "NOT VALID" })?;
@@ -81,6 +88,9 @@ impl fmt::Display for Report {
             Fields::DfuSuffix(fields) => fields.fmt(f),
             Fields::Dfuse(fields) => fields.fmt(f),
             Fields::MemoryLayout(fields) => fields.fmt(f),
+            Fields::PrivateKey(fields) => fields.fmt(f),
+            Fields::PublicKey(fields) => fields.fmt(f),
+            Fields::ServerKeyRegion(fields) => fields.fmt(f),
             Fields::Unknown(Unknown { size }) => write!(f, "  size      {size} bytes"),
         }
     }

@@ -1,0 +1,359 @@
+//! Kinds `private-key`, `public-key` and `server-key-region`.
+
+use super::Scan;
+use super::report::{Fields, Problem};
+use crate::exit::chain;
+use core::fmt;
+use serde::Serialize;
+use spark_dct::{Host, ServerAddress};
+use spark_keys::bundled::BundledKey;
+use spark_keys::check::{Report, ServerKeyKind, check_ec, check_server_key};
+use spark_keys::der::DerError;
+use spark_keys::load::{self, Loaded};
+use spark_keys::{DeviceKey, Finding, Key, KeyForm, RsaPrivateKeyView, check, pem};
+use zeroize::Zeroizing;
+
+/// Longest file that is looked at as a key.
+const MAX_FILE: usize = 16 * 1024;
+
+#[derive(Debug, Serialize)]
+pub(super) struct PrivateKey {
+    pub(super) algorithm: Option<&'static str>,
+    pub(super) bits: Option<usize>,
+    pub(super) form: Option<&'static str>,
+    pub(super) pem: bool,
+    pub(super) der_len: Option<usize>,
+    /// Bytes behind the key.
+    pub(super) trailing_len: Option<usize>,
+    /// Whether a device can use it once it is in the device's form; a damaged one as it is.
+    pub(super) device_compatible: bool,
+    pub(super) fingerprint: Option<String>,
+    /// What is noteworthy without being wrong: codes of findings.
+    pub(super) remarks: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct PublicKey {
+    pub(super) algorithm: Option<&'static str>,
+    pub(super) bits: Option<usize>,
+    pub(super) form: Option<&'static str>,
+    pub(super) pem: bool,
+    pub(super) der_len: Option<usize>,
+    pub(super) trailing_len: Option<usize>,
+    /// Whether devices can have it as their server's key.
+    pub(super) server_key: bool,
+    /// Which of the vendor's own server keys it is.
+    pub(super) bundled: Option<&'static str>,
+    pub(super) fingerprint: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ServerKeyRegion {
+    pub(super) algorithm: &'static str,
+    pub(super) fingerprint: Option<String>,
+    pub(super) bundled: Option<&'static str>,
+    pub(super) address: Option<Address>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Address {
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    pub(super) host: String,
+    /// `null`: the protocol's own.
+    pub(super) port: Option<u16>,
+}
+
+/// What the first bytes say, for files that may be a key.
+pub(super) enum Look {
+    Private,
+    Public,
+    Region,
+}
+
+/// Whether the file looks like a key.
+pub(super) fn look(scan: &Scan) -> Option<Look> {
+    if scan.len() > MAX_FILE as u64 {
+        return None;
+    }
+    let form = match KeyForm::of(&scan.head) {
+        Some(KeyForm::Pem) => {
+            let mut der = Zeroizing::new([0; load::MAX_DER]);
+            return match pem::decode(&scan.head, &mut *der) {
+                Ok((form, _)) if is_public(form) => Some(Look::Public),
+                // Damaged text is explained as what its first line says.
+                Err(_) if has_label(&scan.head, b" PUBLIC KEY-----") => Some(Look::Public),
+                _ if has_label(&scan.head, b" PRIVATE KEY-----") => Some(Look::Private),
+                _ => None,
+            };
+        }
+        form => form?,
+    };
+    match form {
+        form if !is_public(form) => Some(Look::Private),
+        KeyForm::SpkiRsa if (386..=768).contains(&scan.len()) => Some(Look::Region),
+        KeyForm::SpkiEc if (194..=320).contains(&scan.len()) => Some(Look::Region),
+        _ => Some(Look::Public),
+    }
+}
+
+const fn is_public(form: KeyForm) -> bool {
+    matches!(form, KeyForm::SpkiRsa | KeyForm::SpkiEc | KeyForm::Pkcs1Public)
+}
+
+fn has_label(text: &[u8], end: &[u8]) -> bool {
+    text.windows(end.len()).any(|window| window == end)
+}
+
+fn problems(report: &Report) -> Vec<Problem> {
+    report.findings().map(|finding| Problem::new(finding.code(), finding, offset(&finding))).collect()
+}
+
+fn offset(finding: &Finding) -> Option<u64> {
+    let at = match finding {
+        Finding::TailErased { from } | Finding::StaleTail { from } => *from,
+        Finding::Unreadable { error } => match *error {
+            DerError::Sum { declared, .. } => declared,
+            DerError::Truncated { offset, .. }
+            | DerError::Tag { offset, .. }
+            | DerError::Length { offset, .. }
+            | DerError::Integer { offset }
+            | DerError::Value { offset } => offset,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    u64::try_from(at).ok()
+}
+
+fn fingerprint(key: &Key<'_>) -> Option<String> {
+    key.fingerprint().map(|fingerprint| fingerprint.to_string())
+}
+
+pub(super) fn private(scan: &Scan) -> (Vec<Problem>, Fields) {
+    let mut scratch = Zeroizing::new([0; load::MAX_DER]);
+    let pem = KeyForm::of(&scan.head) == Some(KeyForm::Pem);
+    let mut fields = PrivateKey {
+        algorithm: None,
+        bits: None,
+        form: KeyForm::of(&scan.head).map(KeyForm::name),
+        pem,
+        der_len: None,
+        trailing_len: None,
+        device_compatible: false,
+        fingerprint: None,
+        remarks: Vec::new(),
+    };
+    let found = match load::load(&scan.head, &mut *scratch) {
+        Ok(loaded) if loaded.key.is_private() => {
+            let device_compatible = match &loaded.key {
+                Key::RsaPrivate(key) => DeviceKey::from_view(key).is_ok(),
+                _ => true,
+            };
+            let remarks = if pem { Vec::new() } else { remarks(&loaded, &scan.head) };
+            fields = PrivateKey {
+                algorithm: Some(loaded.key.algorithm()),
+                bits: Some(loaded.key.bits()),
+                form: Some(loaded.form.name()),
+                pem,
+                der_len: Some(loaded.der_len),
+                trailing_len: Some(loaded.trailing.len()),
+                device_compatible,
+                fingerprint: fingerprint(&loaded.key),
+                remarks,
+            };
+            Vec::new()
+        }
+        Ok(loaded) => {
+            let what = format_args!("the file holds a public key ({})", loaded.form.name());
+            vec![Problem::new("public-key", what, None)]
+        }
+        Err(error) => damaged(&scan.head, &error, &mut fields),
+    };
+    (found, Fields::PrivateKey(fields))
+}
+
+/// All that is wrong with a private key that does not load, and what can be said of it all the same.
+fn damaged(head: &[u8], error: &load::LoadError, fields: &mut PrivateKey) -> Vec<Problem> {
+    let mut der = Zeroizing::new([0; load::MAX_DER]);
+    let (form, bytes) = match pem::decode(head, &mut *der) {
+        Ok((form, der)) if fields.pem => (Some(form), der),
+        _ => (KeyForm::of(head), head),
+    };
+    let (algorithm, report) = match form {
+        Some(KeyForm::Sec1Ec) => ("ec-p256", check_ec(bytes)),
+        Some(KeyForm::Pkcs1Private) => ("rsa", check(bytes)),
+        None if !fields.pem => ("rsa", check(bytes)),
+        _ => return vec![Problem::new("unreadable", chain(error), None)],
+    };
+    fields.algorithm = form.map(|_| algorithm);
+    fields.form = form.map(KeyForm::name);
+    fields.device_compatible = report.device_works();
+    fields.fingerprint = report.fingerprint().map(|fingerprint| fingerprint.to_string());
+    if let Ok(key) = RsaPrivateKeyView::parse(bytes) {
+        fields.bits = Some(key.public_key().bits());
+        (fields.der_len, fields.trailing_len) = (Some(key.der_len()), Some(key.trailing().len()));
+    }
+    let mut found = problems(&report);
+    if found.is_empty() {
+        found.push(Problem::new("unreadable", chain(error), None));
+    }
+    found
+}
+
+/// Findings of a good key in the device's own form.
+fn remarks(loaded: &Loaded<'_>, head: &[u8]) -> Vec<&'static str> {
+    let report = match loaded.form {
+        KeyForm::Pkcs1Private if loaded.key.bits() == 1024 => check(head),
+        KeyForm::Sec1Ec => check_ec(head),
+        _ => return Vec::new(),
+    };
+    report.findings().map(|finding| finding.code()).collect()
+}
+
+pub(super) fn public(scan: &Scan) -> (Vec<Problem>, Fields) {
+    let mut scratch = Zeroizing::new([0; load::MAX_DER]);
+    let pem = KeyForm::of(&scan.head) == Some(KeyForm::Pem);
+    let form = KeyForm::of(&scan.head).map(KeyForm::name);
+    let unread = |problem: Problem| {
+        let fields = PublicKey {
+            algorithm: None,
+            bits: None,
+            form,
+            pem,
+            der_len: None,
+            trailing_len: None,
+            server_key: false,
+            bundled: None,
+            fingerprint: None,
+        };
+        (vec![problem], Fields::PublicKey(fields))
+    };
+    match load::load(&scan.head, &mut *scratch) {
+        Ok(loaded) if !loaded.key.is_private() => {
+            let server_key = match &loaded.key {
+                Key::RsaPublic(key) => key.is_server_key(),
+                _ => true,
+            };
+            let fields = PublicKey {
+                algorithm: Some(loaded.key.algorithm()),
+                bits: Some(loaded.key.bits()),
+                form: Some(loaded.form.name()),
+                pem,
+                der_len: Some(loaded.der_len),
+                trailing_len: Some(loaded.trailing.len()),
+                server_key,
+                bundled: loaded.key.fingerprint().and_then(|of| bundled(&of)),
+                fingerprint: fingerprint(&loaded.key),
+            };
+            (Vec::new(), Fields::PublicKey(fields))
+        }
+        Ok(_) => unread(Problem::new("private-key", "the file holds a private key", None)),
+        Err(error) => unread(Problem::new("unreadable", chain(&error), None)),
+    }
+}
+
+fn bundled(fingerprint: &spark_keys::Fingerprint) -> Option<&'static str> {
+    BundledKey::of_fingerprint(fingerprint).map(BundledKey::name)
+}
+
+/// Key and address of a server, as in a device. What is missing at the end counts as erased.
+pub(super) fn region(scan: &Scan) -> (Vec<Problem>, Fields) {
+    let ec = KeyForm::of(&scan.head) == Some(KeyForm::SpkiEc) || scan.len() <= 320;
+    let (kind, at, algorithm) =
+        if ec { (ServerKeyKind::Ec, 192, "ec-p256") } else { (ServerKeyKind::Rsa, 384, "rsa") };
+    let mut bytes = vec![0xFF; at + 128];
+    for (slot, byte) in bytes.iter_mut().zip(&scan.head) {
+        *slot = *byte;
+    }
+    let report = check_server_key(kind, &bytes);
+    let mut found = problems(&report);
+    if scan.len() > 768 {
+        found.push(Problem::new("too-long", "a server key region has at most 768 bytes", Some(768)));
+    }
+    let block = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0xFF; 128]);
+    let address = match ServerAddress::parse(&block) {
+        Ok(address) => address,
+        Err(error) => {
+            found.push(Problem::new("bad-address", error, u64::try_from(at).ok()));
+            None
+        }
+    };
+    let address = address.map(|address| {
+        let (kind, host) = match address.host() {
+            Host::Ipv4(ip) => ("ipv4", ip.to_string()),
+            Host::Domain(name) => ("domain", name.to_owned()),
+        };
+        Address { kind, host, port: address.port() }
+    });
+    let fields = ServerKeyRegion {
+        algorithm,
+        fingerprint: report.fingerprint().map(|fingerprint| fingerprint.to_string()),
+        bundled: report.bundled().map(BundledKey::name),
+        address,
+    };
+    (found, Fields::ServerKeyRegion(fields))
+}
+
+/// Algorithm and size, form, lengths and fingerprint: what both kinds of keys show.
+fn common(
+    f: &mut fmt::Formatter<'_>,
+    (algorithm, bits): (Option<&str>, Option<usize>),
+    (form, pem): (Option<&str>, bool),
+    (der_len, trailing_len): (Option<usize>, Option<usize>),
+    fingerprint: Option<&str>,
+) -> fmt::Result {
+    write!(f, "  form      {}{}", form.unwrap_or("unknown"), if pem { " as PEM" } else { "" })?;
+    if let (Some(algorithm), Some(bits)) = (algorithm, bits) {
+        write!(f, "\n  algorithm {algorithm}, {bits} bits")?;
+    }
+    if let (Some(der_len), Some(trailing)) = (der_len, trailing_len) {
+        write!(f, "\n  length    {der_len} bytes of DER, {trailing} behind them")?;
+    }
+    match fingerprint {
+        Some(fingerprint) => write!(f, "\n  key       {fingerprint}"),
+        None => Ok(()),
+    }
+}
+
+impl fmt::Display for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lengths = (self.der_len, self.trailing_len);
+        common(f, (self.algorithm, self.bits), (self.form, self.pem), lengths, self.fingerprint.as_deref())?;
+        write!(f, "\n  device    {}", if self.device_compatible { "can use it" } else { "cannot use it" })?;
+        match &*self.remarks {
+            [] => Ok(()),
+            remarks => write!(f, "\n  remarks   {}", remarks.join(", ")),
+        }
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lengths = (self.der_len, self.trailing_len);
+        common(f, (self.algorithm, self.bits), (self.form, self.pem), lengths, self.fingerprint.as_deref())?;
+        match self.bundled {
+            Some(name) => write!(f, "\n  owner     the vendor's cloud ({name})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for ServerKeyRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "  algorithm {}\n  key       {}",
+            self.algorithm,
+            self.fingerprint.as_deref().unwrap_or("none")
+        )?;
+        if let Some(name) = self.bundled {
+            write!(f, " ({name}, the vendor's cloud)")?;
+        }
+        match &self.address {
+            Some(Address { host, port: Some(port), .. }) => write!(f, "\n  address   {host}:{port}"),
+            Some(Address { host, port: None, .. }) => write!(f, "\n  address   {host}, default port"),
+            None => write!(f, "\n  address   none"),
+        }
+    }
+}

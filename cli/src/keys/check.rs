@@ -1,0 +1,325 @@
+//! `spark keys check`: everything that is wrong with the keys in a device, or with a key file.
+
+use super::protocol::Protocol;
+use super::secret::{Finding, describe};
+use super::server::{Shown, address_at, region_len};
+use crate::cloud::folder::Folder;
+use crate::dfu::DeviceOptions;
+use crate::exit::{Code, Failure, chain};
+use crate::files;
+use crate::particle::{self, Particle};
+use crate::ui;
+use core::fmt;
+use serde::Serialize;
+use serde_json::Value;
+use spark_dct::segment::Platform;
+use spark_dct::{Field, ServerAddress};
+use spark_keys::check::{Knowledge, Report, ServerKeyKind, check_ec_with, check_server_key, check_with};
+use spark_keys::{Key, KeyForm, load};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use zeroize::Zeroizing;
+
+/// Say what is wrong with the keys in the device, or with a key file, what it means, and what to do next.
+///
+/// Exit code 0: the device can use them, and the cloud's copy fits if one is given. 65: not so.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// A key file instead of the device: a private key, a server's public key, or the bytes of either place in a device.
+    file: Option<PathBuf>,
+    /// The public key that the cloud has for the device.
+    #[arg(long, value_name = "FILE")]
+    public_key: Option<PathBuf>,
+    /// Data folder of the local cloud, to compare with its record of the device.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["public_key", "file"])]
+    cloud: Option<PathBuf>,
+    /// A key that the device may have had or was to get, for instance a backup; given twice, it tells whether a write was
+    /// interrupted by a power cut.
+    #[arg(long, value_name = "FILE")]
+    candidate: Vec<PathBuf>,
+    /// Which of the device's keys; by default the one that the device uses.
+    #[arg(long)]
+    protocol: Option<Protocol>,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+/// One key that was looked at.
+#[derive(Clone, Debug, Serialize)]
+struct Examined {
+    what: &'static str,
+    /// Whether a device can use it.
+    works: bool,
+    fingerprint: Option<String>,
+    /// Which of the vendor's own server keys it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundled: Option<&'static str>,
+    findings: Vec<Finding>,
+}
+
+/// The result.
+#[derive(Clone, Debug, Serialize)]
+struct Checked {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    form: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<Value>,
+    ok: bool,
+    keys: Vec<Examined>,
+}
+
+impl Examined {
+    fn of(what: &'static str, report: &Report) -> Self {
+        Self {
+            what,
+            works: report.device_works(),
+            fingerprint: report.fingerprint().map(|fingerprint| fingerprint.to_string()),
+            bundled: report.bundled().map(spark_keys::bundled::BundledKey::name),
+            findings: report.findings().map(describe).collect(),
+        }
+    }
+
+    /// Whether it can be used and agrees with the cloud.
+    fn ok(&self) -> bool {
+        let disagrees = |finding: &Finding| finding.code.starts_with("cloud-");
+        self.works && !self.findings.iter().any(disagrees)
+    }
+}
+
+impl fmt::Display for Examined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, if self.works { "works" } else { "DOES NOT WORK" })?;
+        if let Some(fingerprint) = &self.fingerprint {
+            write!(f, ", fingerprint {}", fingerprint.get(..16).unwrap_or_default())?;
+        }
+        if let Some(name) = self.bundled {
+            write!(f, " ({name}, the vendor's own)")?;
+        }
+        self.findings.iter().try_for_each(|finding| write!(f, "\n{finding}"))
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let candidates = args.candidate.iter().map(|path| candidate(path)).collect::<Result<Vec<_>, _>>()?;
+    let candidates = match &*candidates {
+        [] => None,
+        [a, b] => Some((a.as_slice(), b.as_slice())),
+        _ => {
+            return Err(Failure::new(
+                Code::Usage,
+                "an interrupted write is between two keys",
+                "give --candidate twice: the key before and the key that was to be written",
+            ));
+        }
+    };
+    let copy = args.public_key.as_ref().map(|path| files::read(path)).transpose()?;
+    let checked = match &args.file {
+        Some(file) => of_file(file, args.protocol, candidates, copy.as_deref())?,
+        None => particle::open(&args.device, |device| of_device(device, args, candidates, copy.clone()))?,
+    };
+    if args.device.json() {
+        ui::print(serde_json::to_string(&checked).unwrap_or_default())?;
+    } else {
+        for key in &checked.keys {
+            ui::print(key)?;
+        }
+    }
+    Ok(if checked.ok { ExitCode::SUCCESS } else { ExitCode::from(Code::Data as u8) })
+}
+
+/// The bytes that were, or were to be, in the device.
+fn candidate(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let content = Zeroizing::new(files::read(path)?);
+    Ok(match super::secret::Secret::load(path, &content) {
+        Ok(secret) => Zeroizing::new(secret.field().to_vec()),
+        // What a device held need not be a key.
+        Err(_) => content,
+    })
+}
+
+fn report(
+    protocol: Protocol,
+    field: &[u8],
+    cache: Option<&[u8]>,
+    candidates: Option<(&[u8], &[u8])>,
+    copy: Option<&[u8]>,
+) -> Report {
+    let mut knowledge = Knowledge::new();
+    if let Some(cache) = cache {
+        knowledge = knowledge.public_cache(cache);
+    }
+    if let Some((a, b)) = candidates {
+        knowledge = knowledge.candidates(a, b);
+    }
+    if let Some(copy) = copy {
+        knowledge = knowledge.cloud_copy(copy);
+    }
+    match protocol {
+        Protocol::Tcp => check_with(field, &knowledge),
+        Protocol::Udp => check_ec_with(field, &knowledge),
+    }
+}
+
+/// What is wrong with a device's private key.
+pub(super) fn findings(protocol: Protocol, field: &[u8], copy: Option<&[u8]>) -> Vec<Finding> {
+    report(protocol, field, None, None, copy).findings().map(describe).collect()
+}
+
+fn of_file(
+    file: &Path,
+    protocol: Option<Protocol>,
+    candidates: Option<(&[u8], &[u8])>,
+    copy: Option<&[u8]>,
+) -> Result<Checked, Failure> {
+    let content = Zeroizing::new(files::read(file)?);
+    let mut scratch = Zeroizing::new([0; load::MAX_DER]);
+    let loaded = load::load(&content, &mut *scratch);
+    let mut form = KeyForm::of(&content).map(KeyForm::name);
+    let examined = match &loaded {
+        Ok(loaded) => {
+            form = Some(loaded.form.name());
+            // Text and PKCS#8 are good forms for a file; in a device's place, with padding behind them, they are not.
+            let pkcs8 = matches!(loaded.form, KeyForm::Pkcs8Private | KeyForm::Pkcs8Ec);
+            let converted = loaded.pem || pkcs8 && loaded.trailing.is_empty();
+            let mut der = Zeroizing::new([0; load::MAX_DER]);
+            let (kind, device_form) = kind(&loaded.key);
+            let bytes = match loaded.key.encode_into(device_form, &mut *der) {
+                Ok(der) if converted => der,
+                _ => &content,
+            };
+            match kind {
+                Kind::Private(of_key) => {
+                    let protocol = protocol.unwrap_or(of_key);
+                    Examined::of("device private key", &report(protocol, bytes, None, candidates, copy))
+                }
+                Kind::Server(kind) => Examined::of("server public key", &check_server_key(kind, bytes)),
+            }
+        }
+        Err(_) => {
+            let guess = protocol.unwrap_or(if content.len() == Protocol::Udp.private_key_len() {
+                Protocol::Udp
+            } else {
+                Protocol::Tcp
+            });
+            match content.len() {
+                512 => Examined::of("server public key", &check_server_key(ServerKeyKind::Rsa, &content)),
+                320 => Examined::of("server public key", &check_server_key(ServerKeyKind::Ec, &content)),
+                _ => Examined::of("device private key", &report(guess, &content, None, candidates, copy)),
+            }
+        }
+    };
+    Ok(Checked {
+        file: Some(file.to_owned()),
+        form,
+        device_id: None,
+        address: None,
+        ok: examined.ok(),
+        keys: vec![examined],
+    })
+}
+
+enum Kind {
+    Private(Protocol),
+    Server(ServerKeyKind),
+}
+
+fn kind(key: &Key<'_>) -> (Kind, KeyForm) {
+    match key {
+        Key::RsaPrivate(_) => (Kind::Private(Protocol::Tcp), KeyForm::Pkcs1Private),
+        Key::EcPrivate(_) => (Kind::Private(Protocol::Udp), KeyForm::Sec1Ec),
+        Key::RsaPublic(_) => (Kind::Server(ServerKeyKind::Rsa), KeyForm::SpkiRsa),
+        Key::EcPublic(_) => (Kind::Server(ServerKeyKind::Ec), KeyForm::SpkiEc),
+    }
+}
+
+fn of_device(
+    device: &mut Particle<'_, '_>,
+    args: &Args,
+    candidates: Option<(&[u8], &[u8])>,
+    mut copy: Option<Vec<u8>>,
+) -> Result<Checked, Failure> {
+    let protocol = Protocol::of(device, args.protocol)?;
+    if let Some(cloud) = &args.cloud {
+        let id = device.id().ok_or_else(|| {
+            let next = "give the cloud's record with --public-key";
+            Failure::new(Code::Usage, "the device does not tell its id", next)
+        })?;
+        let (folder, _) = Folder::open(cloud, &mut rand::rng())?;
+        copy = Some(folder.device_key(id)?.map(|(_, spki)| spki).ok_or_else(|| {
+            Failure::new(
+                Code::Data,
+                format_args!("{} knows no device {id}", cloud.display()),
+                "`spark keys send-ready --cloud` makes it known",
+            )
+        })?);
+    }
+    let place = device.segment(protocol.private_key())?;
+    let field = Zeroizing::new(device.read(&place, protocol.private_key_len())?);
+    let cache = cache(device, protocol)?;
+    let report = report(protocol, &field, cache.as_deref(), candidates, copy.as_deref());
+    let private = Examined::of("device private key", &report);
+
+    let place = device.segment(protocol.server_key())?;
+    let region = device.read(&place, region_len(protocol))?;
+    let kind = match protocol {
+        Protocol::Tcp => ServerKeyKind::Rsa,
+        Protocol::Udp => ServerKeyKind::Ec,
+    };
+    let mut server = Examined::of("server public key", &check_server_key(kind, &region));
+    let block = region.get(address_at(protocol)..).and_then(<[u8]>::first_chunk).copied();
+    let block = block.unwrap_or([0xFF; 128]);
+    server.findings.extend(address_finding(protocol, &block));
+    let shown = Shown::of(protocol, &block, device.id().map(|id| id.0));
+    Ok(Checked {
+        file: None,
+        form: None,
+        device_id: device.id().map(|id| id.to_string()),
+        address: Some(shown.to_json()),
+        ok: private.ok() && server.ok(),
+        keys: vec![private, server],
+    })
+}
+
+/// The device's own copy of its public key. A Core has none.
+fn cache(device: &mut Particle<'_, '_>, protocol: Protocol) -> Result<Option<Vec<u8>>, Failure> {
+    if device.platform() == Platform::Core {
+        return Ok(None);
+    }
+    let field = match protocol {
+        Protocol::Tcp => Field::DEVICE_PUBLIC_KEY,
+        Protocol::Udp => Field::ALT_DEVICE_PUBLIC_KEY,
+    };
+    let place = device.segment(protocol.private_key())?;
+    let address = u32::try_from(field.offset()).unwrap_or(u32::MAX);
+    device.read_at(place.alternate, address, field.len()).map(Some)
+}
+
+fn address_finding(protocol: Protocol, block: &[u8; 128]) -> Option<Finding> {
+    let (code, what) = match ServerAddress::parse(block) {
+        Ok(Some(_)) => return None,
+        Ok(None) if block.iter().all(|byte| *byte == 0xFF) => {
+            ("server-address-erased", "no server address is stored; the device logs `type:255`".to_owned())
+        }
+        Ok(None) => {
+            ("server-address-unknown", format!("the server address has the unknown type {}", block[0]))
+        }
+        Err(error) => ("server-address-unusable", chain(&error)),
+    };
+    let device = match protocol {
+        Protocol::Tcp if code != "server-address-unusable" => {
+            "connects to the vendor's default, device.spark.io; if a name was stored once, its neighbours may be lost, too"
+        }
+        _ => "cannot connect",
+    };
+    Some(Finding {
+        code: code.to_owned(),
+        what: format!("{what}; device {device}"),
+        device: device.to_owned(),
+        cloud: "is not reached".to_owned(),
+        next: "write key and address with `spark keys server KEY --host HOST`".to_owned(),
+    })
+}

@@ -1,0 +1,335 @@
+//! `spark keys doctor`: a device key that works, and a cloud that knows it.
+//!
+//! The order, with a local cloud:
+//!
+//! 1. The device's key is read and checked. A key that works stays, one that can be repaired is repaired, any other is replaced.
+//! 2. What was there, and the new key, go into files.
+//! 3. The cloud gets the new public key *beside* the recorded one ([`Folder::stage`]): from here on it takes both.
+//! 4. The device is written and read back.
+//! 5. The cloud takes the new key as the recorded one ([`Folder::accept_next`]).
+//!
+//! Whatever ends the program between two steps, device and cloud agree: until step 5 both keys get in, and the first
+//! connection with the new one does step 5 as well. If the write fails, the device is read again: with the old key in it
+//! step 3 is undone, with the new one step 5 is done, and with neither the next run starts with the key that was to be
+//! written.
+//!
+//! Without a local cloud the public key is written into a file before the device is, for `send-ready` or by hand.
+
+use super::files::Names;
+use super::protocol::Protocol;
+use super::secret::{Finding, Public, Secret};
+use super::server::{self, ServerKey};
+use super::{check, repair};
+use crate::cloud::folder::Folder;
+use crate::dfu::{Access, DeviceOptions};
+use crate::exit::{Code, Failure};
+use crate::particle::{self, Particle, WriteOptions, Written, back_up};
+use crate::ui::{self, Ui};
+use coap_spark::handshake::DeviceId;
+use core::fmt;
+use serde::Serialize;
+use spark_dct::segment::Segment;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Make the device's key right again: check it, repair or renew it, tell the cloud, write it and read it back.
+///
+/// A key that works is left alone unless --new is given. All that was in the device, and a new key, are kept in files of
+/// the --backup folder. With --cloud the local cloud takes the old key and the new one until the new one was used, so that
+/// the device is never locked out; otherwise ID-FINGERPRINT.pub.pem is what your cloud has to be given.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// The device's id, 24 hex digits; by default the one that the device tells.
+    id: Option<DeviceId>,
+    /// Data folder of the local cloud that has to know the key.
+    #[arg(long, value_name = "DIR")]
+    cloud: Option<PathBuf>,
+    /// With --cloud: write the cloud's key and this address into the device, too.
+    #[arg(long, value_name = "HOST", requires = "cloud")]
+    host: Option<String>,
+    /// Port of the cloud, if it is not the protocol's own.
+    #[arg(long, value_name = "PORT", requires = "host", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Replace the key even if it works.
+    #[arg(long)]
+    new: bool,
+    /// Which of the device's keys; by default the one that the device uses.
+    #[arg(long)]
+    protocol: Option<Protocol>,
+    #[command(flatten)]
+    write: WriteOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+/// What the doctor does about the key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Remedy {
+    /// It works.
+    Keep,
+    /// Rebuilt from its intact parts: the public key stays.
+    Repair,
+    /// What an earlier run was about to write.
+    Resume,
+    /// A new one.
+    Renew,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let cured = particle::open(&args.device, |device| cure(args, device))?;
+    if args.device.json() {
+        return ui::print(serde_json::to_string(&cured).unwrap_or_default());
+    }
+    ui::print(cured)
+}
+
+/// As `spark keys doctor`, on a device that is open already.
+///
+/// # Errors
+/// [`Failure`]; device and cloud agree all the same.
+pub fn cure_open(args: &Args, access: &mut Access<'_>) -> Result<Cured, Failure> {
+    cure(args, &mut Particle::new(access)?)
+}
+
+/// What the doctor found and did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cured {
+    device_id: Option<String>,
+    findings: Vec<Finding>,
+    remedy: Remedy,
+    fingerprint: String,
+    /// The file that the cloud has to be given, if no local cloud was.
+    public: Option<PathBuf>,
+    cloud_knows: bool,
+    writes: Vec<Written>,
+    dry_run: bool,
+}
+
+impl fmt::Display for Cured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.writes.iter().try_for_each(|written| writeln!(f, "{written}"))?;
+        f.write_str(match (self.remedy, self.dry_run) {
+            (Remedy::Keep, _) => "the key works: ",
+            (_, true) => "nothing was written; the key would be ",
+            (Remedy::Repair, _) => "the key was repaired: ",
+            (Remedy::Resume, _) => "the device has the key that an earlier run was about to write: ",
+            (Remedy::Renew, _) => "the device has a new key: ",
+        })?;
+        match (self.remedy, self.dry_run) {
+            (Remedy::Repair, true) => f.write_str("repaired")?,
+            (Remedy::Resume, true) => f.write_str("the one that an earlier run was about to write")?,
+            (Remedy::Renew, true) => f.write_str("a new one")?,
+            _ => f.write_str(self.fingerprint.get(..16).unwrap_or_default())?,
+        }
+        match &self.public {
+            _ if self.cloud_knows => f.write_str("; the cloud knows it"),
+            Some(path) => write!(f, "; now give {} to your cloud", path.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn cure(args: &Args, device: &mut Particle<'_, '_>) -> Result<Cured, Failure> {
+    let ui = args.device.ui();
+    let address = args.host.as_ref().map(|host| server::address(host, args.port)).transpose()?;
+    let id = same_id(args.id, device.id())?;
+    let protocol = Protocol::of(device, args.protocol)?;
+    let segment = device.segment(protocol.private_key())?;
+    let cloud = args.cloud.as_ref().map(|folder| Cloud::open(folder, id, protocol)).transpose()?;
+    let mut writes = Vec::new();
+    if let (Some(folder), Some(block)) = (&args.cloud, address) {
+        // The device is of no use to any server until both are there, so the order of the two does not matter.
+        let key = ServerKey::of_cloud(folder, protocol)?;
+        let place = device.segment(protocol.server_key())?;
+        writes.push(device.write(&place, &server::region(protocol, &key.spki, &block), &args.write)?);
+    }
+
+    let field = Zeroizing::new(device.read(&segment, protocol.private_key_len())?);
+    let recorded = cloud.as_ref().and_then(|cloud| cloud.recorded.as_deref());
+    let findings = check::findings(protocol, &field, recorded);
+    for finding in &findings {
+        ui.note(format_args!("{} ({})", finding.what, finding.code));
+    }
+    let (remedy, secret) = remedy(args, protocol, &field, cloud.as_ref(), &ui)?;
+    let fingerprint = secret.fingerprint();
+    let file = Names::of(&args.write.backup.join(format!("{}-{}", name(id), fingerprint.short())));
+    let dry_run = args.write.dry_run;
+    if !dry_run {
+        if remedy != Remedy::Keep {
+            back_up(&args.write.backup, &name(id), segment.name, &field)?;
+            file.write(&secret)?;
+        }
+        writes.push(exchange(device, &segment, &secret, remedy, &field, cloud.as_ref(), &args.write)?);
+    }
+    device.finish(&args.write)?;
+    Ok(Cured {
+        device_id: id.map(|id| id.to_string()),
+        findings,
+        remedy,
+        fingerprint: fingerprint.to_string(),
+        public: (remedy != Remedy::Keep && !dry_run).then_some(file.public),
+        cloud_knows: cloud.is_some() && !dry_run,
+        writes,
+        dry_run,
+    })
+}
+
+fn same_id(given: Option<DeviceId>, told: Option<DeviceId>) -> Result<Option<DeviceId>, Failure> {
+    match (given, told) {
+        (Some(given), Some(told)) if given != told => Err(Failure::new(
+            Code::Usage,
+            format_args!("this is device {told}, not {given}"),
+            "plug in the right device, or leave the id out",
+        )),
+        (given, told) => Ok(given.or(told)),
+    }
+}
+
+fn name(id: Option<DeviceId>) -> String {
+    id.map_or_else(|| "device".to_owned(), |id| id.to_string())
+}
+
+fn remedy(
+    args: &Args,
+    protocol: Protocol,
+    field: &[u8],
+    cloud: Option<&Cloud>,
+    ui: &Ui,
+) -> Result<(Remedy, Secret), Failure> {
+    let present = Secret::of_field(protocol, field);
+    if let (Some(secret), false) = (present, args.new) {
+        return Ok((Remedy::Keep, secret));
+    }
+    // A run that was ended before or during its write has left the key that the cloud takes already.
+    if let Some(secret) = cloud.and_then(|cloud| cloud.unfinished(&args.write.backup)) {
+        return Ok((Remedy::Resume, secret));
+    }
+    if !args.new {
+        match repair::rebuild(protocol, field, cloud.and_then(|cloud| cloud.recorded.as_deref())) {
+            Ok((secret, how)) => {
+                ui.note(how);
+                return Ok((Remedy::Repair, secret));
+            }
+            Err(why) => ui.note(format_args!("it cannot be repaired: {why}")),
+        }
+    }
+    Ok((Remedy::Renew, Secret::generate(protocol)?))
+}
+
+/// Steps 3 to 5.
+fn exchange(
+    device: &mut Particle<'_, '_>,
+    segment: &Segment,
+    secret: &Secret,
+    remedy: Remedy,
+    before: &[u8],
+    cloud: Option<&Cloud>,
+    options: &WriteOptions,
+) -> Result<Written, Failure> {
+    let public = secret.public();
+    if remedy == Remedy::Keep {
+        if let Some(cloud) = cloud {
+            cloud.record(&public, &options.backup)?;
+        }
+        return Ok(device.unchanged(segment, before.len()));
+    }
+    if let Some(cloud) = cloud {
+        cloud.stage(&public)?;
+    }
+    let result = device.write(segment, secret.field(), options);
+    let settle = |commit: bool| match cloud {
+        Some(cloud) if commit => cloud.commit(&options.backup),
+        Some(cloud) => cloud.forget(),
+        None => Ok(()),
+    };
+    match result {
+        Ok(written) => settle(true).map(|()| written),
+        Err(failure) => {
+            let now = device.read(segment, before.len());
+            let state = match now {
+                Ok(now) if now == secret.field() => {
+                    settle(true)?;
+                    "the device has the new key all the same"
+                }
+                Ok(now) if now == before => {
+                    settle(false)?;
+                    "the device still holds what it held"
+                }
+                _ if cloud.is_some() => {
+                    "until the command is repeated the cloud takes the old key and the new one"
+                }
+                _ => "repeat the command before you leave the device",
+            };
+            Err(Failure::new(failure.code(), failure.what(), format_args!("{}; {state}", failure.next())))
+        }
+    }
+}
+
+/// The local cloud's view of this device.
+struct Cloud {
+    folder: Folder,
+    id: DeviceId,
+    /// SubjectPublicKeyInfo of the recorded key.
+    recorded: Option<Vec<u8>>,
+}
+
+impl Cloud {
+    fn open(folder: &Path, id: Option<DeviceId>, protocol: Protocol) -> Result<Self, Failure> {
+        if protocol == Protocol::Udp {
+            return Err(Failure::new(
+                Code::Usage,
+                "the local cloud talks TCP, the device UDP",
+                "leave --cloud out, or choose the device's TCP key with --protocol tcp",
+            ));
+        }
+        let id = id.ok_or_else(|| {
+            Failure::new(Code::Usage, "the device does not tell its id", "give it, 24 hex digits")
+        })?;
+        let (folder, _) = Folder::open(folder, &mut rand::rng())?;
+        let recorded = folder.device_key(id)?.map(|(_, spki)| spki);
+        Ok(Self { folder, id, recorded })
+    }
+
+    /// The key that an earlier run announced, if its file is there.
+    fn unfinished(&self, files: &Path) -> Option<Secret> {
+        let (_, spki) = self.folder.next_key(self.id).ok().flatten()?;
+        let fingerprint = spark_keys::Fingerprint::of_spki(&spki);
+        let path = Names::of(&files.join(format!("{}-{}", self.id, fingerprint.short()))).der;
+        let secret = Secret::load(&path, &Zeroizing::new(std::fs::read(&path).ok()?)).ok()?;
+        (secret.public().spki == spki).then_some(secret)
+    }
+
+    fn stage(&self, public: &Public) -> Result<(), Failure> {
+        self.folder.stage(self.id, &public.spki).map(|_| ())
+    }
+
+    fn commit(&self, files: &Path) -> Result<(), Failure> {
+        self.keep_record(files)?;
+        self.folder.accept_next(self.id)
+    }
+
+    fn forget(&self) -> Result<(), Failure> {
+        self.folder.forget_next(self.id)
+    }
+
+    /// The device has this key and keeps it.
+    fn record(&self, public: &Public, files: &Path) -> Result<(), Failure> {
+        let staged = self.folder.next_key(self.id)?.map(|(_, spki)| spki);
+        if staged.as_deref() == Some(&public.spki) {
+            return self.commit(files);
+        }
+        if self.recorded.as_deref() != Some(&public.spki) {
+            self.keep_record(files)?;
+            self.folder.enrol(self.id, &public.spki)?;
+        }
+        self.forget()
+    }
+
+    fn keep_record(&self, files: &Path) -> Result<(), Failure> {
+        match &self.recorded {
+            Some(spki) => back_up(files, &self.id.to_string(), "cloud-record", spki).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+}

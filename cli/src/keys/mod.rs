@@ -1,0 +1,61 @@
+//! `spark keys`: the keys of devices and servers, in files and in devices, without openssl and dfu-util.
+//!
+//! What writes into a device does it in one order: look, check, keep what was there, write if it differs, read back. Where a
+//! cloud has to know, it is told before the device is written, in a way that leaves both of the device's keys valid until
+//! the new one was used: see [`doctor`].
+
+pub mod check;
+pub mod convert;
+pub mod doctor;
+mod files;
+pub mod load;
+pub mod new;
+pub mod protocol;
+pub mod repair;
+pub mod save;
+mod secret;
+pub mod send_ready;
+pub mod server;
+
+use crate::exit::Failure;
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// The subcommands.
+#[derive(Subcommand, Clone, Debug)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "help texts are those of the arguments")]
+pub enum Command {
+    New(new::Args),
+    Check(check::Args),
+    Convert(convert::Args),
+    Repair(repair::Args),
+    Doctor(doctor::Args),
+    Load(load::Args),
+    Save(save::Args),
+    SendReady(send_ready::Args),
+    Server(server::Args),
+    Address(server::Address),
+    Protocol(protocol::Args),
+}
+
+/// Runs a subcommand.
+///
+/// # Errors
+/// [`Failure`]; a bad key that was only looked at is exit code 65 without an error.
+pub fn run(command: &Command) -> Result<ExitCode, Failure> {
+    let done = |()| ExitCode::SUCCESS;
+    match command {
+        Command::New(args) => new::run(args).map(done),
+        Command::Check(args) => check::run(args),
+        Command::Convert(args) => convert::run(args).map(done),
+        Command::Repair(args) => repair::run(args).map(done),
+        Command::Doctor(args) => doctor::run(args).map(done),
+        Command::Load(args) => load::run(args).map(done),
+        Command::Save(args) => save::run(args).map(done),
+        Command::SendReady(args) => send_ready::run(args).map(done),
+        Command::Server(args) => server::run(args).map(done),
+        Command::Address(args) => server::show(args).map(done),
+        Command::Protocol(args) => protocol::run(args).map(done),
+    }
+}

@@ -1,0 +1,134 @@
+//! `spark keys repair`: a damaged key from its intact parts.
+
+use super::files::Names;
+use super::protocol::Protocol;
+use super::secret::{Secret, to_json};
+use crate::cloud::folder::Folder;
+use crate::dfu::DeviceOptions;
+use crate::exit::{Code, Failure, chain};
+use crate::files;
+use crate::particle::{self, WriteOptions};
+use crate::ui;
+use serde_json::json;
+use spark_keys::{Key, load, repair, repair_with_public_key};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Rebuild a damaged private key from its intact parts: in a file, or in the device.
+///
+/// The public key stays, so the cloud need not be told. What is lost is said to be lost; no key is guessed. In the device
+/// what was there is kept in a file first.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// The damaged key, for instance what `save` kept; without it the device is repaired.
+    file: Option<PathBuf>,
+    /// With FILE: name of the new files, without the ending.
+    #[arg(short, long, value_name = "NAME", requires = "file")]
+    output: Option<PathBuf>,
+    /// The public key that the cloud has for the device: with it less of the key has to be intact.
+    #[arg(long, value_name = "PUBLIC")]
+    public_key: Option<PathBuf>,
+    /// Data folder of the local cloud, which has the public key.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["public_key", "file"])]
+    cloud: Option<PathBuf>,
+    /// Overwrite files.
+    #[arg(long)]
+    force: bool,
+    /// Which of the device's keys; by default the one that the device uses.
+    #[arg(long)]
+    protocol: Option<Protocol>,
+    #[command(flatten)]
+    write: WriteOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let public = args.public_key.as_ref().map(|path| files::read(path)).transpose()?;
+    match &args.file {
+        Some(file) => in_file(args, file, public.as_deref()),
+        None => in_device(args, public),
+    }
+}
+
+fn lost(place: &dyn core::fmt::Display, why: &str) -> Failure {
+    Failure::new(
+        Code::Data,
+        format_args!("{place}: {why}"),
+        "`spark keys load` writes a backup, `spark keys doctor` makes a new key and tells the cloud",
+    )
+}
+
+fn in_file(args: &Args, file: &Path, public: Option<&[u8]>) -> Result<(), Failure> {
+    let content = Zeroizing::new(files::read(file)?);
+    let protocol = args.protocol.unwrap_or(if content.len() <= Protocol::Udp.private_key_len() {
+        Protocol::Udp
+    } else {
+        Protocol::Tcp
+    });
+    let name = args.output.clone().unwrap_or_else(|| file.with_extension("repaired"));
+    let names = Names::of(&name);
+    names.must_be_new(args.force)?;
+    let (secret, how) = rebuild(protocol, &content, public).map_err(|why| lost(&file.display(), &why))?;
+    if !args.write.dry_run {
+        names.write(&secret)?;
+    }
+    if args.device.json() {
+        return ui::print(
+            json!({ "key": to_json(&secret), "how": how, "der": names.der, "pem": names.pem, "public": names.public, "dry_run": args.write.dry_run }),
+        );
+    }
+    ui::print(format_args!("key {}: {how}; {}", secret.fingerprint().short(), names.der.display()))
+}
+
+fn in_device(args: &Args, public: Option<Vec<u8>>) -> Result<(), Failure> {
+    particle::open(&args.device, |device| {
+        let protocol = Protocol::of(device, args.protocol)?;
+        let public = match (&args.cloud, device.id()) {
+            (Some(cloud), Some(id)) => {
+                let (folder, _) = Folder::open(cloud, &mut rand::rng())?;
+                folder.device_key(id)?.map(|(_, spki)| spki)
+            }
+            _ => public,
+        };
+        let segment = device.segment(protocol.private_key())?;
+        let field = Zeroizing::new(device.read(&segment, protocol.private_key_len())?);
+        let (secret, how) =
+            rebuild(protocol, &field, public.as_deref()).map_err(|why| lost(&"the device's key", &why))?;
+        let written = device.write(&segment, secret.field(), &args.write)?;
+        device.finish(&args.write)?;
+        if args.device.json() {
+            return ui::print(json!({ "key": to_json(&secret), "how": how, "write": written }));
+        }
+        ui::print(format_args!("{written}\nkey {}: {how}", secret.fingerprint().short()))
+    })
+}
+
+/// A usable key from what a device's place holds, and how it came about. `public` is the cloud's copy of the public key.
+pub(super) fn rebuild(
+    protocol: Protocol,
+    field: &[u8],
+    public: Option<&[u8]>,
+) -> Result<(Secret, String), String> {
+    if protocol == Protocol::Udp {
+        return match Secret::of_field(protocol, field) {
+            Some(secret) => Ok((secret, "nothing is damaged".to_owned())),
+            None => Err("an EC key has one secret number, and it is not readable".to_owned()),
+        };
+    }
+    let mut scratch = [0; load::MAX_DER];
+    let repaired = match public {
+        None => repair(field),
+        Some(file) => match load::load(file, &mut scratch).map_err(|error| chain(&error))?.key {
+            Key::RsaPublic(key) => repair_with_public_key(field, &key),
+            _ => return Err("the cloud's copy is not the public key of a TCP device".to_owned()),
+        },
+    };
+    let repaired = repaired.map_err(|error| chain(&error))?;
+    let computed: Vec<_> = repaired.recomputed().map(|number| number.name()).collect();
+    let how = match &*computed {
+        [] => "all numbers are intact, the key is written in its canonical form".to_owned(),
+        names => format!("{} computed anew from the others", names.join(", ")),
+    };
+    Ok((Secret::Tcp(repaired.key), how))
+}

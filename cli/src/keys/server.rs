@@ -1,0 +1,334 @@
+//! `spark keys server` and `spark keys address`.
+
+use super::protocol::Protocol;
+use crate::cloud::folder::Folder;
+use crate::dfu::DeviceOptions;
+use crate::exit::{Code, Failure, chain};
+use crate::files;
+use crate::particle::{self, Particle, WriteOptions};
+use crate::ui;
+use core::net::{IpAddr, Ipv4Addr};
+use serde_json::{Value, json};
+use spark_dct::server_address::{DEFAULT_DOMAIN_TCP, EXPANDED_CAPACITY, expand_id, raw_value};
+use spark_dct::{Host, ServerAddress};
+use spark_keys::bundled::BundledKey;
+use spark_keys::{Fingerprint, Key, KeyForm, load};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Write the server's public key and its address into the device.
+///
+/// The key may be PEM or DER, or a file of 512 or 320 bytes that holds an address as well. Without --host the address stays
+/// what it is: that of such a file, or else the one in the device.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// The server's public key.
+    #[arg(required_unless_present_any = ["particle", "cloud"])]
+    key: Option<PathBuf>,
+    /// Data folder of a local cloud: its key.
+    #[arg(long, value_name = "DIR", conflicts_with = "key")]
+    cloud: Option<PathBuf>,
+    /// The vendor's own cloud: its key, and its address unless another one is given.
+    #[arg(long, conflicts_with_all = ["key", "cloud"])]
+    particle: bool,
+    /// Name or IPv4 address of the server; `mine` for this computer's only address. `$id` in a name becomes the device's id.
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Port of the server, if it is not the protocol's own.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Which of the device's server keys; by default the one that the device uses.
+    #[arg(long)]
+    protocol: Option<Protocol>,
+    #[command(flatten)]
+    write: WriteOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+/// A server's public key for a device, and the address that came with it.
+pub(super) struct ServerKey {
+    pub(super) spki: Vec<u8>,
+    /// The 128 bytes after the key in a file that holds both.
+    block: Option<[u8; 128]>,
+}
+
+impl ServerKey {
+    /// Takes a key file in any form.
+    pub(super) fn load(name: &Path, content: &[u8], protocol: Protocol) -> Result<Self, Failure> {
+        let refused = |what: &dyn core::fmt::Display| {
+            let next = "give the server's public key: RSA-2048 for TCP devices, EC P-256 for UDP devices";
+            Failure::new(Code::Data, format_args!("{}: {what}", name.display()), next)
+        };
+        let mut scratch = Zeroizing::new([0; load::MAX_DER]);
+        let loaded = load::load(content, &mut *scratch).map_err(|error| refused(&chain(&error)))?;
+        let form = match (protocol, &loaded.key) {
+            (Protocol::Tcp, Key::RsaPublic(_) | Key::RsaPrivate(_)) if loaded.key.bits() == 2048 => {
+                KeyForm::SpkiRsa
+            }
+            (Protocol::Udp, Key::EcPublic(_) | Key::EcPrivate(_)) => KeyForm::SpkiEc,
+            (_, key) => {
+                let what = format_args!("{} key of {} bits, not for {protocol}", key.algorithm(), key.bits());
+                return Err(refused(&what));
+            }
+        };
+        let mut spki = [0; 512];
+        let spki = loaded.key.encode_into(form, &mut spki).map_err(|error| refused(&chain(&error)))?;
+        let fits = match protocol {
+            Protocol::Tcp => spki.len() == spark_keys::public_key::SPKI_2048_LEN,
+            Protocol::Udp => true,
+        };
+        if !fits {
+            return Err(refused(&"its exponent is not 65537, the only one that devices know"));
+        }
+        let at = address_at(protocol);
+        let block = content.get(at..).and_then(<[u8]>::first_chunk).copied();
+        // Text has no place for an address.
+        let block = block.filter(|_| !loaded.pem);
+        Ok(Self { spki: spki.to_vec(), block })
+    }
+
+    /// The vendor's.
+    pub(super) fn bundled(protocol: Protocol) -> Self {
+        let key = match protocol {
+            Protocol::Tcp => BundledKey::ParticleRsa,
+            Protocol::Udp => BundledKey::ParticleEc,
+        };
+        Self { spki: key.spki().to_vec(), block: None }
+    }
+
+    /// That of a local cloud.
+    pub(super) fn of_cloud(folder: &Path, protocol: Protocol) -> Result<Self, Failure> {
+        if protocol == Protocol::Udp {
+            return Err(Failure::new(
+                Code::Usage,
+                "the local cloud talks TCP, the device UDP",
+                "choose the device's TCP key with --protocol tcp, and `spark keys protocol tcp`",
+            ));
+        }
+        let (folder, _) = Folder::open(folder, &mut rand::rng())?;
+        let path = folder.server_public_key_file();
+        Self::load(&path, &files::read(&path)?, protocol)
+    }
+
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of_spki(&self.spki)
+    }
+}
+
+/// Where the address is in the place of key and address.
+pub(super) const fn address_at(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Tcp => 384,
+        Protocol::Udp => 192,
+    }
+}
+
+/// Bytes of key and address together.
+pub(super) const fn region_len(protocol: Protocol) -> usize {
+    address_at(protocol) + spark_dct::server_address::LEN
+}
+
+/// The place with key and address, FF elsewhere.
+pub(super) fn region(protocol: Protocol, spki: &[u8], block: &[u8; 128]) -> Vec<u8> {
+    let mut region = vec![0xFF; region_len(protocol)];
+    for (slot, byte) in region.iter_mut().zip(spki) {
+        *slot = *byte;
+    }
+    for (slot, byte) in region.iter_mut().skip(address_at(protocol)).zip(block) {
+        *slot = *byte;
+    }
+    region
+}
+
+/// A host as people write it.
+pub(super) fn address(host: &str, port: Option<u16>) -> Result<[u8; 128], Failure> {
+    let mut block = [0; 128];
+    let refused = |what: &dyn core::fmt::Display| {
+        Failure::new(
+            Code::Usage,
+            format_args!("host {host}: {what}"),
+            "give a name of at most 63 characters or an IPv4 address",
+        )
+    };
+    let address = if host == "mine" {
+        ServerAddress::ipv4(own_address()?, port)
+    } else if let Ok(address) = host.parse::<Ipv4Addr>() {
+        ServerAddress::ipv4(address, port)
+    } else if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Err(refused(&"no IPv4 address"));
+    } else if host.parse::<IpAddr>().is_ok() {
+        return Err(refused(&"devices know IPv4 only"));
+    } else {
+        ServerAddress::domain(host, port).map_err(|error| refused(&error))?
+    };
+    address.encode_into(&mut block);
+    Ok(block)
+}
+
+fn own_address() -> Result<Ipv4Addr, Failure> {
+    let all = if_addrs::get_if_addrs().map_err(|error| {
+        Failure::new(Code::Io, format_args!("cannot list this computer's addresses: {error}"), "give --host")
+    })?;
+    let found: Vec<Ipv4Addr> = all
+        .iter()
+        .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
+        .filter_map(|interface| match interface.ip() {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        })
+        .collect();
+    match *found {
+        [only] => Ok(only),
+        [] => {
+            Err(Failure::new(Code::Unavailable, "this computer has no address", "connect it to the network"))
+        }
+        _ => {
+            let names: Vec<_> = found.iter().map(ToString::to_string).collect();
+            Err(Failure::new(
+                Code::Usage,
+                format_args!("this computer has several addresses: {}", names.join(", ")),
+                "give the one that the device can reach with --host",
+            ))
+        }
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let given = args.host.as_ref().map(|host| address(host, args.port)).transpose()?;
+    if given.is_none() && args.port.is_some() {
+        return Err(Failure::new(Code::Usage, "--port without --host", "give both"));
+    }
+    particle::open(&args.device, |device| {
+        let protocol = Protocol::of(device, args.protocol)?;
+        let key = match (&args.key, &args.cloud) {
+            (Some(path), _) => ServerKey::load(path, &files::read(path)?, protocol)?,
+            (None, Some(folder)) => ServerKey::of_cloud(folder, protocol)?,
+            (None, None) => ServerKey::bundled(protocol),
+        };
+        let block = match given {
+            Some(block) => block,
+            None => kept_address(device, protocol, &key)?,
+        };
+        let segment = device.segment(protocol.server_key())?;
+        let content = region(protocol, &key.spki, &block);
+        let written = device.write(&segment, &content, &args.write)?;
+        device.finish(&args.write)?;
+        let shown = Shown::of(protocol, &block, device.id().map(|id| id.0));
+        if args.device.json() {
+            return ui::print(
+                json!({ "key_fingerprint": key.fingerprint().to_string(), "address": shown.to_json(), "write": written }),
+            );
+        }
+        ui::print(format_args!("{written}\nserver key {}, address {}", key.fingerprint().short(), shown.url))
+    })
+}
+
+/// The address that is written when none is given.
+pub(super) fn kept_address(
+    device: &mut Particle<'_, '_>,
+    protocol: Protocol,
+    key: &ServerKey,
+) -> Result<[u8; 128], Failure> {
+    let holds_address = |block: &[u8; 128]| matches!(ServerAddress::parse(block), Ok(Some(_)));
+    if let Some(block) = key.block.filter(holds_address) {
+        return Ok(block);
+    }
+    match BundledKey::of_spki(&key.spki) {
+        Some(BundledKey::ParticleRsa) => return address(DEFAULT_DOMAIN_TCP, None),
+        Some(BundledKey::ParticleEc) => return address("$id.udp.particle.io", None),
+        _ => {}
+    }
+    let segment = device.segment(protocol.server_key())?;
+    let present = device.read(&segment, region_len(protocol))?;
+    let block = present.get(address_at(protocol)..).and_then(<[u8]>::first_chunk).copied();
+    block.filter(holds_address).ok_or_else(|| {
+        Failure::new(
+            Code::Usage,
+            "the device has no server address, and none was given",
+            "give the server's name or address with --host",
+        )
+    })
+}
+
+/// Show the address of the server that the device connects to.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Address {
+    /// Which of the device's servers; by default the one that the device uses.
+    #[arg(long)]
+    protocol: Option<Protocol>,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+/// An address as it is shown.
+pub(super) struct Shown {
+    pub(super) url: String,
+    fields: Value,
+}
+
+impl Shown {
+    pub(super) fn of(protocol: Protocol, block: &[u8; 128], id: Option<[u8; 12]>) -> Self {
+        let default = protocol.default_port();
+        let erased = block.iter().all(|byte| *byte == 0xFF);
+        match ServerAddress::parse(block) {
+            Ok(Some(address)) => {
+                let port = address.port_or(default);
+                let (kind, host) = match address.host() {
+                    Host::Ipv4(ip) => ("ipv4", ip.to_string()),
+                    Host::Domain(name) => ("domain", name.to_owned()),
+                };
+                let mut buffer = [0; EXPANDED_CAPACITY];
+                let expanded = id
+                    .and_then(|id| expand_id(&host, &id, &mut buffer).ok())
+                    .filter(|expanded| *expanded != host)
+                    .map(str::to_owned);
+                let url = format!("{protocol}://{host}:{port}");
+                let fields = json!({
+                    "protocol": protocol, "type": kind, "host": host, "expanded": expanded, "port": port,
+                    "default_port": address.port().is_none(), "erased": false, "error": null,
+                });
+                Self { url, fields }
+            }
+            result => {
+                let error = result.err().map(|error| error.to_string());
+                let (host, url) = match (protocol, &error) {
+                    (Protocol::Tcp, None) => (
+                        Some(DEFAULT_DOMAIN_TCP),
+                        format!("{protocol}://{DEFAULT_DOMAIN_TCP}:{default} (by default, none is stored)"),
+                    ),
+                    (Protocol::Udp, None) => {
+                        (None, format!("{protocol}: none is stored, the device cannot connect"))
+                    }
+                    (_, Some(error)) => (
+                        None,
+                        format!(
+                            "{protocol}: {error}; it holds {:?}",
+                            String::from_utf8_lossy(raw_value(block))
+                        ),
+                    ),
+                };
+                let fields = json!({
+                    "protocol": protocol, "type": null, "host": host, "expanded": null, "port": default,
+                    "default_port": true, "erased": erased, "error": error,
+                });
+                Self { url, fields }
+            }
+        }
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        self.fields.clone()
+    }
+}
+
+pub(super) fn show(args: &Address) -> Result<(), Failure> {
+    particle::open(&args.device, |device| {
+        let protocol = Protocol::of(device, args.protocol)?;
+        let segment = device.segment(protocol.server_key())?;
+        let content = device.read(&segment, region_len(protocol))?;
+        let block = content.get(address_at(protocol)..).and_then(<[u8]>::first_chunk).copied();
+        let shown = Shown::of(protocol, &block.unwrap_or([0xFF; 128]), device.id().map(|id| id.0));
+        if args.device.json() { ui::print(shown.to_json()) } else { ui::print(&shown.url) }
+    })
+}

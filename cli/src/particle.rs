@@ -1,0 +1,211 @@
+//! A Particle device in DFU mode: its platform, its id, and the named places of its memory.
+
+use crate::dfu::{Access, DeviceOptions, access};
+use crate::exit::{Code, Failure, chain};
+use crate::files;
+use coap_spark::handshake::DeviceId;
+use core::fmt;
+use serde::Serialize;
+use spark_dct::segment::{Platform, Segment};
+use std::path::{Path, PathBuf};
+
+/// The device.
+pub(crate) struct Particle<'a, 'p> {
+    access: &'a mut Access<'p>,
+    platform: Platform,
+    id: Option<DeviceId>,
+}
+
+/// How places are written.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct WriteOptions {
+    /// Folder for what was in the device before; made if it is missing.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) backup: PathBuf,
+    /// Check everything and show what would be written, but write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Start the firmware at the end.
+    #[arg(long)]
+    pub(crate) leave: bool,
+}
+
+/// What was done to a place.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Written {
+    pub(crate) segment: &'static str,
+    pub(crate) alternate: u8,
+    pub(crate) address: u32,
+    pub(crate) bytes: usize,
+    /// `false` if it held the same already.
+    pub(crate) changed: bool,
+    /// Nothing was written because of `--dry-run`.
+    pub(crate) dry_run: bool,
+    /// The file with what was there before; `null` if that was erased flash or the same.
+    pub(crate) backup: Option<PathBuf>,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { segment, address, bytes, .. } = self;
+        match (self.changed, self.dry_run) {
+            (false, _) => write!(f, "{segment}: holds the same already, not written"),
+            (true, true) => write!(f, "{segment}: {bytes} bytes would be written at {address:#x}"),
+            (true, false) => {
+                write!(f, "{segment}: {bytes} bytes written at {address:#x}, read back and equal")
+            }
+        }?;
+        match &self.backup {
+            Some(path) => write!(f, "; before: {}", path.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Opens the device that the options choose and works with it.
+pub(crate) fn open<T>(
+    options: &DeviceOptions,
+    work: impl FnOnce(&mut Particle<'_, '_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    access(options, |access| {
+        options.ui().note(access.device());
+        work(&mut Particle::new(access)?)
+    })
+}
+
+impl<'a, 'p> Particle<'a, 'p> {
+    /// Takes a device if it is one of Particle's.
+    pub(crate) fn new(access: &'a mut Access<'p>) -> Result<Self, Failure> {
+        let device = access.device();
+        let Some(platform) = Platform::from_usb_id(device.id_vendor, device.id_product) else {
+            return Err(Failure::new(
+                Code::Unavailable,
+                format_args!("{device} is no device of Particle's"),
+                "choose a Photon, P1, Electron, Core or one of their successors with -d, -p or -S",
+            ));
+        };
+        // The DFU serial number of these devices is their id.
+        let id = device.serial.parse().ok();
+        Ok(Self { access, platform, id })
+    }
+
+    pub(crate) const fn platform(&self) -> Platform {
+        self.platform
+    }
+
+    /// The device id, if the device tells it.
+    pub(crate) const fn id(&self) -> Option<DeviceId> {
+        self.id
+    }
+
+    /// What files of this device are called.
+    pub(crate) fn name(&self) -> String {
+        self.id.map_or_else(|| "device".to_owned(), |id| id.to_string())
+    }
+
+    /// A named place.
+    pub(crate) fn segment(&self, name: &str) -> Result<Segment, Failure> {
+        self.platform.segment(name).ok_or_else(|| {
+            Failure::new(
+                Code::Usage,
+                format_args!("this kind of device ({:?}) has no {name}", self.platform),
+                "check --protocol and the kind of device",
+            )
+        })
+    }
+
+    /// Reads the first `len` bytes of a place.
+    pub(crate) fn read(&mut self, segment: &Segment, len: usize) -> Result<Vec<u8>, Failure> {
+        self.access.read(segment.alternate, segment.address, len)
+    }
+
+    /// Reads bytes of the configuration.
+    pub(crate) fn read_at(&mut self, alternate: u8, address: u32, len: usize) -> Result<Vec<u8>, Failure> {
+        self.access.read(alternate, address, len)
+    }
+
+    /// Writes the first bytes of a place, if they differ: what was there is kept in a file first, and what is there
+    /// afterwards is read back.
+    pub(crate) fn write(
+        &mut self,
+        segment: &Segment,
+        data: &[u8],
+        options: &WriteOptions,
+    ) -> Result<Written, Failure> {
+        segment
+            .check_write(data.len())
+            .map_err(|error| Failure::new(Code::Data, chain(&error), "nothing was written"))?;
+        let before = self.read(segment, data.len())?;
+        let mut written = Written {
+            segment: segment.name,
+            alternate: segment.alternate,
+            address: segment.address,
+            bytes: data.len(),
+            changed: before != data,
+            dry_run: options.dry_run,
+            backup: None,
+        };
+        if !written.changed || options.dry_run {
+            return Ok(written);
+        }
+        written.backup = back_up(&options.backup, &self.name(), segment.name, &before)?;
+        let safe = |failure: &Failure| {
+            let kept = match &written.backup {
+                Some(path) => format!("what was there before is in {}", path.display()),
+                None => "it was erased before".to_owned(),
+            };
+            Failure::new(
+                failure.code(),
+                format_args!("{} may be half written: {}", segment.name, failure.what()),
+                format_args!("{}; {kept}", failure.next()),
+            )
+        };
+        self.access.write(segment.alternate, segment.address, data).map_err(|failure| safe(&failure))?;
+        // The write compared page by page; once more now that all of it is there.
+        if self.read(segment, data.len()).map_err(|failure| safe(&failure))? != data {
+            let wrong = Failure::new(
+                Code::Io,
+                "the device does not hold what was written",
+                "repeat the command; if it fails again, the flash is worn out",
+            );
+            return Err(safe(&wrong));
+        }
+        Ok(written)
+    }
+
+    /// What is said of a place that was left alone.
+    pub(crate) const fn unchanged(&self, segment: &Segment, bytes: usize) -> Written {
+        Written {
+            segment: segment.name,
+            alternate: segment.alternate,
+            address: segment.address,
+            bytes,
+            changed: false,
+            dry_run: false,
+            backup: None,
+        }
+    }
+
+    /// Starts the firmware if asked for.
+    pub(crate) fn finish(&mut self, options: &WriteOptions) -> Result<(), Failure> {
+        if options.leave && !options.dry_run { self.access.leave() } else { Ok(()) }
+    }
+}
+
+/// Keeps bytes in a file of their own, named after their content: nothing is ever overwritten. Erased flash is not kept.
+pub(crate) fn back_up(
+    folder: &Path,
+    device: &str,
+    what: &str,
+    content: &[u8],
+) -> Result<Option<PathBuf>, Failure> {
+    if content.iter().all(|byte| *byte == 0xFF) {
+        return Ok(None);
+    }
+    files::make_folder(folder)?;
+    let digest = files::sha256(content);
+    let short = digest.get(..16).unwrap_or(&digest);
+    let path = folder.join(format!("{device}-{what}-{short}.bin"));
+    files::write_secret(&path, content)?;
+    Ok(Some(path))
+}

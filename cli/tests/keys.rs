@@ -1,0 +1,493 @@
+//! `spark keys` as a user runs it, on files and on the simulated Photon.
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    reason = "test code"
+)]
+
+use serde_json::Value;
+use spark_dct::wiced::{Generation, Sectors};
+use spark_dct::{App, ServerKeyRegion};
+use spark_sim::{Flash, config};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const ID: &str = "000000000000000000000001";
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap()
+    }
+
+    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    fn vector(&self, name: &str) {
+        self.put(name, vector(name));
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spark"));
+        command.arg("keys").args(arguments).current_dir(self.folder.path()).output().unwrap()
+    }
+
+    fn ok(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stderr.is_empty(), "--json shows nothing else: {:?}", output.stderr);
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Exit code, what is on standard output and what on standard error.
+    fn fails(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// On the simulated Photon of this folder.
+    fn device(&self, arguments: &[&str]) -> Value {
+        self.ok(&[arguments, &["--virtual", "flash"]].concat())
+    }
+
+    fn device_fails(&self, arguments: &[&str]) -> (i32, String) {
+        let (code, _, message) = self.fails(&[arguments, &["--virtual", "flash"]].concat());
+        (code, message)
+    }
+
+    /// The configuration that is in use: the sector that was written last.
+    fn table(&self) -> Vec<u8> {
+        let flash = self.read("flash");
+        let sectors = Sectors::from_slice(&flash[0x4000..]).unwrap();
+        sectors.app(Generation::V0_7_0).unwrap().to_vec()
+    }
+
+    /// As [`Self::damage`], on a device that may not have been there yet.
+    fn damage_device(&self, offset: usize, bytes: &[u8]) {
+        self.device(&["address"]);
+        self.damage(offset, bytes);
+    }
+
+    /// Damages the configuration of the device.
+    fn damage(&self, offset: usize, bytes: &[u8]) {
+        let mut flash = Flash::with_contents(&self.read("flash")).unwrap();
+        config::write(&mut flash, Generation::V0_7_0, offset, bytes).unwrap();
+        self.put("flash", flash.contents());
+    }
+}
+
+fn vector(name: &str) -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../keys/tests/vectors").join(name)).unwrap()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+#[test]
+fn new_key_is_written_in_three_files_that_agree_and_never_over_others() {
+    let bench = Bench::new();
+    for (protocol, name, len) in [("tcp", "a", 600..612), ("udp", "b", 121..122)] {
+        let made = bench.ok(&["new", name, "--protocol", protocol]);
+        assert!(len.contains(&bench.read(&format!("{name}.der")).len()));
+        for file in ["der", "pem"] {
+            let file = format!("{name}.{file}");
+            let converted = bench.ok(&["convert", &file, &format!("{file}.pub"), "--to", "spki", "--pem"]);
+            assert_eq!(converted["fingerprint"], made["key"]["fingerprint"], "{file}");
+            assert_eq!(bench.read(&format!("{file}.pub")), bench.read(&format!("{name}.pub.pem")));
+        }
+        let (code, _, message) = bench.fails(&["new", &format!("{name}.der"), "--protocol", protocol]);
+        assert_eq!(code, 73);
+        assert!(message.contains("--force"), "{message}");
+        let again = bench.ok(&["new", name, "--protocol", protocol, "--force"]);
+        assert_ne!(again["key"]["fingerprint"], made["key"]["fingerprint"]);
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        for file in ["a.der", "a.pem", "b.der", "b.pem"] {
+            assert_eq!(fs::metadata(bench.path(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+        }
+    }
+}
+
+#[test]
+fn every_form_of_a_key_is_converted_into_every_other_as_openssl_writes_it() {
+    let bench = Bench::new();
+    let forms = [
+        ("rsa1024_608.der", "pkcs1", false),
+        ("rsa1024_608.pkcs1.pem", "pkcs1", true),
+        ("rsa1024_608.pkcs8.der", "pkcs8", false),
+        ("rsa1024_608.pkcs8.pem", "pkcs8", true),
+        ("rsa1024_608.spki.der", "spki", false),
+        ("rsa1024_608.spki.pem", "spki", true),
+        ("rsa1024_608.pkcs1_pub.der", "pkcs1-public", false),
+        ("rsa1024_608.pkcs1_pub.pem", "pkcs1-public", true),
+    ];
+    for (from, form, _) in forms {
+        bench.vector(from);
+        for (to, wanted, pem) in forms {
+            let is_public = |form: &str| form == "spki" || form == "pkcs1-public";
+            let arguments =
+                ["convert", from, "out", "--force", "--to", wanted, if pem { "--pem" } else { "--der" }];
+            if is_public(form) && !is_public(wanted) {
+                assert_eq!(bench.fails(&arguments).0, 64, "{from} as {wanted}");
+                continue;
+            }
+            bench.ok(&arguments);
+            assert!(bench.read("out") == vector(to), "{from} as {wanted}");
+        }
+    }
+    // The form that devices take, without being told; and the whole place in the device.
+    bench.ok(&["convert", "rsa1024_608.pkcs8.pem", "device.der"]);
+    assert!(bench.read("device.der") == vector("rsa1024_608.der"));
+    bench.ok(&["convert", "rsa1024_608.pkcs8.pem", "field.bin", "--field"]);
+    assert!(bench.read("field.bin") == vector("field612_ff.bin")[..612]);
+    bench.vector("ec_p256.pem");
+    bench.ok(&["convert", "ec_p256.pem", "ec.der"]);
+    assert!(bench.read("ec.der") == vector("ec_p256.sec1.der"));
+    bench.ok(&["convert", "ec_p256.pem", "ec.bin", "--field"]);
+    assert!(bench.read("ec.bin") == vector("ec_p256.field192.bin"));
+}
+
+#[test]
+fn key_is_loaded_backed_up_read_back_and_not_written_twice() {
+    let bench = Bench::new();
+    bench.vector("rsa1024_610.der");
+    bench.vector("rsa1024_608.pkcs8.pem");
+    let first = bench.device(&["load", "rsa1024_610.der", "--backup", "kept"]);
+    assert_eq!((&first["write"]["changed"], &first["write"]["bytes"]), (&Value::Bool(true), &612.into()));
+    let backup = bench.read(text(&first["write"]["backup"]));
+    assert!(spark_keys::check(&backup).is_clean(), "the key that the device had");
+
+    // Nothing of the longer key stays behind the shorter one.
+    let second = bench.device(&["load", "rsa1024_608.pkcs8.pem", "--backup", "kept"]);
+    assert_eq!(bench.read(text(&second["write"]["backup"]))[..610], vector("rsa1024_610.der"));
+    let table = bench.table();
+    let field = App::new(&table).unwrap().device_private_key_field().to_vec();
+    assert!(field[..608] == vector("rsa1024_608.der") && field[608..] == [0xFF; 4]);
+
+    let before = bench.read("flash");
+    let again = bench.device(&["load", "rsa1024_608.pkcs8.pem", "--backup", "kept"]);
+    assert_eq!((&again["write"]["changed"], &again["write"]["backup"]), (&Value::Bool(false), &Value::Null));
+    assert!(bench.read("flash") == before, "an equal key is not written");
+
+    let dry = bench.device(&["load", "rsa1024_610.der", "--backup", "kept", "--dry-run"]);
+    assert_eq!(
+        (&dry["write"]["changed"], &dry["write"]["dry_run"]),
+        (&Value::Bool(true), &Value::Bool(true))
+    );
+    assert!(bench.read("flash") == before);
+    assert_eq!(fs::read_dir(bench.path("kept")).unwrap().count(), 2);
+}
+
+#[test]
+fn keys_that_the_device_could_not_use_are_refused_before_anything_is_written() {
+    let bench = Bench::new();
+    bench.device(&["address"]);
+    let before = bench.read("flash");
+    for (file, why) in [
+        ("rsa1024_607_short_d.der", "misreads"),
+        ("bad_p_bit.der", "n"),
+        ("bad_erased.der", "no key"),
+        ("rsa1024_608.spki.der", "public"),
+        ("server2048.pem", "2048"),
+        ("ec_p256.pem", "udp"),
+    ] {
+        bench.vector(file);
+        let (code, message) = bench.device_fails(&["load", file]);
+        assert_eq!(code, 65, "{file}: {message}");
+        assert!(message.contains(why), "{file}: {message}");
+        assert!(bench.read("flash") == before, "{file}");
+    }
+    assert_eq!(bench.device_fails(&["load", "no-such-file"]).0, 66);
+}
+
+#[test]
+fn saved_key_is_the_device_key_and_a_broken_one_is_kept_as_it_is() {
+    let bench = Bench::new();
+    bench.vector("rsa1024_609.der");
+    bench.device(&["load", "rsa1024_609.der"]);
+    let saved = bench.device(&["save"]);
+    assert_eq!(saved["der"], format!("{ID}.der"));
+    assert!(bench.read(&format!("{ID}.der")) == vector("rsa1024_609.der"));
+    assert_eq!(bench.device_fails(&["save"]).0, 73);
+    bench.device(&["save", "--force"]);
+
+    bench.damage(34, &vector("bad_and_of_two_keys.der"));
+    let (code, message) = bench.device_fails(&["save", "broken"]);
+    assert_eq!(code, 65);
+    assert!(message.contains("keys check broken.bin"), "{message}");
+    let kept = bench.read("broken.bin");
+    assert!(kept.len() == 612 && kept.starts_with(&vector("bad_and_of_two_keys.der")[..600]));
+    assert!(!bench.path("broken.der").exists());
+}
+
+#[test]
+fn udp_key_goes_to_its_own_place() {
+    let bench = Bench::new();
+    bench.vector("ec_p256.pkcs8.der");
+    let loaded = bench.device(&["load", "ec_p256.pkcs8.der", "--protocol", "udp"]);
+    assert_eq!(loaded["write"]["address"], 3106);
+    let table = bench.table();
+    assert!(table[3106..3106 + 192] == vector("ec_p256.field192.bin"));
+    let saved = bench.device(&["save", "--protocol", "udp", "ec"]);
+    assert_eq!(saved["key"]["algorithm"], "ecc");
+    assert!(bench.read("ec.der") == vector("ec_p256.sec1.der"));
+}
+
+#[test]
+fn public_key_is_made_ready_as_text_as_object_and_in_the_local_cloud() {
+    let bench = Bench::new();
+    bench.vector("rsa1024_608.der");
+    bench.device(&["load", "rsa1024_608.der"]);
+    let ready = bench.device(&["send-ready"]);
+    assert_eq!(text(&ready["deviceID"]), ID);
+    assert_eq!(text(&ready["algorithm"]), "rsa");
+    assert_eq!(text(&ready["publicKey"]).as_bytes(), vector("rsa1024_608.spki.pem"));
+    bench.device(&["send-ready", "--cloud", "cloud"]);
+    assert!(bench.read(&format!("cloud/devices/{ID}.pub.pem")) == vector("rsa1024_608.spki.pem"));
+    // From the file, without a device.
+    let file = bench.ok(&["send-ready", "rsa1024_608.der", "--id", ID]);
+    assert_eq!(file, ready);
+
+    bench.damage(34, &[0; 40]);
+    assert_eq!(bench.device_fails(&["send-ready"]).0, 65);
+}
+
+#[test]
+fn server_key_and_address_are_written_in_every_form() {
+    let bench = Bench::new();
+    let region = |bench: &Bench| bench.table()[2082..2082 + 512].to_vec();
+    for file in ["server2048.spki.der", "server2048.spki.pem", "server2048.pkcs1.der", "server2048.pem"] {
+        bench.vector(file);
+        bench.device(&["server", file, "--host", "cloud.example.org", "--port", "8080"]);
+        let bytes = region(&bench);
+        let view = ServerKeyRegion::parse(&bytes).unwrap();
+        assert!(view.key().unwrap()[..] == vector("server2048.spki.der"), "{file}");
+        let address = view.address().unwrap().unwrap();
+        assert_eq!(address.port(), Some(8080), "{file}");
+        bench.device(&["server", "--particle"]);
+    }
+    // The tool's own file differs in a 00 behind the name, which means nothing.
+    let mut tool = vector("particle_server_rsa_512.der");
+    tool[384 + 2 + 15] = 0xFF;
+    assert!(region(&bench) == tool);
+    assert_eq!(text(&bench.device(&["address"])["host"]), "device.spark.io");
+
+    // A bare key leaves the address alone, a file with an address brings its own.
+    bench.device(&["server", "server2048.spki.der", "--host", "10.0.0.7"]);
+    bench.device(&["server", "server2048.pem"]);
+    assert_eq!(text(&bench.device(&["address"])["host"]), "10.0.0.7");
+    bench.put("both.der", region(&bench));
+    bench.device(&["server", "--particle"]);
+    bench.device(&["server", "both.der"]);
+    assert_eq!(text(&bench.device(&["address"])["host"]), "10.0.0.7");
+
+    // UDP has its own place and form.
+    bench.device(&["server", "--particle", "--protocol", "udp"]);
+    let mut tool = vector("particle_server_ec_320.der");
+    tool[192 + 2 + 19] = 0xFF;
+    assert!(bench.table()[3298..3298 + 320] == tool);
+    let address = bench.device(&["address", "--protocol", "udp"]);
+    assert_eq!(text(&address["expanded"]), format!("{ID}.udp.particle.io"));
+}
+
+#[test]
+fn wrong_server_keys_and_addresses_are_refused() {
+    let bench = Bench::new();
+    bench.vector("server2048.spki.der");
+    bench.vector("rsa1024_608.spki.der");
+    bench.vector("ec_p256.spki.der");
+    bench.device(&["address"]);
+    let before = bench.read("flash");
+    let long = "a".repeat(64);
+    for (arguments, code) in [
+        (["rsa1024_608.spki.der", "--host", "a.example"], 65),
+        (["ec_p256.spki.der", "--host", "a.example"], 65),
+        (["server2048.spki.der", "--host", "256.1.2"], 64),
+        (["server2048.spki.der", "--host", "1.2.3.4.5"], 64),
+        (["server2048.spki.der", "--host", "fe80::1"], 64),
+        (["server2048.spki.der", "--host", &long], 64),
+        (["server2048.spki.der", "--host", "bücher.example"], 64),
+        (["server2048.spki.der", "--port", "80"], 64),
+    ] {
+        let (found, message) = bench.device_fails(&[&["server"], &arguments[..]].concat());
+        assert_eq!(found, code, "{arguments:?}: {message}");
+        assert!(message.contains("next: "), "{message}");
+    }
+    // No address anywhere: the device would go to the vendor's cloud with another server's key.
+    let (code, message) = bench.device_fails(&["server", "server2048.spki.der"]);
+    assert_eq!(code, 64);
+    assert!(message.contains("--host"), "{message}");
+    assert!(bench.read("flash") == before);
+}
+
+#[test]
+fn photon_has_one_protocol() {
+    let bench = Bench::new();
+    let shown = bench.device(&["protocol"]);
+    assert_eq!((text(&shown["protocol"]), &shown["fixed"]), ("tcp", &Value::Bool(true)));
+    assert_eq!(bench.device_fails(&["protocol", "udp"]).0, 64);
+}
+
+fn codes(examined: &Value) -> Vec<&str> {
+    examined["findings"].as_array().unwrap().iter().map(|finding| text(&finding["code"])).collect()
+}
+
+#[test]
+fn check_of_a_file_says_what_the_device_would_do_with_it() {
+    let bench = Bench::new();
+    for (file, works, expected) in [
+        ("rsa1024_608.der", true, &[][..]),
+        ("rsa1024_608.pkcs8.pem", true, &[]),
+        ("rsa1024_608.openssl3_default.der", true, &[]),
+        ("field612_stale_tail.bin", true, &["stale-tail"]),
+        ("devgen_v050.bin", true, &["not-minimal"]),
+        ("bad_d_bit.der", true, &["private-exponent-mismatch"]),
+        ("bad_erased.der", false, &["erased"]),
+        ("bad_modulus_bit.der", false, &["modulus-is-not-p-times-q"]),
+        ("rsa1024_606_short_dp.der", false, &["device-incompatible"]),
+        ("ec_p256.pem", true, &[]),
+        ("ec_p256.field192.bin", true, &[]),
+        ("server2048.spki.pem", true, &[]),
+        ("particle_server_rsa_512.der", true, &[]),
+    ] {
+        bench.vector(file);
+        let output = bench.run(&["check", file, "--json"]);
+        let checked: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let key = &checked["keys"][0];
+        assert_eq!((&key["works"], codes(key)), (&Value::Bool(works), expected.to_vec()), "{file}");
+        assert_eq!(output.status.code(), Some(if works { 0 } else { 65 }), "{file}");
+    }
+    // In a device's place PKCS#8 is wrong, whatever it is in a file.
+    let mut field = vector("rsa1024_608.pkcs8.der");
+    field.resize(700, 0xFF);
+    bench.put("dump", field);
+    let (code, out, _) = bench.fails(&["check", "dump"]);
+    assert_eq!(code, 65);
+    assert!(out.contains("pkcs8-in-rsa-field"), "{out}");
+    let bad = bench.fails(&["check", "bad_modulus_bit.der"]).1;
+    assert!(bad.contains("DOES NOT WORK") && bad.contains("cloud") && bad.contains("next"), "{bad}");
+}
+
+#[test]
+fn check_compares_with_the_cloud_and_tells_an_interrupted_write() {
+    let bench = Bench::new();
+    for file in ["rsa1024_608.der", "rsa1024_608.spki.pem", "rsa1024_609.der", "rsa1024_610.der"] {
+        bench.vector(file);
+    }
+    bench.ok(&["check", "rsa1024_608.der", "--public-key", "rsa1024_608.spki.pem"]);
+    let (code, out, _) = bench.fails(&["check", "rsa1024_609.der", "--public-key", "rsa1024_608.spki.pem"]);
+    assert_eq!(code, 65);
+    assert!(out.contains("cloud-key-mismatch"), "{out}");
+
+    bench.vector("bad_and_of_two_keys.der");
+    let candidates = ["--candidate", "rsa1024_608.der", "--candidate", "rsa1024_610.der"];
+    let (code, out, _) = bench.fails(&[&["check", "bad_and_of_two_keys.der"], &candidates[..]].concat());
+    assert_eq!(code, 65);
+    assert!(out.contains("interrupted-write"), "{out}");
+    assert_eq!(bench.fails(&["check", "rsa1024_608.der", "--candidate", "rsa1024_609.der"]).0, 64);
+}
+
+#[test]
+fn check_of_a_device_looks_at_both_keys_the_cache_the_address_and_the_cloud() {
+    let bench = Bench::new();
+    bench.vector("rsa1024_608.der");
+    bench.device(&["load", "rsa1024_608.der"]);
+    bench.device(&["server", "--particle"]);
+    let good = bench.device(&["check"]);
+    assert_eq!((&good["ok"], text(&good["device_id"])), (&Value::Bool(true), ID));
+    assert_eq!(text(&good["keys"][1]["bundled"]), "particle-rsa");
+
+    // The cloud does not know it yet, then it does, then it knows another key.
+    assert_eq!(bench.device_fails(&["check", "--cloud", "cloud"]).0, 65);
+    bench.device(&["send-ready", "--cloud", "cloud"]);
+    bench.device(&["check", "--cloud", "cloud"]);
+    bench.put(&format!("cloud/devices/{ID}.pub.pem"), {
+        bench.vector("rsa1024_609.der");
+        bench.ok(&["convert", "rsa1024_609.der", "other.pem", "--to", "spki"]);
+        bench.read("other.pem")
+    });
+    assert_eq!(bench.device_fails(&["check", "--cloud", "cloud"]).0, 65);
+
+    // Another key in the cache; server key and address erased.
+    bench.damage(1250, &vector("rsa1024_608.spki.der"));
+    bench.vector("rsa1024_610.der");
+    bench.device(&["load", "rsa1024_610.der"]);
+    bench.damage(2082, &[0xFF; 512]);
+    let output = bench.run(&["check", "--virtual", "flash", "--json"]);
+    assert_eq!(output.status.code(), Some(65));
+    let checked: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(codes(&checked["keys"][0]).contains(&"cache-mismatch"), "{checked}");
+    assert_eq!(codes(&checked["keys"][1]), ["server-key-erased", "server-address-erased"]);
+}
+
+#[test]
+fn damaged_key_is_repaired_in_a_file_and_in_the_device_and_a_lost_one_is_not() {
+    let bench = Bench::new();
+    for file in [
+        "bad_d_bit.der",
+        "bad_p_bit.der",
+        "bad_modulus_bit.der",
+        "bad_tag_broken.der",
+        "bad_truncated_at_300.der",
+    ] {
+        bench.vector(file);
+        bench.ok(&["repair", file, "-o", "repaired", "--force"]);
+        assert!(bench.read("repaired.der") == vector("rsa1024_608.der"), "{file}");
+        bench.damage_device(34, &[&vector(file)[..], &[0xFF; 400]].concat()[..612]);
+        let repaired = bench.device(&["repair", "--backup", "kept"]);
+        assert_eq!(repaired["write"]["changed"], true, "{file}");
+        assert!(bench.table()[34..34 + 608] == vector("rsa1024_608.der"), "{file}");
+    }
+    for file in
+        ["bad_tail_erased_from_256.der", "bad_and_of_two_keys.der", "bad_erased.der", "bad_zeroed.der"]
+    {
+        bench.vector(file);
+        let (code, _, message) = bench.fails(&["repair", file, "-o", "lost"]);
+        assert_eq!(code, 65, "{file}");
+        assert!(message.contains("next: "), "{message}");
+        assert!(!bench.path("lost.der").exists());
+    }
+}
+
+#[test]
+fn doctor_repairs_what_can_be_repaired_and_renews_the_rest() {
+    let bench = Bench::new();
+    let doctor = ["doctor", "--cloud", "cloud", "--host", "10.0.0.1", "--backup", "kept"];
+    bench.damage_device(34, &vector("bad_p_bit.der"));
+    let cured = bench.device(&doctor);
+    assert_eq!(text(&cured["remedy"]), "repair");
+    let repaired = bench.table()[34..34 + 608] == vector("rsa1024_608.der");
+    assert!(repaired && bench.device(&["check", "--cloud", "cloud"])["ok"] == true);
+    assert_eq!(text(&bench.device(&["address"])["host"]), "10.0.0.1");
+
+    bench.damage_device(34, &vector("bad_and_of_two_keys.der"));
+    let cured = bench.device(&doctor);
+    assert_eq!(text(&cured["remedy"]), "renew");
+    assert_eq!(bench.device(&["check", "--cloud", "cloud"])["ok"], true);
+
+    // Without a cloud folder the public key is in a file that the result names.
+    bench.damage_device(34, &[0; 612]);
+    let cured = bench.device(&["doctor", "--backup", "kept"]);
+    assert_eq!(text(&cured["remedy"]), "renew");
+    let ready = bench.device(&["send-ready"]);
+    assert_eq!(bench.read(text(&cured["public"])), text(&ready["publicKey"]).as_bytes());
+}
