@@ -11,6 +11,7 @@ pub mod app;
 pub mod edit;
 pub mod entry;
 pub mod field;
+pub mod flash;
 pub mod flash_module;
 pub mod ip_config;
 pub mod kind;

@@ -50,17 +50,14 @@ mod select;
 mod version_record;
 mod write;
 
+pub use crate::flash::{FlashOp, SECTOR_ADDRESSES, SECTOR_SIZE, Sector, SectorId};
 pub use header::Header;
-pub use select::{CrcCheck, SectorId, SectorState, Sectors};
+pub use select::{CrcCheck, SectorState, Sectors};
 pub use version_record::{VersionRecord, sector_crc};
-pub use write::{FlashOp, Initialise, Write, WriteError};
+pub use write::{Initialise, Write, WriteError};
 
 use crate::field::FirmwareVersion;
 
-/// Bytes of a sector.
-pub const SECTOR_SIZE: usize = 16384;
-/// Address of DCT1 and DCT2 in the microcontroller's flash.
-pub const SECTOR_ADDRESSES: [u32; 2] = [0x0800_4000, 0x0800_8000];
 /// Where the application section starts in a sector, in all versions. (Headers before v0.7.0 say 8572, which was
 /// never used for addressing.)
 pub const APP_OFFSET: usize = 7548;
@@ -70,9 +67,6 @@ pub const APP_AREA: usize = SECTOR_SIZE - APP_OFFSET;
 /// their network configuration (8785 to 8820) or hang (8821 to 8836), and v0.4.4 to v0.6.4 spill into the other
 /// sector.
 pub const WRITE_LIMIT: usize = 8784;
-
-/// A sector.
-pub type Sector = [u8; SECTOR_SIZE];
 
 /// How a firmware selects and writes sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

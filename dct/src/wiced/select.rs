@@ -1,46 +1,7 @@
 //! Which of the two sectors counts.
 
-use super::{
-    APP_OFFSET, Generation, Header, SECTOR_ADDRESSES, SECTOR_SIZE, Sector, VersionRecord, sector_crc,
-};
-
-/// One of the two sectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[allow(clippy::exhaustive_enums, reason = "the container has exactly two sectors")]
-pub enum SectorId {
-    /// At 08004000.
-    Dct1,
-    /// At 08008000.
-    Dct2,
-}
-
-impl SectorId {
-    /// The other one.
-    #[must_use]
-    pub const fn other(self) -> Self {
-        match self {
-            SectorId::Dct1 => SectorId::Dct2,
-            SectorId::Dct2 => SectorId::Dct1,
-        }
-    }
-
-    /// 0 or 1.
-    #[must_use]
-    pub const fn index(self) -> usize {
-        match self {
-            SectorId::Dct1 => 0,
-            SectorId::Dct2 => 1,
-        }
-    }
-
-    /// Address in the microcontroller's flash.
-    #[must_use]
-    pub const fn address(self) -> u32 {
-        SECTOR_ADDRESSES[self.index()]
-    }
-}
+use super::{APP_OFFSET, Generation, Header, VersionRecord, sector_crc};
+use crate::flash::{SECTOR_SIZE, Sector, SectorId};
 
 /// Both sectors, read only.
 #[derive(Clone, Copy)]
