@@ -8,6 +8,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod app;
+mod crc32;
+pub mod dcd;
 pub mod edit;
 pub mod entry;
 pub mod field;
@@ -18,6 +20,7 @@ pub mod kind;
 pub mod layout;
 mod parts;
 pub mod segment;
+pub mod select;
 pub mod server_address;
 pub mod server_key_region;
 pub mod system_flags;

@@ -2,6 +2,7 @@
 
 use super::{APP_OFFSET, Generation, Header, VersionRecord, sector_crc};
 use crate::flash::{SECTOR_SIZE, Sector, SectorId};
+use crate::select::{Reason, Selection};
 
 /// Both sectors, read only.
 #[derive(Clone, Copy)]
@@ -80,9 +81,15 @@ impl<'a> Sectors<'a> {
     /// [initialises](super::Initialise) DCT1, and all data is gone.
     #[must_use]
     pub fn current(&self, generation: Generation) -> Option<SectorId> {
+        self.select(generation).sector
+    }
+
+    /// The same with the reason.
+    #[must_use]
+    pub fn select(&self, generation: Generation) -> Selection {
         match generation {
-            Generation::V0_4_0 | Generation::V0_4_4 => self.current_old(),
-            Generation::V0_7_0 => self.current_new(),
+            Generation::V0_4_0 | Generation::V0_4_4 => self.select_old(),
+            Generation::V0_7_0 => self.select_new(),
         }
     }
 
@@ -126,37 +133,46 @@ impl<'a> Sectors<'a> {
         }
     }
 
-    fn current_old(&self) -> Option<SectorId> {
-        [SectorId::Dct1, SectorId::Dct2]
-            .into_iter()
-            .find(|id| Header::of_sector(self.sector(*id)).is_valid_old())
+    fn select_old(&self) -> Selection {
+        let valid = |id| Header::of_sector(self.sector(id)).is_valid_old();
+        match (valid(SectorId::Dct1), valid(SectorId::Dct2)) {
+            (true, true) => Selection::new(SectorId::Dct1, Reason::BothValid),
+            (true, false) => Selection::new(SectorId::Dct1, Reason::OnlyValid),
+            (false, true) => Selection::new(SectorId::Dct2, Reason::OnlyValid),
+            (false, false) => Selection::NONE,
+        }
     }
 
-    fn current_new(&self) -> Option<SectorId> {
+    fn select_new(&self) -> Selection {
         use core::cmp::Ordering::{Equal, Greater, Less};
         let one = Rank::of(self.state(SectorId::Dct1));
         let two = Rank::of(self.state(SectorId::Dct2));
         let (one, two) = match (one, two) {
-            (None, None) => return None,
-            (Some(_), None) => return Some(SectorId::Dct1),
-            (None, Some(_)) => return Some(SectorId::Dct2),
+            (None, None) => return Selection::NONE,
+            (Some(_), None) => return Selection::new(SectorId::Dct1, Reason::OnlyValid),
+            (None, Some(_)) => return Selection::new(SectorId::Dct2, Reason::OnlyValid),
             (Some(one), Some(two)) => (one, two),
         };
-        Some(match one.version.cmp(&two.version) {
-            Greater => SectorId::Dct1,
-            Less => SectorId::Dct2,
-            Equal if one.version == VersionRecord::LEGACY => SectorId::Dct1,
-            Equal if !matches!(two.initial_write, 0 | 255) => SectorId::Dct2,
-            Equal if !matches!(one.initial_write, 0 | 255) => SectorId::Dct1,
+        // the sequence of a failed CRC is below every other
+        let newer =
+            |other: &Rank| if other.sequence == Rank::BAD_CRC { Reason::OnlyGoodCrc } else { Reason::Newer };
+        let (sector, reason) = match one.version.cmp(&two.version) {
+            Greater => (SectorId::Dct1, Reason::HigherVersion),
+            Less => (SectorId::Dct2, Reason::HigherVersion),
+            Equal if one.version == VersionRecord::LEGACY => (SectorId::Dct1, Reason::BothValid),
+            Equal if !matches!(two.initial_write, 0 | 255) => (SectorId::Dct2, Reason::InitialWrite),
+            Equal if !matches!(one.initial_write, 0 | 255) => (SectorId::Dct1, Reason::InitialWrite),
             Equal => match one.sequence.cmp(&two.sequence) {
-                Greater => SectorId::Dct1,
-                Less => SectorId::Dct2,
-                Equal if one.sequence == Rank::BAD_CRC && Header::of_sector(self.dct1).is_current() == 0 => {
-                    SectorId::Dct2
+                Greater => (SectorId::Dct1, newer(&two)),
+                Less => (SectorId::Dct2, newer(&one)),
+                Equal if one.sequence != Rank::BAD_CRC => (SectorId::Dct1, Reason::Tie),
+                Equal if Header::of_sector(self.dct1).is_current() == 0 => {
+                    (SectorId::Dct2, Reason::BothCrcBad)
                 }
-                Equal => SectorId::Dct1,
+                Equal => (SectorId::Dct1, Reason::BothCrcBad),
             },
-        })
+        };
+        Selection::new(sector, reason)
     }
 }
 
