@@ -8,7 +8,7 @@
 //! | 16352 | 32 | [`Footer`] (v2) |
 //!
 //! As in the other container, the first sector is at 08004000 and the second one behind it; here they are called
-//! [`SectorId::Dct1`] and [`SectorId::Dct2`] as well, where the firmware says sector 0 and sector 1.
+//! `SectorId::Dct1` and `SectorId::Dct2` as well, where the firmware says sector 0 and sector 1.
 //!
 //! [`Sectors::select`] tells which one a [`Generation`] of the firmware reads and why. [`Write`] gives the flash
 //! operations of its writes, first initialisation and migration; the caller executes them and may stop before any, as a
