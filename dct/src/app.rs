@@ -45,6 +45,12 @@ impl<'a> App<'a> {
         Ok(Self { image })
     }
 
+    /// The image.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.image
+    }
+
     /// `N` bytes from `offset`, FF where the image has none.
     #[must_use]
     pub fn array<const N: usize>(&self, offset: usize) -> [u8; N] {
@@ -173,16 +179,7 @@ impl<'a> App<'a> {
     /// Country of the Wi-Fi limits; `None` when unset, which the firmware takes for Japan.
     #[must_use]
     pub fn country_code(&self) -> Option<CountryCode> {
-        let [first, second, revision, last] = self.array(Field::COUNTRY_CODE.offset());
-        if matches!(first, 0 | 0xFF) {
-            return None;
-        }
-        let revision = match (char::from(revision).to_digit(16), last) {
-            (Some(digit), _) => u8::try_from(digit).ok(),
-            (None, 0..=15) if matches!(revision, 0 | 0xFF) => Some(last),
-            _ => None,
-        };
-        Some(CountryCode { letters: [first, second], revision })
+        CountryCode::decode(self.part(Field::COUNTRY_CODE.offset()))
     }
 
     /// The five slots for module copies; slot 0 is the factory copy.
@@ -259,6 +256,35 @@ pub struct CountryCode {
     pub revision: Option<u8>,
 }
 
+impl CountryCode {
+    /// Reads the four bytes; `None` when the first one is FF or 00, which means "not set".
+    #[must_use]
+    pub fn decode(raw: &[u8; 4]) -> Option<Self> {
+        let [first, second, revision, last] = *raw;
+        if matches!(first, 0 | 0xFF) {
+            return None;
+        }
+        let revision = match (char::from(revision).to_digit(16), last) {
+            (Some(digit), _) => u8::try_from(digit).ok(),
+            (None, 0..=15) if matches!(revision, 0 | 0xFF) => Some(last),
+            _ => None,
+        };
+        Some(CountryCode { letters: [first, second], revision })
+    }
+
+    /// The four bytes: letters, revision as an ASCII hexadecimal digit (`0` where there is none), FF.
+    #[must_use]
+    pub const fn encode(&self) -> [u8; 4] {
+        let digit = match self.revision {
+            Some(revision @ 0..=9) => b'0' + revision,
+            Some(revision @ 10..=15) => b'A' + revision - 10,
+            _ => b'0',
+        };
+        let [first, second] = self.letters;
+        [first, second, digit, 0xFF]
+    }
+}
+
 /// Write access to an application section; bytes outside of the field that is set never change.
 ///
 /// ```
@@ -286,6 +312,10 @@ impl<'a> AppMut<'a> {
     #[must_use]
     pub fn view(&self) -> App<'_> {
         App { image: self.image }
+    }
+
+    pub(crate) fn as_bytes_mut(&mut self) -> &mut [u8] {
+        self.image
     }
 
     /// Sets all bytes of a field.

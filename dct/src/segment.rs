@@ -1,5 +1,8 @@
 //! Where host tools find keys, flags and firmware over DFU, per platform.
 
+use crate::entry::Entry;
+use crate::field::{Field, FirmwareVersion};
+
 /// A named region of a device's DFU address space.
 ///
 /// In the DCT alternate setting (1) of Photon, P1, Duo and Electron an address is a byte of the application
@@ -14,7 +17,8 @@
 /// ```
 ///
 /// # Source
-/// `particle-cli` device tables of v1.21.0, v1.29.0, v2.0.0 and current, loaded and compared.
+/// `particle-cli` device tables of v1.8.0, v1.21.0, v1.29.0, v2.0.0 and current, loaded and compared; see
+/// [`HostTable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -29,6 +33,40 @@ pub struct Segment {
     pub size: Option<u32>,
     /// Where the server address block starts, relative to the segment (server keys only).
     pub server_address_at: Option<u32>,
+    /// Every write has to be a multiple of this many bytes, filled up with 00: 2 for the Core, else 1. The host tool
+    /// calls it `writePadding`; before v1.8.0 it padded files for every device, in place.
+    pub write_padding: u8,
+    /// Whether an erase through this segment does nothing and always succeeds: the configuration table of Photon, P1,
+    /// Electron and Duo. A host need not send one, and must not take its success for anything.
+    pub erase_is_void: bool,
+}
+
+/// Alternate setting of the configuration table; on the Core, of the external flash.
+pub const DCT_ALTERNATE: u8 = 1;
+/// Name string of that alternate setting on Photon, P1, Electron (three spaces in it).
+pub const DCT_LAYOUT: &str = "@DCT Flash   /0x00000000/01*016Kg";
+/// Addresses from here on are refused there. Only the **start** address of a block is checked.
+pub const DCT_ADDRESS_END: u32 = 0x4000;
+/// Transfer size of these devices: every block is one write of the whole table, that is one change of sectors.
+pub const DCT_TRANSFER_SIZE: usize = 4096;
+
+/// A write that fits, ready for a DFU planner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct PlannedWrite {
+    /// Alternate setting.
+    pub alternate: u8,
+    /// First address.
+    pub address: u32,
+    /// Bytes of data.
+    pub len: usize,
+    /// Bytes to send: the data, and 00 behind it.
+    pub padded_len: usize,
+    /// Whether the host has to erase first.
+    pub erase: bool,
+    /// Whether the host has to read back to know that it was stored: there is no verification behind the device's "OK".
+    pub read_back: bool,
 }
 
 impl Segment {
@@ -44,6 +82,97 @@ impl Segment {
             _ => Ok(()),
         }
     }
+
+    /// Where a field is on a platform, `None` where DFU does not reach it: everything but the two keys on the Core.
+    ///
+    /// A field that the host tool has a segment for comes with that segment's name and size, so that the device's key has
+    /// 612 bytes and the server key its region of 512; other fields come under their own name.
+    ///
+    /// ```
+    /// use spark_dct::Field;
+    /// use spark_dct::segment::{Platform, Segment};
+    /// let claimed = Segment::for_field(Platform::Photon, Field::CLAIMED).ok_or("not reachable")?;
+    /// assert_eq!((claimed.alternate, claimed.address, claimed.size), (1, 1825, Some(1)));
+    /// let core = Segment::for_field(Platform::Core, Field::DEVICE_PRIVATE_KEY).ok_or("not reachable")?;
+    /// assert_eq!((core.address, core.write_padding, core.erase_is_void), (0x2000, 2, false));
+    /// # Ok::<(), &'static str>(())
+    /// ```
+    #[must_use]
+    pub fn for_field(platform: Platform, field: Field) -> Option<Segment> {
+        let named = match field {
+            Field::SERVER_PUBLIC_KEY => platform.segment("tcpServerKey"),
+            Field::DEVICE_PRIVATE_KEY => platform.segment("tcpPrivateKey"),
+            Field::ALT_SERVER_PUBLIC_KEY => platform.segment("udpServerKey"),
+            Field::ALT_DEVICE_PRIVATE_KEY => platform.segment("udpPrivateKey"),
+            Field::CLOUD_TRANSPORT => platform.segment("transport"),
+            Field::OTA_UPDATE_FLAG => platform.segment("otaFlag"),
+            _ => None,
+        };
+        match named {
+            None if platform != Platform::Core => Some(Segment {
+                name: field.name(),
+                alternate: DCT_ALTERNATE,
+                address: to_u32(field.offset()),
+                size: Some(to_u32(field.len())),
+                server_address_at: None,
+                write_padding: 1,
+                erase_is_void: platform.erase_is_void(DCT_ALTERNATE),
+            }),
+            named => named,
+        }
+    }
+
+    /// Where a part of a field is, as [`for_field`](Self::for_field): `server_public_key.address` is at 2466, on the
+    /// Core at 1180 (hexadecimal).
+    #[must_use]
+    pub fn for_entry(platform: Platform, entry: Entry) -> Option<Segment> {
+        let whole = Segment::for_field(platform, entry.field())?;
+        if entry.part_name().is_none() {
+            return Some(whole);
+        }
+        let at = to_u32(entry.offset() - entry.field().offset());
+        Some(Segment {
+            name: entry.part_name().unwrap_or(whole.name),
+            address: whole.address + at,
+            size: Some(to_u32(entry.len())),
+            server_address_at: None,
+            ..whole
+        })
+    }
+
+    /// Checks a write and says how to do it. `firmware` is the release on the device, where it is known: a field that it
+    /// does not have is refused, since the bytes there belong to something else or to nobody.
+    ///
+    /// # Errors
+    /// [`SegmentError::TooLong`] with the padding counted; [`SegmentError::NotInFirmware`].
+    pub fn plan_write(
+        &self,
+        length: usize,
+        firmware: Option<FirmwareVersion>,
+    ) -> Result<PlannedWrite, SegmentError> {
+        let padding = usize::from(self.write_padding.max(1));
+        let padded_len = length.next_multiple_of(padding);
+        self.check_write(padded_len)?;
+        // on the Core the same alternate setting is something else, and its padding tells
+        if let (Some(version), DCT_ALTERNATE, 1) = (firmware, self.alternate, self.write_padding)
+            && let Some(field) = usize::try_from(self.address).ok().and_then(Field::at)
+            && !field.exists_in(version)
+        {
+            return Err(SegmentError::NotInFirmware { field: field.name(), since: field.since(), version });
+        }
+        Ok(PlannedWrite {
+            alternate: self.alternate,
+            address: self.address,
+            len: length,
+            padded_len,
+            erase: !self.erase_is_void,
+            read_back: self.erase_is_void,
+        })
+    }
+}
+
+fn to_u32(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// Why a write to a segment is refused.
@@ -60,6 +189,18 @@ pub enum SegmentError {
         length: usize,
         /// Bytes that fit.
         size: u32,
+    },
+    /// The firmware does not have the field.
+    #[error(
+        "firmware {version} does not have field {field}, which came with {since}; update the device first"
+    )]
+    NotInFirmware {
+        /// Name of the field.
+        field: &'static str,
+        /// First release that has it.
+        since: FirmwareVersion,
+        /// Release on the device.
+        version: FirmwareVersion,
     },
 }
 
@@ -98,7 +239,12 @@ impl Platform {
         }
     }
 
-    /// All segments of the platform.
+    /// Whether erasing in an alternate setting does nothing and succeeds.
+    const fn erase_is_void(self, alternate: u8) -> bool {
+        alternate == DCT_ALTERNATE && !matches!(self, Platform::Core)
+    }
+
+    /// All segments of the platform, as the newest table that knows each has it.
     #[must_use]
     pub const fn segments(self) -> &'static [Segment] {
         match self {
@@ -117,12 +263,55 @@ impl Platform {
     }
 }
 
+/// A release of the host tool whose table differs from the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[allow(non_camel_case_types, reason = "the variants are release numbers")]
+#[non_exhaustive]
+pub enum HostTable {
+    /// v1.8.0: `serverKey` and `privateKey`, 420 bytes for the server key, Electron's application at 08020000.
+    V1_8_0,
+    /// v1.21.0 and v1.29.0: keys of both protocols, server key of 512 bytes.
+    V1_21_0,
+    /// v2.0.0: Gen 3, update region and flag.
+    V2_0_0,
+    /// Today: only the keys, the same for all later generations.
+    Current,
+}
+
+impl HostTable {
+    /// The segments that this release of the host tool has for a platform; none where it does not know the platform.
+    pub fn segments(self, platform: Platform) -> impl Iterator<Item = Segment> {
+        let list = match (self, platform) {
+            (HostTable::V1_8_0, Platform::Core) => CORE_V1_8_0,
+            (HostTable::V1_8_0, Platform::Photon | Platform::P1) => PHOTON_V1_8_0,
+            (HostTable::V1_8_0, Platform::Electron) => ELECTRON_V1_8_0,
+            (HostTable::V1_8_0, _) | (HostTable::V1_21_0, Platform::Gen3) => &[],
+            // the present table has one list for them all
+            (HostTable::Current, Platform::Duo) => PHOTON,
+            (_, platform) => platform.segments(),
+        };
+        list.iter().copied().filter_map(move |segment| match self {
+            HostTable::V1_21_0 if matches!(segment.name, "otaRegion" | "otaFlag") => None,
+            HostTable::V1_21_0 if segment.name == "userFirmware" => Some(Segment { size: None, ..segment }),
+            HostTable::Current if !segment.name.ends_with("Key") => None,
+            _ => Some(segment),
+        })
+    }
+}
+
 const fn area(name: &'static str, alternate: u8, address: u32, size: Option<u32>) -> Segment {
-    Segment { name, alternate, address, size, server_address_at: None }
+    let erase_is_void = alternate == DCT_ALTERNATE;
+    Segment { name, alternate, address, size, server_address_at: None, write_padding: 1, erase_is_void }
 }
 
 const fn server_key(name: &'static str, address: u32, size: u32, server_address_at: u32) -> Segment {
-    Segment { name, alternate: 1, address, size: Some(size), server_address_at: Some(server_address_at) }
+    Segment { server_address_at: Some(server_address_at), ..area(name, DCT_ALTERNATE, address, Some(size)) }
+}
+
+const fn core(segment: Segment) -> Segment {
+    Segment { write_padding: 2, erase_is_void: false, ..segment }
 }
 
 const TCP_SERVER_KEY: Segment = server_key("tcpServerKey", 2082, 512, 384);
@@ -132,10 +321,33 @@ const UDP_PRIVATE_KEY: Segment = area("udpPrivateKey", 1, 3106, Some(192));
 const OTA_FLAG: Segment = area("otaFlag", 1, 1753, Some(1));
 
 const CORE: &[Segment] = &[
-    server_key("tcpServerKey", 0x1000, 2048, 384),
-    area("tcpPrivateKey", 1, 0x2000, Some(1024)),
-    area("factoryReset", 1, 0x2_0000, None),
-    area("userFirmware", 0, 0x0800_5000, None),
+    core(server_key("tcpServerKey", 0x1000, 2048, 384)),
+    core(area("tcpPrivateKey", 1, 0x2000, Some(1024))),
+    core(area("factoryReset", 1, 0x2_0000, None)),
+    core(area("userFirmware", 0, 0x0800_5000, None)),
+];
+
+const CORE_V1_8_0: &[Segment] = &[
+    core(area("serverKey", 1, 0x1000, Some(2048))),
+    core(area("privateKey", 1, 0x2000, Some(1024))),
+    core(area("factoryReset", 1, 0x2_0000, None)),
+    core(area("userFirmware", 0, 0x0800_5000, None)),
+];
+
+const PHOTON_V1_8_0: &[Segment] = &[
+    area("serverKey", 1, 2082, Some(420)),
+    area("privateKey", 1, 34, Some(612)),
+    area("factoryReset", 0, 0x080E_0000, None),
+    area("userFirmware", 0, 0x080A_0000, None),
+    area("SystemFirmwareOne", 0, 0x0802_0000, None),
+    area("SystemFirmwareTwo", 0, 0x0806_0000, None),
+];
+
+const ELECTRON_V1_8_0: &[Segment] = &[
+    area("serverKey", 1, 2082, Some(420)),
+    area("privateKey", 1, 34, Some(612)),
+    area("factoryReset", 0, 0x080E_0000, None),
+    area("userFirmware", 0, 0x0802_0000, None),
 ];
 
 const PHOTON: &[Segment] = &[
@@ -190,7 +402,6 @@ const GEN3: &[Segment] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::field::Field;
 
     #[test]
     fn photon_segments_lie_in_their_fields() {
@@ -220,6 +431,60 @@ mod tests {
             segment.check_write(634),
             Err(SegmentError::TooLong { segment: "tcpPrivateKey", length: 634, size: 612 })
         );
+    }
+
+    #[test]
+    fn odd_key_is_padded_for_the_core_only() {
+        let core = Segment::for_field(Platform::Core, Field::DEVICE_PRIVATE_KEY).unwrap();
+        let plan = core.plan_write(609, None).unwrap();
+        assert_eq!((plan.address, plan.len, plan.padded_len, plan.erase), (0x2000, 609, 610, true));
+        let photon = Segment::for_field(Platform::Photon, Field::DEVICE_PRIVATE_KEY).unwrap();
+        let plan = photon.plan_write(609, None).unwrap();
+        assert_eq!((plan.address, plan.padded_len, plan.erase, plan.read_back), (34, 609, false, true));
+        assert!(core.plan_write(1023, None).is_ok());
+        assert!(matches!(core.plan_write(1025, None), Err(SegmentError::TooLong { length: 1026, .. })));
+    }
+
+    #[test]
+    fn every_field_has_a_place_on_devices_with_a_table() {
+        for platform in [Platform::Photon, Platform::P1, Platform::Electron, Platform::Duo, Platform::Gen3] {
+            for field in Field::ALL {
+                let segment = Segment::for_field(platform, *field).unwrap();
+                assert_eq!(
+                    (segment.alternate, segment.address as usize),
+                    (1, field.offset()),
+                    "{}",
+                    field.name()
+                );
+                // the UDP server key's segment spans the address field behind it
+                let room = if *field == Field::ALT_SERVER_PUBLIC_KEY { 320 } else { field.len() };
+                assert!(segment.size.unwrap() as usize <= room, "{}", field.name());
+                assert!(segment.erase_is_void);
+            }
+        }
+        let core: alloc::vec::Vec<_> =
+            Field::ALL.iter().filter_map(|field| Segment::for_field(Platform::Core, *field)).collect();
+        assert_eq!(core.len(), 2);
+    }
+
+    #[test]
+    fn address_of_the_server_has_its_place_on_every_platform() {
+        let entry = Entry::by_name("server_public_key.address").unwrap();
+        let at = |platform| Segment::for_entry(platform, entry).map(|s| (s.alternate, s.address, s.size));
+        assert_eq!(at(Platform::Photon), Some((1, 2466, Some(128))));
+        assert_eq!(at(Platform::Core), Some((1, 0x1180, Some(128))));
+        assert_eq!(Segment::for_entry(Platform::Core, Entry::by_name("ip_config.host").unwrap()), None);
+    }
+
+    #[test]
+    fn fields_that_the_firmware_does_not_have_are_not_written() {
+        let secret = Segment::for_field(Platform::Photon, Field::DEVICE_SECRET).unwrap();
+        let old = FirmwareVersion::new(0, 6, 4);
+        assert!(matches!(secret.plan_write(15, Some(old)), Err(SegmentError::NotInFirmware { .. })));
+        assert!(secret.plan_write(15, Some(FirmwareVersion::new(1, 4, 1))).is_ok());
+        assert!(secret.plan_write(15, None).is_ok());
+        let core = Segment::for_field(Platform::Core, Field::DEVICE_PRIVATE_KEY).unwrap();
+        assert!(core.plan_write(612, Some(old)).is_ok());
     }
 
     #[test]

@@ -75,6 +75,36 @@ impl<'a> ServerAddress<'a> {
         Ok(Self { host: Host::Domain(domain), port: normal_port(port) })
     }
 
+    /// Reads `host` or `host:port`. A host of digits and dots only has to be an IPv4 address: the host tool takes
+    /// `256.1.2` for 0.1.2.0 where this is an error.
+    ///
+    /// ```
+    /// use spark_dct::{Host, ServerAddress};
+    /// let address = ServerAddress::from_text("192.168.1.5:8080")?;
+    /// assert_eq!((address.host(), address.port()), (Host::Ipv4([192, 168, 1, 5].into()), Some(8080)));
+    /// # Ok::<(), spark_dct::server_address::AddressError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`AddressError::Port`] unless the port is 1 to 65534, [`AddressError::Ipv4`], and as [`domain`](Self::domain).
+    pub fn from_text(text: &'a str) -> Result<Self, AddressError> {
+        let (host, port) = match text.rsplit_once(':') {
+            None => (text, None),
+            Some((host, port)) => {
+                let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+                let port = port.parse().ok().filter(|port| digits && matches!(port, 1..=65534));
+                (host, Some(port.ok_or(AddressError::Port)?))
+            }
+        };
+        if !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+            return host.parse().map(|host| Self::ipv4(host, port)).map_err(|_| AddressError::Ipv4);
+        }
+        if let Some(at) = host.bytes().position(|byte| byte == b':') {
+            return Err(AddressError::DomainCharacter { at, byte: b':' });
+        }
+        Self::domain(host, port)
+    }
+
     /// Reads a block: `None` when it holds no address (erased, or an unknown type byte).
     ///
     /// # Errors
@@ -208,6 +238,14 @@ pub enum AddressError {
         /// The byte.
         byte: u8,
     },
+    /// A text of digits and dots that is no IPv4 address.
+    #[error(
+        "host of digits and dots is no IPv4 address; write four numbers from 0 to 255 with dots between them"
+    )]
+    Ipv4,
+    /// Not a port.
+    #[error("port is not a number from 1 to 65534; leave it out for the default of the protocol")]
+    Port,
     /// The expanded name does not fit.
     #[error("expanded server name needs {needed} bytes but the buffer has {available}; give a larger buffer")]
     BufferTooSmall {

@@ -125,11 +125,10 @@ impl<'a> SystemFlags<'a> {
     /// the high nibble has to be the inverse of the low one; otherwise the byte is corrupt and all are enabled.
     #[must_use]
     pub const fn enabled_features(&self) -> EnabledFeatures {
-        let raw = self.raw[19];
-        let low = raw & 0x0F;
-        let believed = low == 0x0F || (raw >> 4) == (!low & 0x0F);
-        let bits = if believed { low } else { 0x0F };
-        EnabledFeatures { safe_mode: bits & 1 != 0, dfu_mode: bits & 2 != 0, factory_reset: bits & 4 != 0 }
+        match features_from_byte(self.raw[19]) {
+            Some(features) => features,
+            None => EnabledFeatures::ALL,
+        }
     }
 
     /// Cause of the last reset as read from `RCC_CSR`.
@@ -137,6 +136,112 @@ impl<'a> SystemFlags<'a> {
     pub const fn rcc_csr(&self) -> u32 {
         let r = self.raw;
         u32::from_le_bytes([r[20], r[21], r[22], r[23]])
+    }
+}
+
+/// `None` when the byte is corrupt, which enables everything.
+pub(crate) const fn features_from_byte(raw: u8) -> Option<EnabledFeatures> {
+    let low = raw & 0x0F;
+    if low == 0x0F || (raw >> 4) == (!low & 0x0F) {
+        Some(EnabledFeatures { safe_mode: low & 1 != 0, dfu_mode: low & 2 != 0, factory_reset: low & 4 != 0 })
+    } else {
+        None
+    }
+}
+
+/// Editor of the `system_flags` field; the layout is that of [`SystemFlags`]. Every setter changes only its own bytes.
+///
+/// From v0.7.0 on firmware keeps these flags in backup registers: what is set here is not looked at.
+#[derive(Debug)]
+pub struct SystemFlagsMut<'a> {
+    raw: &'a mut [u8; 32],
+}
+
+impl<'a> SystemFlagsMut<'a> {
+    /// Takes the 32 bytes of the field for editing.
+    #[must_use]
+    pub const fn new(raw: &'a mut [u8; 32]) -> Self {
+        Self { raw }
+    }
+
+    /// The flags as they are now.
+    #[must_use]
+    pub const fn view(&self) -> SystemFlags<'_> {
+        SystemFlags { raw: self.raw }
+    }
+
+    /// Writes [`HEADER`], as firmware does when it initialises the flags.
+    pub fn set_header(&mut self) {
+        self.put(0, HEADER.to_le_bytes());
+    }
+
+    /// Sets the bootloader version, `None` erases it.
+    pub fn set_bootloader_version(&mut self, version: Option<u16>) {
+        self.put(4, version.unwrap_or(0xFFFF).to_le_bytes());
+    }
+
+    /// Requests a reset of the radio's non-volatile memory (Core only).
+    pub fn set_nvmem_reset(&mut self, requested: bool) {
+        self.put_u16(6, requested, 0x0001, 0xFFFF);
+    }
+
+    /// Sets the state of a monolithic update.
+    pub fn set_flash_update(&mut self, update: FlashUpdate) {
+        let number: u16 = match update {
+            FlashUpdate::None => 0xFFFF,
+            FlashUpdate::Apply => 0x0005,
+            FlashUpdate::Restore => 0x5000,
+            FlashUpdate::Other(other) => other,
+        };
+        self.put(8, number.to_le_bytes());
+    }
+
+    /// Sets whether the last update succeeded.
+    pub fn set_update_succeeded(&mut self, succeeded: bool) {
+        self.put_u16(10, succeeded, 0x0001, 0x0000);
+    }
+
+    /// Requests a factory reset.
+    pub fn set_factory_reset(&mut self, requested: bool) {
+        self.put_u16(12, requested, 0xAAAA, 0xFFFF);
+    }
+
+    /// Switches the independent watchdog.
+    pub fn set_watchdog(&mut self, on: bool) {
+        self.put_u16(14, on, 0xD001, 0xFFFF);
+    }
+
+    /// Sets `dfu_on_no_firmware`, raw.
+    pub fn set_dfu_on_no_firmware(&mut self, value: u8) {
+        self.put(16, [value]);
+    }
+
+    /// Sets or clears the bootloader's "just did a factory reset".
+    pub fn set_factory_reset_done(&mut self, done: bool) {
+        self.put(17, [if done { 0x5A } else { 0xFF }]);
+    }
+
+    /// Requests safe mode for the next start.
+    pub fn set_safe_mode(&mut self, requested: bool) {
+        self.put(18, [u8::from(requested)]);
+    }
+
+    /// Sets the allowed start modes, with the inverse in the high nibble where one is off.
+    pub fn set_enabled_features(&mut self, features: EnabledFeatures) {
+        self.put(19, [features.to_byte()]);
+    }
+
+    /// Sets the cause of the last reset.
+    pub fn set_rcc_csr(&mut self, cause: u32) {
+        self.put(20, cause.to_le_bytes());
+    }
+
+    fn put_u16(&mut self, at: usize, set: bool, on: u16, off: u16) {
+        self.put(at, if set { on } else { off }.to_le_bytes());
+    }
+
+    fn put<const N: usize>(&mut self, at: usize, bytes: [u8; N]) {
+        self.raw.iter_mut().skip(at).zip(bytes).for_each(|(slot, byte)| *slot = byte);
     }
 }
 
@@ -167,6 +272,22 @@ pub struct EnabledFeatures {
     pub dfu_mode: bool,
     /// Factory reset.
     pub factory_reset: bool,
+}
+
+impl EnabledFeatures {
+    /// Everything, as erased flash has it.
+    pub const ALL: EnabledFeatures = EnabledFeatures { safe_mode: true, dfu_mode: true, factory_reset: true };
+    /// Nothing: the device starts its application and nothing else.
+    pub const NONE: EnabledFeatures =
+        EnabledFeatures { safe_mode: false, dfu_mode: false, factory_reset: false };
+
+    /// The byte that firmware believes: bits 0 to 2, bit 3 set, and in the high nibble the inverse of the low one; FF
+    /// when everything is on.
+    #[must_use]
+    pub const fn to_byte(self) -> u8 {
+        let low = 8 | self.safe_mode as u8 | (self.dfu_mode as u8) << 1 | (self.factory_reset as u8) << 2;
+        if low == 0x0F { 0xFF } else { (!low & 0x0F) << 4 | low }
+    }
 }
 
 #[cfg(test)]
@@ -208,6 +329,48 @@ mod tests {
         assert!(SystemFlags::new(&with(17, &[0x5A])).factory_reset_done());
         assert!(SystemFlags::new(&with(18, &[1])).safe_mode_requested());
         assert_eq!(SystemFlags::new(&with(20, &[1, 2, 3, 4])).rcc_csr(), 0x0403_0201);
+    }
+
+    #[test]
+    fn each_setter_is_read_back_and_changes_its_own_bytes_only() {
+        type Set = fn(&mut SystemFlagsMut<'_>);
+        let cases: [(Set, core::ops::Range<usize>, &[u8]); 12] = [
+            (|f| f.set_header(), 0..4, &[0xC0, 0xAC, 0xDE, 0x1A]),
+            (|f| f.set_bootloader_version(Some(7)), 4..6, &[7, 0]),
+            (|f| f.set_nvmem_reset(true), 6..8, &[1, 0]),
+            (|f| f.set_flash_update(FlashUpdate::Restore), 8..10, &[0, 0x50]),
+            (|f| f.set_update_succeeded(true), 10..12, &[1, 0]),
+            (|f| f.set_factory_reset(true), 12..14, &[0xAA, 0xAA]),
+            (|f| f.set_watchdog(true), 14..16, &[0x01, 0xD0]),
+            (|f| f.set_dfu_on_no_firmware(1), 16..17, &[1]),
+            (|f| f.set_factory_reset_done(true), 17..18, &[0x5A]),
+            (|f| f.set_safe_mode(true), 18..19, &[1]),
+            (
+                |f| f.set_enabled_features(EnabledFeatures { dfu_mode: false, ..EnabledFeatures::ALL }),
+                19..20,
+                &[0x2D],
+            ),
+            (|f| f.set_rcc_csr(0x0102_0304), 20..24, &[4, 3, 2, 1]),
+        ];
+        for (set, range, bytes) in cases {
+            let mut raw = [0x77; 32];
+            set(&mut SystemFlagsMut::new(&mut raw));
+            assert_eq!(&raw[range.clone()], bytes);
+            let others = raw.iter().enumerate().filter(|(at, _)| !range.contains(at));
+            assert!(others.into_iter().all(|(_, byte)| *byte == 0x77), "{range:?}");
+        }
+    }
+
+    #[test]
+    fn every_set_of_features_survives_its_byte() {
+        for bits in 0..8 {
+            let features = EnabledFeatures {
+                safe_mode: bits & 1 != 0,
+                dfu_mode: bits & 2 != 0,
+                factory_reset: bits & 4 != 0,
+            };
+            assert_eq!(features_from_byte(features.to_byte()), Some(features));
+        }
     }
 
     #[test]

@@ -4,9 +4,9 @@
 mod common;
 
 use common::{json, vector};
-use spark_dct::segment::Platform;
+use spark_dct::segment::{HostTable, Platform};
 use spark_dct::server_address::{DEFAULT_PORT_TCP, DEFAULT_PORT_UDP};
-use spark_dct::{App, Field, FirmwareVersion, Host, ServerAddress};
+use spark_dct::{App, Entry, Field, FirmwareVersion, Host, Kind, ServerAddress};
 
 fn version(tag: &str) -> FirmwareVersion {
     let mut parts = tag.trim_start_matches('v').split('.').map(|part| part.parse().unwrap());
@@ -32,6 +32,103 @@ fn fields_are_where_every_tag_has_them() {
             assert_eq!(found["size"], field.len(), "{tag} {name}");
         }
     }
+}
+
+#[test]
+fn layout_of_every_tag_is_the_compiled_one() {
+    for layout in json("layouts.json")["layouts"].as_array().unwrap() {
+        let tag = layout["tag"].as_str().unwrap();
+        let place =
+            |place: &serde_json::Value| (place["offset"].as_u64().unwrap(), place["size"].as_u64().unwrap());
+        let mut expected: Vec<_> = layout["fields"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(name, _)| *name != "end")
+            .map(|(name, found)| (place(found), name.clone()))
+            .collect();
+        expected.sort();
+        let ours: Vec<_> = spark_dct::layout::of(version(tag))
+            .map(|span| ((span.offset as u64, span.len as u64), span.name.to_owned()))
+            .collect();
+        assert_eq!(ours, expected, "{tag}");
+        let end = layout["fields"]["end"]["offset"].as_u64().unwrap();
+        assert_eq!(spark_dct::layout::length(version(tag)) as u64, end, "{tag}");
+    }
+}
+
+#[test]
+fn parts_of_records_are_where_the_newest_tag_has_them() {
+    let layouts = json("layouts.json");
+    let newest = layouts["layouts"].as_array().unwrap().last().unwrap();
+    let mut checked = 0;
+    for (record, field, renamed) in [
+        (
+            "system_flags",
+            "system_flags",
+            &[
+                ("Bootloader_Version_SysFlag", "bootloader_version"),
+                ("NVMEM_SPARK_Reset_SysFlag", "nvmem_spark_reset"),
+                ("FLASH_OTA_Update_SysFlag", "flash_ota_update"),
+                ("OTA_FLASHED_Status_SysFlag", "ota_flashed_status"),
+                ("Factory_Reset_SysFlag", "factory_reset"),
+                ("IWDG_Enable_SysFlag", "iwdg_enable"),
+                ("Factory_Reset_Done_SysFlag", "factory_reset_done"),
+                ("StartupMode_SysFlag", "startup_mode"),
+                ("FeaturesEnabled_SysFlag", "features_enabled"),
+                ("RCC_CSR_SysFlag", "rcc_csr"),
+            ][..],
+        ),
+        ("ip", "ip_config", &[("config_mode", "mode")][..]),
+        ("eap", "eap_config", &[][..]),
+        (
+            "pwr",
+            "power_config",
+            &[
+                ("vin_min_voltage", "vin_min_mv"),
+                ("vin_max_current", "vin_max_ma"),
+                ("charge_current", "charge_ma"),
+                ("termination_voltage", "termination_mv"),
+                ("reserved2", "reserved"),
+            ][..],
+        ),
+        (
+            "flash_module",
+            "flash_modules",
+            &[
+                ("magicNumber", "0.magic"),
+                ("sourceDeviceID", "0.source_device"),
+                ("destinationDeviceID", "0.destination_device"),
+                ("sourceAddress", "0.source_address"),
+                ("destinationAddress", "0.destination_address"),
+                ("length", "0.length"),
+                ("flags", "0.flags"),
+                ("module_function", "0.module_function"),
+                ("reserved", "0.reserved"),
+            ][..],
+        ),
+    ] {
+        for (name, place) in newest[record].as_object().unwrap() {
+            // lengths belong to their values, and the reserved words of power_config are one part
+            if name.ends_with("_len") || (record == "pwr" && name == "reserved3") {
+                continue;
+            }
+            let ours =
+                renamed.iter().find(|(theirs, _)| theirs == name).map_or(name.as_str(), |(_, ours)| ours);
+            let entry =
+                Entry::by_name(&format!("{field}.{ours}")).unwrap_or_else(|| panic!("{record} {name}"));
+            let offset = entry.offset() - entry.field().offset();
+            assert_eq!(place["offset"].as_u64(), Some(offset as u64), "{entry}");
+            let size = usize::try_from(place["size"].as_u64().unwrap()).unwrap();
+            match entry.kind() {
+                Kind::Counted { room, .. } => assert_eq!(usize::from(room), size, "{entry}"),
+                _ if entry.len() == 18 => assert_eq!(size, 2),
+                _ => assert_eq!(entry.len(), size, "{entry}"),
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 35, "{checked}");
 }
 
 #[test]
@@ -170,27 +267,66 @@ fn number(value: &serde_json::Value) -> Option<u64> {
 fn segments_are_those_of_the_tool() {
     let all = json("dfu_segments.json");
     let mut checked = 0;
-    for table in ["v1.21.0", "v1.29.0", "v2.0.0"] {
+    for (table, ours) in [
+        ("v1.8.0", HostTable::V1_8_0),
+        ("v1.21.0", HostTable::V1_21_0),
+        ("v1.29.0", HostTable::V1_21_0),
+        ("v2.0.0", HostTable::V2_0_0),
+        ("current", HostTable::Current),
+    ] {
         for (id, entries) in all["tables"][table].as_object().unwrap() {
-            let (vendor, product) = id.split_once(':').unwrap();
             let parse = |text| u16::from_str_radix(text, 16).unwrap();
-            let platform =
-                Platform::from_usb_id(parse(vendor), parse(product)).unwrap_or_else(|| panic!("{id}"));
-            for (name, entry) in entries.as_object().unwrap().iter().filter(|(_, entry)| entry.is_object()) {
-                let segment = platform.segment(name).unwrap_or_else(|| panic!("{id} {name}"));
-                assert_eq!(number(&entry["alt"]), Some(segment.alternate.into()), "{id} {name}");
-                assert_eq!(number(&entry["address"]), Some(segment.address.into()), "{id} {name}");
-                if let Some(size) = number(&entry["size"]) {
-                    assert_eq!(Some(size), segment.size.map(u64::from), "{id} {name}");
+            let platforms = match id.split_once(':') {
+                Some((vendor, product)) => vec![
+                    Platform::from_usb_id(parse(vendor), parse(product)).unwrap_or_else(|| panic!("{id}")),
+                ],
+                None if id == "generation1" => vec![Platform::Core],
+                None => {
+                    vec![Platform::Photon, Platform::P1, Platform::Electron, Platform::Duo, Platform::Gen3]
                 }
-                assert_eq!(
-                    number(&entry["addressOffset"]),
-                    segment.server_address_at.map(u64::from),
-                    "{id} {name}"
-                );
-                checked += 1;
+            };
+            for platform in platforms {
+                let mut expected: Vec<_> = entries
+                    .as_object()
+                    .unwrap()
+                    .iter()
+                    .filter(|(_, entry)| entry.is_object())
+                    .map(|(name, entry)| {
+                        (
+                            name.clone(),
+                            number(&entry["alt"]).unwrap(),
+                            number(&entry["address"]).unwrap(),
+                            number(&entry["size"]),
+                            number(&entry["addressOffset"]),
+                        )
+                    })
+                    .collect();
+                expected.sort();
+                let padding = number(&entries["writePadding"]);
+                let mut found = Vec::new();
+                for segment in ours.segments(platform) {
+                    if let Some(padding) = padding {
+                        assert_eq!(u64::from(segment.write_padding), padding, "{table} {id}");
+                    } else if platform != Platform::Core {
+                        assert_eq!(segment.write_padding, 1, "{table} {id}");
+                    }
+                    if let Some(at) = segment.server_address_at {
+                        let port = number(&entries[segment.name]["portOffset"]);
+                        assert_eq!(port, Some(u64::from(at) + 66), "{table} {id}");
+                    }
+                    found.push((
+                        segment.name.to_owned(),
+                        segment.alternate.into(),
+                        segment.address.into(),
+                        segment.size.map(u64::from),
+                        segment.server_address_at.map(u64::from),
+                    ));
+                }
+                found.sort();
+                checked += found.len();
+                assert_eq!(found, expected, "{table} {id}");
             }
         }
     }
-    assert!(checked > 80);
+    assert!(checked > 120, "{checked}");
 }

@@ -157,9 +157,20 @@ fn blank_flash_is_initialised_as_each_generation_does() {
     let mut flash = Flash::blank();
     assert_eq!(flash.sectors().current(Generation::V0_4_4), None);
     flash.initialise(Initialise::new(Generation::V0_4_4));
-    // this image has no file, only the first bytes and a digest; the digest was compared when the header was written down
-    assert_eq!(flash.0[0][..16], *b"\0\0\0\0\0\0\0\0\0\x01\x01\0BRCM");
-    assert!(flash.0[0][16..388].iter().all(|b| *b == 0) && flash.0[0][388..].iter().all(|b| *b == 0xFF));
+    // this image has no file, only digests
+    let scenario = json("photon_wiced.json");
+    let state = &scenario["scenario"].as_array().unwrap().last().unwrap()["state"];
+    assert_eq!(flash.digests(), ["dct1", "dct2"].map(|sector| state[sector]["sha256"].as_str().unwrap()));
+}
+
+#[test]
+fn kept_images_have_the_recorded_digests() {
+    for step in json("photon_wiced.json")["scenario"].as_array().unwrap() {
+        if let Some(file) = step["file"].as_str() {
+            let state = ["dct1", "dct2"].map(|sector| step["state"][sector]["sha256"].as_str().unwrap());
+            assert_eq!(Flash::load(file).digests(), state, "{file}");
+        }
+    }
 }
 
 #[test]
@@ -240,4 +251,54 @@ fn version_beats_legacy_and_unknown_loses() {
     assert_eq!(both.sectors().current(Generation::V0_4_4), Some(SectorId::Dct2), "but old firmware does");
     both.0[0][12] = 0;
     assert_eq!(both.sectors().current(Generation::V0_7_0), Some(SectorId::Dct2));
+}
+
+#[test]
+fn edited_sections_are_read_back_and_the_sector_stays_selected() {
+    let mut flash = Flash::load("photon_4_new_second.bin");
+    let before = flash.clone();
+    let home = AccessPoint::new(b"home", WifiSecurity::WPA2_AES, b"password").unwrap();
+    let soft = SoftAp::new(b"Photon-ABCD", WifiSecurity::OPEN, 6, b"").unwrap();
+    let mut edit = SectorMut::new(&mut flash.0[1]);
+    edit.wifi_config().set_configured(true);
+    for slot in 0..5 {
+        edit.wifi_config().set_access_point(slot, &home).unwrap();
+    }
+    assert_eq!(edit.wifi_config().set_access_point(5, &home), Err(SectionError::Slot { slot: 5 }));
+    edit.wifi_config().clear_access_point(3).unwrap();
+    edit.wifi_config().set_soft_ap(&soft);
+    edit.wifi_config().set_config_ap(&soft);
+    edit.wifi_config().set_country(0x5553);
+    edit.wifi_config().set_mac_address([1, 2, 3, 4, 5, 6]);
+    edit.set_mfg_text(MfgText::Serial, b"0123456789").unwrap();
+    edit.set_private_key(b"key").unwrap();
+    edit.set_certificate(b"certificate").unwrap();
+    edit.set_cooee_key(&[7; 16]);
+    edit.set_network_config(0, b"photon").unwrap();
+    assert!(edit.set_network_config(0, &[b'x'; 33]).is_err());
+    assert!(edit.set_mfg_text(MfgText::BomRevision, b"123456789").is_err());
+    edit.seal();
+
+    let view = SectorView::new(&flash.0[1]);
+    let wifi = view.wifi_config();
+    assert!(wifi.is_configured());
+    assert_eq!(wifi.access_point(4), Some(home));
+    assert!(!wifi.access_point(3).unwrap().is_used());
+    assert_eq!(wifi.access_point(5), None);
+    assert_eq!((wifi.soft_ap(), wifi.config_ap()), (soft, soft));
+    assert_eq!((wifi.country(), wifi.mac_address()), (0x5553, &[1, 2, 3, 4, 5, 6]));
+    assert_eq!(view.mfg_info().text(MfgText::Serial), Some(&b"0123456789"[..]));
+    assert_eq!(view.header().mfg_info_programmed(), 1);
+    assert_eq!(view.security().private_key(), Some(&b"key"[..]));
+    assert_eq!(view.security().certificate(), Some(&b"certificate"[..]));
+    assert_eq!(view.security().cooee_key(), Some(&[7; 16]));
+    assert_eq!(view.network_config().hostname(), Some(&b"photon"[..]));
+    assert!(!format!("{view:?} {wifi:?} {:?}", view.security()).contains("password"));
+    // the application section is not touched, and firmware still selects the sector
+    assert_eq!(view.app()[..8784], before.0[1][APP_OFFSET..][..8784]);
+    assert_eq!(flash.sectors().current(Generation::V0_7_0), Some(SectorId::Dct2));
+    assert!(matches!(
+        flash.sectors().state(SectorId::Dct2),
+        SectorState::Versioned { crc: CrcCheck::Good, .. }
+    ));
 }

@@ -3,12 +3,12 @@
 //! | offset in the sector | size | content |
 //! |---|---|---|
 //! | 0 | 388 | [`Header`] |
-//! | 388 | 156 | manufacturing information |
-//! | 544 | 6160 | security: key and certificate |
-//! | 6704 | 844 | Wi-Fi configuration |
+//! | 388 | 156 | [`MfgInfo`] |
+//! | 544 | 6160 | [`Security`] |
+//! | 6704 | 844 | [`WifiConfig`] |
 //! | 7548 | 8391 | application section, see [`App`](crate::App) |
 //! | 15939 | 393 | unused |
-//! | 16332 | 36 | network configuration (v0.7.0 and later) |
+//! | 16332 | 36 | [`NetworkConfig`] (v0.7.0 and later) |
 //! | 16368 | 16 | [`VersionRecord`] (v0.7.0 and later) |
 //!
 //! The first sector is at [`SECTOR_ADDRESSES`]`[0]` (`DCT1`), the second behind it (`DCT2`). Which one counts, and
@@ -46,21 +46,30 @@
 //! Library objects of `device-os@v0.5.0` and `@v1.0.0` (photon), executed in a CPU emulator.
 
 mod header;
+mod limit;
+mod mfg_info;
+mod network_config;
+mod sector;
+mod security;
 mod select;
 mod version_record;
+mod wifi;
 mod write;
 
+pub use crate::flash::{FlashOp, SECTOR_ADDRESSES, SECTOR_SIZE, Sector, SectorId};
 pub use header::Header;
-pub use select::{CrcCheck, SectorId, SectorState, Sectors};
+pub use limit::{Consequence, LimitError, WriteLimit};
+pub use mfg_info::{MfgInfo, MfgText};
+pub use network_config::NetworkConfig;
+pub use sector::{SectionError, SectorMut, SectorView};
+pub use security::Security;
+pub use select::{CrcCheck, SectorState, Sectors};
 pub use version_record::{VersionRecord, sector_crc};
-pub use write::{FlashOp, Initialise, Write, WriteError};
+pub use wifi::{AccessPoint, SoftAp, Ssid, WifiConfig, WifiConfigMut, WifiSecurity};
+pub use write::{Initialise, Write, WriteError};
 
 use crate::field::FirmwareVersion;
 
-/// Bytes of a sector.
-pub const SECTOR_SIZE: usize = 16384;
-/// Address of DCT1 and DCT2 in the microcontroller's flash.
-pub const SECTOR_ADDRESSES: [u32; 2] = [0x0800_4000, 0x0800_8000];
 /// Where the application section starts in a sector, in all versions. (Headers before v0.7.0 say 8572, which was
 /// never used for addressing.)
 pub const APP_OFFSET: usize = 7548;
@@ -70,9 +79,6 @@ pub const APP_AREA: usize = SECTOR_SIZE - APP_OFFSET;
 /// their network configuration (8785 to 8820) or hang (8821 to 8836), and v0.4.4 to v0.6.4 spill into the other
 /// sector.
 pub const WRITE_LIMIT: usize = 8784;
-
-/// A sector.
-pub type Sector = [u8; SECTOR_SIZE];
 
 /// How a firmware selects and writes sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,46 +1,8 @@
 //! Which of the two sectors counts.
 
-use super::{
-    APP_OFFSET, Generation, Header, SECTOR_ADDRESSES, SECTOR_SIZE, Sector, VersionRecord, sector_crc,
-};
-
-/// One of the two sectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[allow(clippy::exhaustive_enums, reason = "the container has exactly two sectors")]
-pub enum SectorId {
-    /// At 08004000.
-    Dct1,
-    /// At 08008000.
-    Dct2,
-}
-
-impl SectorId {
-    /// The other one.
-    #[must_use]
-    pub const fn other(self) -> Self {
-        match self {
-            SectorId::Dct1 => SectorId::Dct2,
-            SectorId::Dct2 => SectorId::Dct1,
-        }
-    }
-
-    /// 0 or 1.
-    #[must_use]
-    pub const fn index(self) -> usize {
-        match self {
-            SectorId::Dct1 => 0,
-            SectorId::Dct2 => 1,
-        }
-    }
-
-    /// Address in the microcontroller's flash.
-    #[must_use]
-    pub const fn address(self) -> u32 {
-        SECTOR_ADDRESSES[self.index()]
-    }
-}
+use super::{APP_OFFSET, Generation, Header, VersionRecord, sector_crc};
+use crate::flash::{SECTOR_SIZE, Sector, SectorId};
+use crate::select::{Reason, Selection};
 
 /// Both sectors, read only.
 #[derive(Clone, Copy)]
@@ -119,9 +81,15 @@ impl<'a> Sectors<'a> {
     /// [initialises](super::Initialise) DCT1, and all data is gone.
     #[must_use]
     pub fn current(&self, generation: Generation) -> Option<SectorId> {
+        self.select(generation).sector
+    }
+
+    /// The same with the reason.
+    #[must_use]
+    pub fn select(&self, generation: Generation) -> Selection {
         match generation {
-            Generation::V0_4_0 | Generation::V0_4_4 => self.current_old(),
-            Generation::V0_7_0 => self.current_new(),
+            Generation::V0_4_0 | Generation::V0_4_4 => self.select_old(),
+            Generation::V0_7_0 => self.select_new(),
         }
     }
 
@@ -165,37 +133,46 @@ impl<'a> Sectors<'a> {
         }
     }
 
-    fn current_old(&self) -> Option<SectorId> {
-        [SectorId::Dct1, SectorId::Dct2]
-            .into_iter()
-            .find(|id| Header::of_sector(self.sector(*id)).is_valid_old())
+    fn select_old(&self) -> Selection {
+        let valid = |id| Header::of_sector(self.sector(id)).is_valid_old();
+        match (valid(SectorId::Dct1), valid(SectorId::Dct2)) {
+            (true, true) => Selection::new(SectorId::Dct1, Reason::BothValid),
+            (true, false) => Selection::new(SectorId::Dct1, Reason::OnlyValid),
+            (false, true) => Selection::new(SectorId::Dct2, Reason::OnlyValid),
+            (false, false) => Selection::NONE,
+        }
     }
 
-    fn current_new(&self) -> Option<SectorId> {
+    fn select_new(&self) -> Selection {
         use core::cmp::Ordering::{Equal, Greater, Less};
         let one = Rank::of(self.state(SectorId::Dct1));
         let two = Rank::of(self.state(SectorId::Dct2));
         let (one, two) = match (one, two) {
-            (None, None) => return None,
-            (Some(_), None) => return Some(SectorId::Dct1),
-            (None, Some(_)) => return Some(SectorId::Dct2),
+            (None, None) => return Selection::NONE,
+            (Some(_), None) => return Selection::new(SectorId::Dct1, Reason::OnlyValid),
+            (None, Some(_)) => return Selection::new(SectorId::Dct2, Reason::OnlyValid),
             (Some(one), Some(two)) => (one, two),
         };
-        Some(match one.version.cmp(&two.version) {
-            Greater => SectorId::Dct1,
-            Less => SectorId::Dct2,
-            Equal if one.version == VersionRecord::LEGACY => SectorId::Dct1,
-            Equal if !matches!(two.initial_write, 0 | 255) => SectorId::Dct2,
-            Equal if !matches!(one.initial_write, 0 | 255) => SectorId::Dct1,
+        // the sequence of a failed CRC is below every other
+        let newer =
+            |other: &Rank| if other.sequence == Rank::BAD_CRC { Reason::OnlyGoodCrc } else { Reason::Newer };
+        let (sector, reason) = match one.version.cmp(&two.version) {
+            Greater => (SectorId::Dct1, Reason::HigherVersion),
+            Less => (SectorId::Dct2, Reason::HigherVersion),
+            Equal if one.version == VersionRecord::LEGACY => (SectorId::Dct1, Reason::BothValid),
+            Equal if !matches!(two.initial_write, 0 | 255) => (SectorId::Dct2, Reason::InitialWrite),
+            Equal if !matches!(one.initial_write, 0 | 255) => (SectorId::Dct1, Reason::InitialWrite),
             Equal => match one.sequence.cmp(&two.sequence) {
-                Greater => SectorId::Dct1,
-                Less => SectorId::Dct2,
-                Equal if one.sequence == Rank::BAD_CRC && Header::of_sector(self.dct1).is_current() == 0 => {
-                    SectorId::Dct2
+                Greater => (SectorId::Dct1, newer(&two)),
+                Less => (SectorId::Dct2, newer(&one)),
+                Equal if one.sequence != Rank::BAD_CRC => (SectorId::Dct1, Reason::Tie),
+                Equal if Header::of_sector(self.dct1).is_current() == 0 => {
+                    (SectorId::Dct2, Reason::BothCrcBad)
                 }
-                Equal => SectorId::Dct1,
+                Equal => (SectorId::Dct1, Reason::BothCrcBad),
             },
-        })
+        };
+        Selection::new(sector, reason)
     }
 }
 

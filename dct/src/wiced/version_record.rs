@@ -1,7 +1,7 @@
 //! The last 16 bytes of a sector, and the CRC in them.
 
 use super::{Header, SECTOR_SIZE, Sector};
-use crc::{CRC_32_ISO_HDLC, Crc, Table};
+use crate::crc32;
 
 /// Version record of v0.7.0 and later.
 ///
@@ -133,7 +133,7 @@ pub(super) fn combine(
             raw_crc(piece)
         } else {
             let skip = (at + from).saturating_sub(start);
-            let mut digest = CRC.digest();
+            let mut digest = crc32::digest();
             digest.update(piece.get(..from).unwrap_or_default());
             digest.update(data.get(skip..skip + until - from).unwrap_or_default());
             digest.update(piece.get(until..).unwrap_or_default());
@@ -144,11 +144,9 @@ pub(super) fn combine(
     crc ^ raw_crc(&VersionRecord { crc: 0, initial_write: 0, ..record }.encode())
 }
 
-static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISO_HDLC);
-
 /// CRC-32 without the final inversion.
 fn raw_crc(bytes: &[u8]) -> u32 {
-    !CRC.checksum(bytes)
+    !crc32::checksum(bytes)
 }
 
 const _: () = assert!(VersionRecord::OFFSET + VersionRecord::LEN == SECTOR_SIZE);

@@ -1,47 +1,11 @@
 //! Writes to the container as sequences of flash operations.
 
 use super::version_record::combine;
-use super::{
-    APP_OFFSET, Generation, Header, SECTOR_SIZE, SectorId, SectorState, Sectors, VersionRecord, WRITE_LIMIT,
-};
+use super::{APP_OFFSET, Generation, Header, SectorState, Sectors, VersionRecord, WRITE_LIMIT};
+use crate::flash::{FlashOp, SECTOR_SIZE, SectorId};
 
 /// Piece size of v0.7.0 and later when they copy from sector to sector.
 const PIECE: usize = 64;
-
-/// One operation on the flash.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FlashOp<'m> {
-    /// Set all bytes of a sector to FF.
-    Erase {
-        /// Sector to erase.
-        sector: SectorId,
-    },
-    /// Clear bits: every byte becomes `old & data`, as NOR flash does.
-    Program {
-        /// Sector to program.
-        sector: SectorId,
-        /// First byte in the sector.
-        offset: usize,
-        /// Bytes to program.
-        data: &'m [u8],
-    },
-}
-
-impl core::fmt::Debug for FlashOp<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            FlashOp::Erase { sector } => f.debug_struct("Erase").field("sector", sector).finish(),
-            // the bytes may be a private key
-            FlashOp::Program { sector, offset, data } => f
-                .debug_struct("Program")
-                .field("sector", sector)
-                .field("offset", offset)
-                .field("len", &data.len())
-                .finish(),
-        }
-    }
-}
 
 /// A write to the application section, as the firmware of a [`Generation`] does it.
 ///

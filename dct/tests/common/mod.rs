@@ -27,6 +27,16 @@ impl Flash {
         Flash(Box::new([one.try_into().unwrap(), two.try_into().unwrap()]))
     }
 
+    pub fn dcd(&self) -> spark_dct::dcd::Sectors<'_> {
+        spark_dct::dcd::Sectors::new(&self.0[0], &self.0[1])
+    }
+
+    /// Digests of both sectors, as the vectors have them.
+    pub fn digests(&self) -> [String; 2] {
+        use sha2::Digest;
+        self.0.each_ref().map(|sector| hex::encode(sha2::Sha256::digest(sector)))
+    }
+
     pub fn sectors(&self) -> Sectors<'_> {
         Sectors::new(&self.0[0], &self.0[1])
     }
@@ -41,6 +51,16 @@ impl Flash {
             }
             _ => panic!("unknown operation"),
         }
+    }
+
+    /// All operations of a write to the other container; their number.
+    pub fn run_dcd(&mut self, mut write: spark_dct::dcd::Write<'_>) -> usize {
+        let mut count = 0;
+        while let Some(op) = write.next_op() {
+            self.apply(op);
+            count += 1;
+        }
+        count
     }
 
     /// Executes at most `limit` operations; true when the write was complete before.
