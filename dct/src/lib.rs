@@ -19,6 +19,7 @@ pub mod ip_config;
 pub mod kind;
 pub mod layout;
 mod parts;
+pub mod recovery;
 pub mod segment;
 pub mod select;
 pub mod server_address;
