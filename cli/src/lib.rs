@@ -2,6 +2,7 @@
 #![allow(clippy::std_instead_of_alloc, clippy::std_instead_of_core, reason = "a program for hosts")]
 
 pub mod cloud;
+pub mod dct;
 pub mod device;
 pub mod dfu;
 pub mod exit;

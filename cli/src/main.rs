@@ -1,7 +1,7 @@
 //! The program `spark`.
 
 use clap::{Parser, Subcommand};
-use spark_cli::{cloud, device, dfu, inspect, keys, rescue, ui};
+use spark_cli::{cloud, dct, device, dfu, inspect, keys, rescue, ui};
 use std::process::ExitCode;
 
 /// Rescues, serves and simulates Particle (formerly Spark) devices, and explains their files.
@@ -28,6 +28,11 @@ enum Command {
     Dfu {
         #[command(subcommand)]
         command: dfu::Command,
+    },
+    /// The Device Configuration Table: show, change, compare, recover and build.
+    Dct {
+        #[command(subcommand)]
+        command: dct::Command,
     },
     /// Keys of devices and servers: make, check, convert, repair, read and write.
     Keys {
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
         Command::Cloud { command: Cloud::Serve(args) } => cloud::serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Device(args) => device::command::run(args).map(|()| ExitCode::SUCCESS),
         Command::Dfu { command } => dfu::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Dct { command } => dct::run(command),
         Command::Keys { command } => keys::run(command),
         Command::Inspect(args) => inspect::run(args),
     };

@@ -368,3 +368,64 @@ fn no_truncation_of_a_key_is_valid_or_ends_badly() {
         assert_eq!(inspect(&["-"], &der[..len])["valid"], false, "{len}");
     }
 }
+
+fn table_file(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../dct/tests/vectors")).join(name)
+}
+
+#[test]
+fn configuration_tables_are_recognised_and_secrets_stay_hidden() {
+    let path = table_file("app_v0.4.0.bin");
+    let app = inspect(&[path.to_str().unwrap()], b"");
+    assert_eq!(
+        (&app["kind"], &app["valid"], &app["length"]),
+        (&json!("dct-app"), &json!(true), &json!(4260))
+    );
+    assert_eq!(
+        (&app["fields"]["ssid_prefix"], &app["fields"]["claimed"]),
+        (&json!("Photon"), &json!("true"))
+    );
+    assert_eq!(app["fields"]["device_private_key"], Value::Null);
+    assert!(app["fields"].as_object().unwrap().contains_key("device_private_key"), "it is set");
+
+    // A damaged key, and a name longer than its place.
+    let mut image = std::fs::read(&path).unwrap();
+    image[34 + 300] ^= 1;
+    image[1826] = 200;
+    let damaged = inspect(&["-"], &image);
+    let problems = damaged["problems"].as_array().unwrap();
+    let found: Vec<_> = problems.iter().map(|problem| problem["offset"].as_u64().unwrap()).collect();
+    assert_eq!(found, [34, 1826], "{problems:?}");
+    assert!(codes(&damaged).contains(&"malformed-value"));
+    assert_eq!(codes(&inspect(&["-", "--as", "dct-app"], &[0; 100])), ["bad-length"]);
+}
+
+#[test]
+fn flash_sectors_are_recognised_alone_and_in_a_whole_flash() {
+    for (name, format, selected) in [
+        ("photon_4_new_second.bin", "Wiced", "DCT2"),
+        ("photon_2_old_swapped.bin", "Wiced", "DCT2"),
+        ("electron_2_v2_second.bin", "Dcd", "DCT1"),
+    ] {
+        let bytes = std::fs::read(table_file(name)).unwrap();
+        let mut flash = vec![0xFF; 0x10_0000];
+        flash[0x4000..0xC000].copy_from_slice(&bytes);
+        for (bytes, at) in [(&bytes, 0), (&flash, 0x4000)] {
+            let report = inspect(&["-"], bytes);
+            let read = (&report["kind"], &report["valid"], &report["sectors_at"]);
+            assert_eq!(read, (&json!("dct-flash"), &json!(true), &json!(at)), "{name}: {report:#}");
+            let sectors = report["sectors"].as_array().unwrap();
+            assert!(sectors.iter().any(|sector| sector["format"] == format), "{name}");
+            let selections = report["selections"].as_array().unwrap();
+            assert_eq!(selections.last().unwrap()["sector"], selected, "{name}");
+        }
+    }
+    // A flipped bit in a sector with a checksum.
+    let mut bytes = std::fs::read(table_file("photon_4_new_second.bin")).unwrap();
+    bytes[16384 + 9000] ^= 1;
+    let report = inspect(&["-"], &bytes);
+    assert!(codes(&report).contains(&"bad-crc"), "{report:#}");
+    assert_eq!(report["problems"][0]["offset"], 16384);
+    assert_eq!(codes(&inspect(&["-", "--as", "dct-flash"], &[0xFF; 32768])), ["no-table"]);
+    assert_eq!(codes(&inspect(&["-", "--as", "dct-flash"], &[0xFF; 32767])), ["bad-length"]);
+}

@@ -3,6 +3,7 @@
 //! A file is read once, front to back, in pieces: `Scan` feeds every piece to the machines of all kinds and keeps what
 //! they find, so that standard input and files larger than memory work alike. Then one kind explains.
 
+mod dct;
 mod dfu_suffix;
 mod dfuse;
 mod key;
@@ -52,6 +53,10 @@ pub enum Kind {
     PublicKey,
     /// A server's public key and its address, as in a device.
     ServerKeyRegion,
+    /// Application section of the Device Configuration Table.
+    DctApp,
+    /// Both flash sectors of the Device Configuration Table, or the whole flash of a Photon, P1 or Electron.
+    DctFlash,
 }
 
 /// How much of the start of a file is kept.
@@ -102,6 +107,12 @@ impl Scan {
         {
             return Some(Kind::DfuSuffix);
         }
+        if dct::looks_like_flash(self) {
+            return Some(Kind::DctFlash);
+        }
+        if dct::looks_like_app(self) {
+            return Some(Kind::DctApp);
+        }
         if let Some(look) = key::look(self) {
             return Some(match look {
                 key::Look::Private => Kind::PrivateKey,
@@ -143,13 +154,15 @@ fn explain(scan: &Scan, kind: Option<Kind>, file: String) -> Report {
         Some(Kind::PrivateKey) => ("private-key", key::private(scan)),
         Some(Kind::PublicKey) => ("public-key", key::public(scan)),
         Some(Kind::ServerKeyRegion) => ("server-key-region", key::region(scan)),
+        Some(Kind::DctApp) => ("dct-app", dct::explain_app(scan)),
+        Some(Kind::DctFlash) => ("dct-flash", dct::explain_flash(scan)),
         None => ("unknown", unknown(scan)),
     };
     Report { file, kind, valid: problems.is_empty(), problems, fields }
 }
 
 fn unknown(scan: &Scan) -> (Vec<Problem>, Fields) {
-    let message = "the file is none of the known kinds: no DFU suffix, no DfuSe file, no memory-layout string, no key; \
-                   a raw image looks like this; --as KIND says what is missing for a kind";
+    let message = "the file is none of the known kinds: no DFU suffix, no DfuSe file, no memory-layout string, no key, no \
+                   configuration table; a raw image looks like this; --as KIND says what is missing for a kind";
     (vec![Problem::new("unknown-kind", message, None)], Fields::Unknown(Unknown { size: scan.len() }))
 }

@@ -1,5 +1,6 @@
 //! What `spark inspect` says, for machines and for people.
 
+use super::dct::{DctApp, DctFlash};
 use super::dfu_suffix::{DfuSuffix, Prefix};
 use super::dfuse::Dfuse;
 use super::key::{PrivateKey, PublicKey, ServerKeyRegion};
@@ -35,6 +36,13 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// Whether the message is about that field.
+    pub(super) fn names(&self, field: &str) -> bool {
+        self.message.strip_prefix(field).is_some_and(|rest| rest.starts_with(':'))
+    }
+}
+
 /// What a kind has to say.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
@@ -45,6 +53,8 @@ pub(super) enum Fields {
     PrivateKey(PrivateKey),
     PublicKey(PublicKey),
     ServerKeyRegion(ServerKeyRegion),
+    DctApp(DctApp),
+    DctFlash(DctFlash),
     Unknown(Unknown),
 }
 
@@ -73,6 +83,8 @@ impl fmt::Display for Report {
             Fields::PrivateKey(_) => "private key",
             Fields::PublicKey(_) => "public key",
             Fields::ServerKeyRegion(_) => "server's public key and address",
+            Fields::DctApp(_) => "configuration table",
+            Fields::DctFlash(_) => "flash sectors of a configuration table",
             Fields::Unknown(_) => "unknown",
         };
         writeln!(f, "{}: {what}, {}", self.file, if self.valid { "valid" } else { "NOT VALID" })?;
@@ -91,6 +103,8 @@ impl fmt::Display for Report {
             Fields::PrivateKey(fields) => fields.fmt(f),
             Fields::PublicKey(fields) => fields.fmt(f),
             Fields::ServerKeyRegion(fields) => fields.fmt(f),
+            Fields::DctApp(fields) => fields.fmt(f),
+            Fields::DctFlash(fields) => fields.fmt(f),
             Fields::Unknown(Unknown { size }) => write!(f, "  size      {size} bytes"),
         }
     }

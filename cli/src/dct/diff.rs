@@ -1,0 +1,93 @@
+//! `spark dct diff`.
+
+use super::image::{File, Firmware, Table, Which, dump, name};
+use super::value::{text, to_json};
+use crate::dfu::DeviceOptions;
+use crate::exit::Failure;
+use crate::ui;
+use serde_json::{Value, json};
+use spark_dct::App;
+use spark_dct::flash::SectorId;
+use spark_dct::recovery::{Difference, diff};
+use std::path::PathBuf;
+
+/// Compare two tables, value by value: two dumps, a dump and the device, or both sectors of one dump.
+///
+/// What looks like damage against the other table is said: lost bits, an erased tail, a mixture of both.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// The first dump.
+    first: PathBuf,
+    /// The second dump; without it both sectors of the first one, or the device.
+    second: Option<PathBuf>,
+    /// Show private keys, passwords and claim codes.
+    #[arg(long)]
+    secrets: bool,
+    /// With both sectors: the release of the firmware that reads them; by default the one whose marks are there.
+    #[arg(long, value_name = "VERSION")]
+    firmware: Option<Firmware>,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if let (File::Pair(pair), None) = (File::read(&args.first)?, &args.second) {
+        let dump = dump(&pair)?;
+        let [one, two] = [SectorId::Dct1, SectorId::Dct2].map(|id| dump.candidate(id));
+        let view = |candidate: &spark_dct::recovery::Candidate<'_>| {
+            Table::of_file(&args.first, args.firmware, Some(which(candidate.id)))
+        };
+        let (first, second) = (view(&one)?, view(&two)?);
+        return show(args, (name(one.id), first.view()?), (name(two.id), second.view()?));
+    }
+    let first = Table::of_file(&args.first, args.firmware, None)?;
+    let second = Table::load(args.second.as_deref(), args.firmware, None, &args.device)?;
+    let names = (
+        args.first.display().to_string(),
+        match &args.second {
+            Some(path) => path.display().to_string(),
+            None => "the device".to_owned(),
+        },
+    );
+    show(args, (&names.0, first.view()?), (&names.1, second.view()?))
+}
+
+const fn which(id: SectorId) -> Which {
+    match id {
+        SectorId::Dct1 => Which::One,
+        SectorId::Dct2 => Which::Two,
+    }
+}
+
+fn show(args: &Args, first: (&str, App<'_>), second: (&str, App<'_>)) -> Result<(), Failure> {
+    let mut differences = diff(first.1, second.1).peekable();
+    if args.device.json() {
+        let found: Vec<Value> = differences.map(|difference| of(&difference, args.secrets)).collect();
+        return ui::print(json!({ "first": first.0, "second": second.0, "differences": found }));
+    }
+    if differences.peek().is_none() {
+        return ui::print(format_args!("{} and {} have the same values", first.0, second.0));
+    }
+    for difference in differences {
+        ui::print(format_args!("{}", difference.entry))?;
+        let Difference { first: a, second: b, first_sign, second_sign, .. } = difference;
+        for (label, value, sign) in [(first.0, a, first_sign), (second.0, b, second_sign)] {
+            let sign = sign.map(|sign| format!("  ({sign})")).unwrap_or_default();
+            ui::print(format_args!("  {label}: {}{sign}", text(value, args.secrets)))?;
+        }
+    }
+    Ok(())
+}
+
+/// One difference for machines.
+pub(super) fn of(difference: &Difference<'_>, secrets: bool) -> Value {
+    json!({
+        "name": difference.entry.to_string(),
+        "offset": difference.entry.offset(),
+        "first": to_json(difference.first, secrets)["value"],
+        "second": to_json(difference.second, secrets)["value"],
+        "secret": difference.entry.is_secret(),
+        "first_sign": difference.first_sign.map(|sign| sign.to_string()),
+        "second_sign": difference.second_sign.map(|sign| sign.to_string()),
+    })
+}

@@ -1,0 +1,227 @@
+//! `spark dct set`.
+
+use super::image::{Firmware, Origin, PAIR, Table};
+use super::judge::must_work;
+use super::value::{Assignment, apply, of};
+use crate::dfu::DeviceOptions;
+use crate::exit::{Code, Failure, chain};
+use crate::files;
+use crate::particle::{self, Particle, WriteOptions, Written};
+use crate::ui;
+use serde_json::json;
+use spark_dct::flash::{FlashOp, SECTOR_SIZE, SectorId};
+use spark_dct::recovery::Target;
+use spark_dct::segment::Segment;
+use spark_dct::{App, dcd, wiced};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Set values in the device, or in a copy of a dump.
+///
+/// `NAME=VALUE` takes what `show` prints, `NAME=unset` erases, `NAME=@FILE` takes the bytes of a file. Nothing else changes. A
+/// dump of both sectors is changed as its firmware would do it: the new table goes to the other sector, the old one
+/// stays what it was. In the device every value is kept in a file before it is written, and read back.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// What to set.
+    #[arg(value_name = "NAME=VALUE", required = true)]
+    assignments: Vec<Assignment>,
+    /// An application section, both sectors, or the whole flash; without it the device is changed.
+    #[arg(short, long, requires = "output")]
+    file: Option<PathBuf>,
+    /// The changed copy of FILE.
+    #[arg(short, long, value_name = "OUT", requires = "file")]
+    output: Option<PathBuf>,
+    /// Overwrite OUT, and set keys that the device could not use.
+    #[arg(long)]
+    force: bool,
+    /// The release of the firmware: fields that it does not have are refused.
+    #[arg(long, value_name = "VERSION")]
+    firmware: Option<Firmware>,
+    #[command(flatten)]
+    write: WriteOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(Firmware(version)) = args.firmware {
+        for assignment in &args.assignments {
+            let entry = assignment.entry()?;
+            if !entry.exists_in(version) {
+                return Err(Failure::new(
+                    Code::Usage,
+                    format_args!(
+                        "firmware {version} does not have {entry}, which came with {}",
+                        entry.since()
+                    ),
+                    "leave it out, or update the device first",
+                ));
+            }
+        }
+    }
+    match (&args.file, &args.output) {
+        (Some(file), Some(output)) => in_file(args, file, output),
+        _ => particle::open(&args.device, |device| in_device(args, device)),
+    }
+}
+
+/// Keys among the changed fields have to work.
+fn check(args: &Args, app: App<'_>) -> Result<(), Failure> {
+    if args.force {
+        return Ok(());
+    }
+    args.assignments.iter().try_for_each(|assignment| must_work(assignment.entry()?, app))
+}
+
+fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
+    if output.exists() && !args.force {
+        return Err(Failure::new(
+            Code::CantCreate,
+            format_args!("{} exists already", output.display()),
+            "choose another name, or overwrite it with --force",
+        ));
+    }
+    let table = Table::of_file(file, args.firmware, None)?;
+    let mut image = table.app.clone();
+    apply(&args.assignments, &mut image)?;
+    let app = App::new(&image).map_err(|error| Failure::new(Code::Data, chain(&error), "give a table"))?;
+    check(args, app)?;
+    let changed = changed(&table.app, &image);
+    let content = match &table.origin {
+        Origin::Pair { pair, target, .. } => write_pair(pair, *target, &image, changed.clone())?,
+        _ => image.clone(),
+    };
+    // The whole flash comes out as the whole flash.
+    let whole = Zeroizing::new(files::read(file)?);
+    let content = if whole.len() > PAIR && content.len() == PAIR {
+        let mut whole = whole;
+        whole.iter_mut().skip(0x4000).zip(content.iter()).for_each(|(slot, byte)| *slot = *byte);
+        whole
+    } else {
+        content
+    };
+    if !args.write.dry_run {
+        files::write_secret(output, &content)?;
+    }
+    report(args, app, None, Some(output))
+}
+
+/// The bytes that differ, as one range.
+fn changed(before: &[u8], after: &[u8]) -> core::ops::Range<usize> {
+    let differs = |at: &usize| before.get(*at) != after.get(*at);
+    let start = (0..after.len()).find(differs);
+    let end = (0..after.len()).rev().find(differs);
+    match (start, end) {
+        (Some(start), Some(end)) => start..end + 1,
+        _ => 0..0,
+    }
+}
+
+/// One write, as the firmware does it: the previous table stays in the other sector.
+fn write_pair(
+    pair: &[u8],
+    target: Target,
+    image: &[u8],
+    range: core::ops::Range<usize>,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut after = Zeroizing::new(pair.to_vec());
+    if range.is_empty() {
+        return Ok(after);
+    }
+    let data = image.get(range.clone()).unwrap_or_default();
+    let refused = |error: &dyn core::error::Error| {
+        Failure::new(Code::Data, chain(error), "`spark dct recover` makes a good pair of a damaged one")
+    };
+    let mut execute = |op: FlashOp<'_>| match op {
+        FlashOp::Erase { sector } => sector_of(&mut after, sector).fill(0xFF),
+        FlashOp::Program { sector, offset, data } => {
+            let cells = sector_of(&mut after, sector).iter_mut().skip(offset);
+            cells.zip(data).for_each(|(cell, byte)| *cell &= byte);
+        }
+        _ => {}
+    };
+    let missing = || Failure::new(Code::Software, "the pair has two sectors", "report this");
+    match target {
+        Target::Wiced(generation) => {
+            let sectors = wiced::Sectors::from_slice(pair).ok_or_else(missing)?;
+            let mut write =
+                wiced::Write::new(sectors, generation, range.start, data).map_err(|error| refused(&error))?;
+            while let Some(op) = write.next_op() {
+                execute(op);
+            }
+        }
+        Target::Dcd(generation) => {
+            let sectors = dcd::Sectors::from_slice(pair).ok_or_else(missing)?;
+            let mut write =
+                dcd::Write::new(sectors, generation, range.start, data).map_err(|error| refused(&error))?;
+            while let Some(op) = write.next_op() {
+                execute(op);
+            }
+        }
+        _ => return Err(missing()),
+    }
+    Ok(after)
+}
+
+fn sector_of(pair: &mut [u8], id: SectorId) -> &mut [u8] {
+    let at = id.index() * SECTOR_SIZE;
+    pair.get_mut(at..at + SECTOR_SIZE).unwrap_or_default()
+}
+
+fn in_device(args: &Args, device: &mut Particle<'_, '_>) -> Result<(), Failure> {
+    let table = Table::of_device(device)?;
+    let mut image = table.app.clone();
+    apply(&args.assignments, &mut image)?;
+    let app = App::new(&image).map_err(|error| Failure::new(Code::Data, chain(&error), "report this"))?;
+    check(args, app)?;
+    // Each entry once, in the order of addresses, and nothing before all of them are known to fit.
+    let mut places = BTreeMap::new();
+    for assignment in &args.assignments {
+        let entry = assignment.entry()?;
+        let segment = Segment::for_entry(device.platform(), entry).ok_or_else(|| {
+            Failure::new(Code::Usage, format_args!("DFU does not reach {entry}"), "use a dump")
+        })?;
+        let len = segment.size.and_then(|size| usize::try_from(size).ok()).unwrap_or(entry.len());
+        let len = len.min(entry.len());
+        segment
+            .plan_write(len, args.firmware.map(|Firmware(version)| version))
+            .map_err(|error| Failure::new(Code::Usage, chain(&error), "nothing was written"))?;
+        let start = entry.offset();
+        places.insert(start, (segment, start..start + len));
+    }
+    let mut writes = Vec::new();
+    for (segment, range) in places.into_values() {
+        let data = image.get(range).unwrap_or_default();
+        writes.push(device.write(&segment, data, &args.write)?);
+    }
+    device.finish(&args.write)?;
+    report(args, app, Some(writes), None)
+}
+
+fn report(
+    args: &Args,
+    app: App<'_>,
+    writes: Option<Vec<Written>>,
+    output: Option<&Path>,
+) -> Result<(), Failure> {
+    let entries = args.assignments.iter().map(Assignment::entry).collect::<Result<Vec<_>, _>>()?;
+    if args.device.json() {
+        let values: Vec<_> = entries.iter().map(|entry| of(app, *entry, false)).collect();
+        return ui::print(
+            json!({ "entries": values, "writes": writes, "output": output, "dry_run": args.write.dry_run }),
+        );
+    }
+    for entry in entries {
+        ui::print(format_args!("{entry} = {}", app.value(entry).hidden()))?;
+    }
+    for written in writes.iter().flatten() {
+        ui::print(written)?;
+    }
+    match output {
+        Some(path) if args.write.dry_run => ui::print(format_args!("{} would be written", path.display())),
+        Some(path) => ui::print(format_args!("written to {}", path.display())),
+        None => Ok(()),
+    }
+}

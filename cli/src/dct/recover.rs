@@ -1,0 +1,308 @@
+//! `spark dct recover`: what both sectors still hold, what is damaged, and a repaired table.
+
+use super::diff;
+use super::image::{File, Firmware, PAIR, Which, dump, name, target};
+use super::judge::judge;
+use super::value::entry;
+use crate::dfu::DeviceOptions;
+use crate::exit::{Code, Failure, chain};
+use crate::files;
+use crate::particle::{self, Particle, WriteOptions, Written};
+use crate::ui;
+use serde::Serialize;
+use serde_json::{Value, json};
+use spark_dct::flash::{Sector, SectorId};
+use spark_dct::recovery::{
+    Confidence, Decision, Dump, Options, Plan, Source, Target, Why, diff as differences,
+};
+use spark_dct::segment::{DCT_ALTERNATE, Platform, Segment};
+use spark_dct::{App, Field, wiced};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use zeroize::Zeroizing;
+
+/// Find out what a table lost and propose a repaired one.
+///
+/// Both sectors are looked at: each holds a generation of the table, even when no firmware would read it. The result says what
+/// each sector is, which one each firmware reads, how they differ, which fields are damaged, and where every
+/// field of the repaired table comes from. Keys are judged by computing with them. Exit code 65: something remains damaged.
+///
+/// A device is read through alternate setting 0. Its sectors cannot be written that way; --apply writes the fields that
+/// differ through alternate setting 1.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Both sectors (32768 bytes from 08004000), or the whole flash; without it the device is read.
+    file: Option<PathBuf>,
+    /// The firmware that shall read the result; by default the one whose marks are there.
+    #[arg(long, value_name = "VERSION")]
+    firmware: Option<Firmware>,
+    /// Allow fields from different sectors in one table.
+    #[arg(long)]
+    mix: bool,
+    /// A value that was being written when the power failed; explains damage, and with --mix replaces it.
+    #[arg(long, value_name = "FIELD=@FILE")]
+    written: Vec<String>,
+    /// Take this sector where nothing speaks against it.
+    #[arg(long)]
+    base: Option<Which>,
+    /// Write the repaired sectors into this new file.
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+    /// Write the repaired application section into this new file.
+    #[arg(long, value_name = "OUT")]
+    app: Option<PathBuf>,
+    /// Write repaired fields into the device.
+    #[arg(long, conflicts_with = "file")]
+    apply: bool,
+    /// Show private keys, passwords and claim codes.
+    #[arg(long)]
+    secrets: bool,
+    #[command(flatten)]
+    write: WriteOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    for path in [&args.output, &args.app].into_iter().flatten() {
+        if path.exists() {
+            return Err(Failure::new(
+                Code::CantCreate,
+                format_args!("{} exists already", path.display()),
+                "choose another name or remove it",
+            ));
+        }
+    }
+    match &args.file {
+        Some(path) => match File::read(path)? {
+            File::Pair(pair) => recover(args, &pair, None),
+            File::App(_) => Err(Failure::new(
+                Code::Data,
+                format_args!("{} holds one table, and what it lost is not in it", path.display()),
+                "save both sectors, 32768 bytes from 08004000: `spark dfu upload -a 0 -s 0x08004000:0x8000 FILE`",
+            )),
+        },
+        None => particle::open(&args.device, |device| {
+            if !matches!(device.platform(), Platform::Photon | Platform::P1 | Platform::Electron) {
+                return Err(Failure::new(
+                    Code::Usage,
+                    format_args!("a {:?} does not keep its table in two sectors", device.platform()),
+                    "`spark dct show` and `spark keys check` look at what it has",
+                ));
+            }
+            let pair = Zeroizing::new(device.read_at(0, wiced::SECTOR_ADDRESSES[0], PAIR)?);
+            recover(args, &pair, Some(device))
+        }),
+    }
+}
+
+/// A decision for machines.
+#[derive(Serialize)]
+struct Decided {
+    field: &'static str,
+    source: String,
+    why: String,
+    confidence: String,
+    sign: Option<String>,
+    agrees: Option<bool>,
+    better: Option<String>,
+}
+
+impl From<&Decision> for Decided {
+    fn from(decision: &Decision) -> Self {
+        Self {
+            field: decision.field.name(),
+            source: decision.source.to_string(),
+            why: decision.why.to_string(),
+            confidence: decision.confidence.to_string(),
+            sign: decision.sign.map(|sign| sign.to_string()),
+            agrees: decision.agrees,
+            better: decision.better.map(|source: Source| source.to_string()),
+        }
+    }
+}
+
+fn recover(args: &Args, pair: &[u8], device: Option<&mut Particle<'_, '_>>) -> Result<ExitCode, Failure> {
+    let dump = dump(pair)?;
+    let target = target(&dump, args.firmware).ok_or_else(|| {
+        Failure::new(
+            Code::Data,
+            "neither sector has the mark of a table",
+            "nothing can be recovered from these bytes; are they those of 08004000?",
+        )
+    })?;
+    let written = args.written.iter().map(|text| given(text)).collect::<Result<Vec<_>, _>>()?;
+    let written: Vec<(Field, &[u8])> =
+        written.iter().map(|(field, bytes)| (*field, bytes.as_slice())).collect();
+    let mut options = Options::default().mix(args.mix).written(&written);
+    if let Some(base) = args.base {
+        options = options.base(base.into());
+    }
+    let plan = Plan::new(dump, target, options, judge).map_err(|error| {
+        Failure::new(Code::Data, chain(&error), "nothing can be recovered from these bytes")
+    })?;
+    let software = |error: &dyn core::error::Error| {
+        Failure::new(Code::Data, chain(error), "check the values of --written")
+    };
+    let mut app = Zeroizing::new(vec![0xFF; target.structure_len()]);
+    plan.build_app(&mut app).map_err(|error| software(&error))?;
+    let mut sectors: Box<[Sector; 2]> = Box::new([[0xFF; wiced::SECTOR_SIZE]; 2]);
+    plan.build_sectors(&mut sectors).map_err(|error| software(&error))?;
+    if let Some(path) = &args.output {
+        files::write_secret(path, &Zeroizing::new(sectors.concat()))?;
+    }
+    if let Some(path) = &args.app {
+        files::write_secret(path, &app)?;
+    }
+    let writes = match device {
+        Some(device) if args.apply => Some(write_back(args, device, &plan, &app)?),
+        _ => None,
+    };
+    if args.device.json() {
+        ui::print(to_json(args, &plan, writes.as_deref()))?;
+    } else {
+        show(args, &plan, writes.as_deref())?;
+    }
+    let whole = plan.confidence() > Confidence::Damaged;
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(Code::Data as u8) })
+}
+
+/// `FIELD=@FILE`.
+fn given(text: &str) -> Result<(Field, Zeroizing<Vec<u8>>), Failure> {
+    let usage = || Failure::new(Code::Usage, format_args!("--written {text}"), "write FIELD=@FILE");
+    let (name, path) = text.split_once("=@").ok_or_else(usage)?;
+    let field = entry(name)?;
+    if field.part_name().is_some() {
+        return Err(usage());
+    }
+    Ok((field.field(), Zeroizing::new(files::read(path.as_ref())?)))
+}
+
+/// Writes the fields that differ from what the device reads now.
+fn write_back(
+    args: &Args,
+    device: &mut Particle<'_, '_>,
+    plan: &Plan<'_>,
+    app: &[u8],
+) -> Result<Vec<Written>, Failure> {
+    let present = Zeroizing::new(device.read_at(DCT_ALTERNATE, 0, app.len())?);
+    let mut writes = Vec::new();
+    for decision in plan.decisions() {
+        let field = decision.field;
+        let Some(segment) = Segment::for_field(device.platform(), field) else { continue };
+        let len = segment.size.and_then(|size| usize::try_from(size).ok()).unwrap_or(field.len());
+        let range = field.offset()..field.offset() + len.min(field.len());
+        let (Some(now), Some(repaired)) = (present.get(range.clone()), app.get(range)) else { continue };
+        if now == repaired || decision.confidence == Confidence::Damaged {
+            continue;
+        }
+        writes.push(device.write(&segment, repaired, &args.write)?);
+    }
+    device.finish(&args.write)?;
+    Ok(writes)
+}
+
+/// The decisions that are more than "taken as it is".
+fn noteworthy<'p>(plan: &'p Plan<'_>) -> impl Iterator<Item = &'p Decision> {
+    plan.decisions().iter().filter(|decision| {
+        decision.why != Why::Base && decision.why != Why::JudgedValid
+            || decision.sign.is_some()
+            || decision.confidence == Confidence::Damaged
+    })
+}
+
+fn targets(plan: &Plan<'_>) -> impl Iterator<Item = Target> {
+    let wanted = core::mem::discriminant(&plan.target());
+    Target::ALL.into_iter().filter(move |target| core::mem::discriminant(target) == wanted)
+}
+
+fn both<'a>(dump: &Dump<'a>) -> Option<(App<'a>, App<'a>)> {
+    let app = |id| App::new(dump.candidate(id).app).ok();
+    Some((app(SectorId::Dct1)?, app(SectorId::Dct2)?))
+}
+
+fn show(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Result<(), Failure> {
+    let dump = plan.dump();
+    let newer = dump.newer();
+    for id in [SectorId::Dct1, SectorId::Dct2] {
+        let candidate = dump.candidate(id);
+        let age = if newer == Some(id) { ", the newer one" } else { "" };
+        ui::print(format_args!("{}: {}{age}", name(id), candidate.standing))?;
+    }
+    for target in targets(plan) {
+        let selection = dump.select(target);
+        match selection.sector {
+            Some(id) => ui::print(format_args!("{target} reads {}: {}", name(id), selection.reason))?,
+            None => ui::print(format_args!("{target}: {}", selection.reason))?,
+        }
+    }
+    if let Some((first, second)) = both(&dump) {
+        let count = differences(first, second).count();
+        ui::print(format_args!("the sectors differ in {count} values; `spark dct diff` shows them"))?;
+    }
+    ui::print(format_args!(
+        "repaired table for {}: from {}, {}",
+        plan.target(),
+        name(plan.base().id),
+        if plan.is_mixed() { "with fields from elsewhere" } else { "as a whole" }
+    ))?;
+    for decision in noteworthy(plan) {
+        ui::print(format_args!("  {decision}"))?;
+        if let Some(better) = decision.better {
+            ui::print(format_args!("    {better} has a better value: --mix takes it"))?;
+        }
+    }
+    for field in lost_keys(plan) {
+        ui::print(format_args!(
+            "  {}: no sector has a good one; `spark keys repair` may rebuild it, `spark keys doctor` makes a new one",
+            field.name()
+        ))?;
+    }
+    for written in writes.into_iter().flatten() {
+        ui::print(written)?;
+    }
+    for path in [&args.output, &args.app].into_iter().flatten() {
+        ui::print(format_args!("written to {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Private keys that remain damaged.
+fn lost_keys<'p>(plan: &'p Plan<'_>) -> impl Iterator<Item = Field> + 'p {
+    [Field::DEVICE_PRIVATE_KEY, Field::ALT_DEVICE_PRIVATE_KEY]
+        .into_iter()
+        .filter(|field| plan.decision(*field).confidence == Confidence::Damaged)
+        .filter(|field| plan.decision(*field).better.is_none())
+}
+
+fn to_json(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Value {
+    let dump = plan.dump();
+    let newer = dump.newer();
+    let sectors: Vec<Value> = [SectorId::Dct1, SectorId::Dct2]
+        .into_iter()
+        .map(|id| {
+            let candidate = dump.candidate(id);
+            json!({
+                "sector": name(id), "format": candidate.format, "standing": candidate.standing.to_string(),
+                "crc_ok": candidate.standing.is_crc_good(), "newer": newer == Some(id),
+            })
+        })
+        .collect();
+    let selections: Vec<Value> = targets(plan)
+        .map(|target| {
+            let selection = dump.select(target);
+            json!({ "firmware": target.to_string(), "sector": selection.sector.map(name), "reason": selection.reason.to_string() })
+        })
+        .collect();
+    let found: Vec<Value> = both(&dump)
+        .map(|(first, second)| {
+            differences(first, second).map(|difference| diff::of(&difference, args.secrets)).collect()
+        })
+        .unwrap_or_default();
+    let decisions: Vec<Decided> = plan.decisions().iter().map(Decided::from).collect();
+    json!({
+        "sectors": sectors, "selections": selections, "differences": found, "target": plan.target().to_string(),
+        "base": name(plan.base().id), "mixed": plan.is_mixed(), "confidence": plan.confidence().to_string(),
+        "decisions": decisions, "output": args.output, "app": args.app, "writes": writes,
+    })
+}

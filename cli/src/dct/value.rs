@@ -1,0 +1,121 @@
+//! Values as they are shown, and assignments as they are typed.
+
+use crate::exit::{Code, Failure, chain};
+use crate::files;
+use serde_json::{Value as Json, json};
+use spark_dct::value::{Content, Value};
+use spark_dct::{App, AppMut, Entry, Field};
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// The entry of that name.
+pub(super) fn entry(name: &str) -> Result<Entry, Failure> {
+    Entry::by_name(name).ok_or_else(|| {
+        let field = name.split('.').next().unwrap_or_default();
+        let next = match Field::by_name(field) {
+            Some(field) => {
+                let parts: Vec<_> = Entry::parts(field).map(|part| part.to_string()).collect();
+                if parts.is_empty() {
+                    format!("{} has no parts", field.name())
+                } else {
+                    format!("its parts are {}", parts.join(", "))
+                }
+            }
+            None => "`spark dct show --all` lists all names".to_owned(),
+        };
+        Failure::new(Code::Usage, format_args!("there is no field {name}"), next)
+    })
+}
+
+/// The text of a value; secrets only if asked for.
+pub(super) fn text(value: Value<'_>, secrets: bool) -> String {
+    if secrets { value.to_string() } else { value.hidden().to_string() }
+}
+
+pub(super) fn is_set(value: &Value<'_>) -> bool {
+    !matches!(value.content(), Content::Unset | Content::Absent)
+}
+
+/// One entry for machines.
+pub(super) fn to_json(value: Value<'_>, secrets: bool) -> Json {
+    let entry = value.entry();
+    let hidden = entry.is_secret() && !secrets && is_set(&value);
+    json!({
+        "name": entry.to_string(),
+        "offset": entry.offset(),
+        "length": entry.len(),
+        "type": entry.kind().word(),
+        "since": entry.since().to_string(),
+        "set": is_set(&value),
+        "malformed": value.is_malformed(),
+        "secret": entry.is_secret(),
+        "value": (is_set(&value) && !hidden).then(|| value.to_string()),
+    })
+}
+
+/// `NAME=VALUE`, or `NAME=@FILE` for the bytes of a file.
+#[derive(Clone, Debug)]
+pub(super) struct Assignment {
+    name: String,
+    value: String,
+}
+
+impl core::str::FromStr for Assignment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').ok_or("write NAME=VALUE or NAME=@FILE")?;
+        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl Assignment {
+    pub(super) fn entry(&self) -> Result<Entry, Failure> {
+        entry(&self.name)
+    }
+
+    /// Changes the bytes of the entry, which hold their present content.
+    pub(super) fn apply(&self, bytes: &mut [u8]) -> Result<(), Failure> {
+        let entry = self.entry()?;
+        let Some(path) = self.value.strip_prefix('@') else {
+            return entry.write_text(&self.value, bytes).map_err(|error| {
+                let next = "`spark dct show --all` shows values as they are to be typed; `unset` erases";
+                Failure::new(Code::Usage, chain(&error), next)
+            });
+        };
+        let content = Zeroizing::new(files::read(Path::new(path))?);
+        if content.len() > bytes.len() {
+            return Err(Failure::new(
+                Code::Data,
+                format_args!("{path} has {} bytes, {entry} takes {}", content.len(), bytes.len()),
+                "check the form of the file; for keys, `spark keys convert --field` makes it",
+            ));
+        }
+        bytes.fill(0xFF);
+        bytes.iter_mut().zip(content.iter()).for_each(|(slot, byte)| *slot = *byte);
+        Ok(())
+    }
+}
+
+/// Applies assignments to an image.
+pub(super) fn apply(assignments: &[Assignment], image: &mut [u8]) -> Result<(), Failure> {
+    for assignment in assignments {
+        let entry = assignment.entry()?;
+        let bytes = image.get_mut(entry.range()).ok_or_else(|| {
+            Failure::new(
+                Code::Usage,
+                format_args!("{entry} came with {}, and the image is of older firmware", entry.since()),
+                "use an image of newer firmware",
+            )
+        })?;
+        assignment.apply(bytes)?;
+    }
+    // The length was right before and did not change.
+    let _ = AppMut::new(image);
+    Ok(())
+}
+
+/// A stored value of an image, for results.
+pub(super) fn of(app: App<'_>, entry: Entry, secrets: bool) -> Json {
+    to_json(app.value(entry), secrets)
+}

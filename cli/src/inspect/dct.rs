@@ -1,0 +1,251 @@
+//! Kinds `dct-app` and `dct-flash`: the Device Configuration Table.
+
+use super::Scan;
+use super::report::{Fields, Problem};
+use crate::dct::image::{self, PAIR};
+use crate::dct::judge::{judge, report};
+use core::fmt;
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+use spark_dct::flash::SectorId;
+use spark_dct::recovery::{Confidence, Dump, Format, Judgement, Options, Plan, Standing, Target};
+use spark_dct::value::Content;
+use spark_dct::{App, Entry, Field, FirmwareVersion, app};
+
+/// A whole flash, and where the sectors are in it.
+const FLASH: u64 = 0x10_0000;
+const PAIR_AT: usize = 0x4000;
+
+#[derive(Debug, Serialize)]
+pub(super) struct DctApp {
+    length: u64,
+    /// What is set, by name; secrets are `null`.
+    fields: Map<String, Json>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct DctFlash {
+    /// Where the sectors begin in the file.
+    sectors_at: usize,
+    sectors: Vec<Sector>,
+    selections: Vec<Selection>,
+    /// The firmware whose marks are there.
+    firmware: Option<String>,
+    /// What that firmware reads, by name; secrets are `null`.
+    fields: Map<String, Json>,
+}
+
+#[derive(Debug, Serialize)]
+struct Sector {
+    sector: &'static str,
+    format: Option<Format>,
+    standing: String,
+    crc_ok: bool,
+    newer: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Selection {
+    firmware: String,
+    sector: Option<&'static str>,
+    reason: String,
+}
+
+/// Whether the file looks like an application section.
+pub(super) fn looks_like_app(scan: &Scan) -> bool {
+    let in_range = (app::LEN_OLD as u64..=app::MAX_LEN as u64).contains(&scan.len());
+    let at =
+        |offset: usize, bytes: &[u8]| scan.head.get(offset..).is_some_and(|rest| rest.starts_with(bytes));
+    let erased_or = |offset, bytes: &[u8]| at(offset, bytes) || at(offset, &[0xFF, 0xFF, 0xFF, 0xFF]);
+    let flags = at(0, &[0xC0, 0xAC, 0xDE, 0x1A]) || at(0, &[0xC0, 0xFF, 0xFF, 0xFF]);
+    let keys = at(34, &[0x30, 0x82, 0x02]) || at(2082, &[0x30, 0x82, 0x01, 0x22]);
+    // Flags or a key where they belong, and nothing else where the other belongs.
+    in_range && (flags && erased_or(2082, &[0x30, 0x82]) || keys && erased_or(0, &[0xC0]))
+}
+
+/// Whether the file is as long as both sectors or the whole flash, and has the mark of a table in one of them.
+pub(super) fn looks_like_flash(scan: &Scan) -> bool {
+    pair(scan).is_some_and(|(_, pair)| {
+        Dump::from_slice(pair).is_ok_and(|dump| {
+            [SectorId::Dct1, SectorId::Dct2].iter().any(|id| dump.candidate(*id).format.is_some())
+        })
+    })
+}
+
+fn pair(scan: &Scan) -> Option<(usize, &[u8])> {
+    let at = if scan.len() == PAIR as u64 { 0 } else { PAIR_AT };
+    let is_right_length = scan.len() == PAIR as u64 || scan.len() == FLASH;
+    scan.head.get(at..at + PAIR).filter(|_| is_right_length).map(|pair| (at, pair))
+}
+
+pub(super) fn explain_app(scan: &Scan) -> (Vec<Problem>, Fields) {
+    let (problems, fields) = match App::new(&scan.head) {
+        Ok(app) => (problems(app, 0), values(app)),
+        Err(error) => (vec![Problem::new("bad-length", error, None)], Map::new()),
+    };
+    (problems, Fields::DctApp(DctApp { length: scan.len(), fields }))
+}
+
+fn values(app: App<'_>) -> Map<String, Json> {
+    let set = Entry::leaves().map(|entry| app.value(entry)).filter(|value| {
+        !matches!(value.content(), Content::Unset | Content::Absent) && !value.entry().field().is_gap()
+    });
+    set.map(|value| {
+        let entry = value.entry();
+        (entry.to_string(), if entry.is_secret() { Json::Null } else { value.to_string().into() })
+    })
+    .collect()
+}
+
+/// Keys that do not work, and values that are none.
+fn problems(app: App<'_>, base: usize) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let offset = |at: usize| u64::try_from(base + at).ok();
+    for field in Field::ALL {
+        let bytes = app.bytes(*field);
+        if judge(*field, bytes) == Judgement::Invalid {
+            let key = report(*field, bytes);
+            let (code, why) = match key.and_then(|report| report.findings().next()) {
+                Some(finding) => (finding.code(), finding.to_string()),
+                None => ("damaged-value", "the value is damaged".to_owned()),
+            };
+            found.push(Problem::new(code, format_args!("{}: {why}", field.name()), offset(field.offset())));
+        }
+    }
+    // Only v0.4.0 to v0.4.4 have two bytes of padding at the end.
+    let oldest = app.as_bytes().len() == app::LEN_OLD + 2;
+    let known = |entry: &Entry| !oldest || entry.exists_in(FirmwareVersion::new(0, 4, 4));
+    for entry in Entry::leaves().filter(known) {
+        let value = app.value(entry);
+        // Zeros mean "not set" to firmware as well.
+        let zero = matches!(value.content(), Content::Raw(bytes) if bytes.iter().all(|byte| *byte == 0));
+        // What is no address beside a key is among the keys' problems.
+        if value.is_malformed()
+            && !zero
+            && !found.iter().any(|problem| problem.offset == offset(entry.field().offset()))
+        {
+            let message = format_args!("{entry}: the bytes are no {}", entry.kind().word());
+            found.push(Problem::new("malformed-value", message, offset(entry.offset())));
+        }
+    }
+    found
+}
+
+pub(super) fn explain_flash(scan: &Scan) -> (Vec<Problem>, Fields) {
+    let mut fields = DctFlash {
+        sectors_at: 0,
+        sectors: Vec::new(),
+        selections: Vec::new(),
+        firmware: None,
+        fields: Map::new(),
+    };
+    let Some((at, pair)) = pair(scan) else {
+        let message = "two sectors have 32768 bytes, a whole flash has 1 MiB";
+        return (vec![Problem::new("bad-length", message, None)], Fields::DctFlash(fields));
+    };
+    fields.sectors_at = at;
+    let found = match Dump::from_slice(pair) {
+        Ok(dump) => look_into(dump, at, &mut fields),
+        Err(error) => vec![Problem::new("bad-length", error, None)],
+    };
+    (found, Fields::DctFlash(fields))
+}
+
+fn look_into(dump: Dump<'_>, at: usize, fields: &mut DctFlash) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let newer = dump.newer();
+    for id in [SectorId::Dct1, SectorId::Dct2] {
+        let candidate = dump.candidate(id);
+        let offset = u64::try_from(at + id.index() * PAIR / 2).ok();
+        let code = match candidate.standing {
+            Standing::CrcBad { .. } => Some("bad-crc"),
+            Standing::PartlyErased => Some("partly-erased"),
+            _ => None,
+        };
+        if let Some(code) = code {
+            let message = format_args!("{}: {}", image::name(id), candidate.standing);
+            found.push(Problem::new(code, message, offset));
+        }
+        fields.sectors.push(Sector {
+            sector: image::name(id),
+            format: candidate.format,
+            standing: candidate.standing.to_string(),
+            crc_ok: candidate.standing.is_crc_good(),
+            newer: newer == Some(id),
+        });
+    }
+    let Some(target) = image::target(&dump, None) else {
+        found.push(Problem::new("no-table", "neither sector has the mark of a table", None));
+        return found;
+    };
+    fields.firmware = Some(target.to_string());
+    let of_same_container =
+        |other: &Target| core::mem::discriminant(other) == core::mem::discriminant(&target);
+    for target in Target::ALL.into_iter().filter(of_same_container) {
+        let selection = dump.select(target);
+        fields.selections.push(Selection {
+            firmware: target.to_string(),
+            sector: selection.sector.map(image::name),
+            reason: selection.reason.to_string(),
+        });
+    }
+    let selection = dump.select(target);
+    match selection.sector.map(|id| dump.candidate(id)).map(|candidate| (candidate, App::new(candidate.app)))
+    {
+        Some((candidate, Ok(app))) => {
+            let base = at + candidate.id.index() * PAIR / 2 + PAIR / 2 - candidate.app.len();
+            found.extend(problems(app, base));
+            fields.fields = values(app);
+        }
+        _ => {
+            found.push(Problem::new("no-valid-sector", format_args!("{target}: {}", selection.reason), None))
+        }
+    }
+    found.extend(damaged(dump, target, &found));
+    found
+}
+
+/// Fields that look damaged against the other sector.
+fn damaged(dump: Dump<'_>, target: Target, known: &[Problem]) -> Vec<Problem> {
+    let Ok(plan) = Plan::new(dump, target, Options::default(), judge) else { return Vec::new() };
+    let decisions = plan
+        .decisions()
+        .iter()
+        .filter(|decision| decision.confidence == Confidence::Damaged && !decision.field.is_gap());
+    decisions
+        .filter(|decision| !known.iter().any(|problem| problem.names(decision.field.name())))
+        .map(|decision| Problem::new("damaged-field", decision, None))
+        .collect()
+}
+
+impl fmt::Display for DctApp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "  length    {} bytes\n  set       {} values; `spark dct show` lists them",
+            self.length,
+            self.fields.len()
+        )
+    }
+}
+
+impl fmt::Display for DctFlash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for sector in &self.sectors {
+            let age = if sector.newer { ", the newer one" } else { "" };
+            writeln!(f, "  {}      {}{age}", sector.sector, sector.standing)?;
+        }
+        for Selection { firmware, sector, reason } in &self.selections {
+            writeln!(
+                f,
+                "  {firmware}: {}{reason}",
+                sector.map(|sector| format!("{sector}, ")).unwrap_or_default()
+            )?;
+        }
+        write!(
+            f,
+            "  set       {} values; `spark dct show` lists them, `spark dct recover` repairs",
+            self.fields.len()
+        )
+    }
+}

@@ -1,0 +1,404 @@
+//! `spark dct` as a user runs it, on dumps and on the simulated Photon.
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    reason = "test code"
+)]
+
+use serde_json::Value;
+use spark_dct::wiced::{Generation, Sectors};
+use spark_dct::{App, Entry};
+use spark_sim::{Flash, PowerCut, config};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap()
+    }
+
+    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    fn vector(&self, name: &str) {
+        self.put(name, vector(name));
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spark"));
+        command.arg("dct").args(arguments).current_dir(self.folder.path()).output().unwrap()
+    }
+
+    fn json(&self, arguments: &[&str], code: i32) -> Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(output.stderr.is_empty(), "--json shows nothing else");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn ok(&self, arguments: &[&str]) -> Value {
+        self.json(arguments, 0)
+    }
+
+    fn device(&self, arguments: &[&str]) -> Value {
+        self.ok(&[arguments, &["--virtual", "flash"]].concat())
+    }
+
+    /// Exit code, standard output and standard error.
+    fn plain(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = self.run(arguments);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    }
+
+    fn flash(&self) -> Flash {
+        Flash::with_contents(&self.read("flash")).unwrap()
+    }
+
+    /// The table of the simulated Photon.
+    fn table(&self) -> Vec<u8> {
+        config::read(&self.flash(), Generation::V0_7_0)
+    }
+}
+
+fn vector(name: &str) -> Vec<u8> {
+    let (krate, name) = name.split_once('/').unwrap_or(("dct", name));
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(krate).join("tests/vectors").join(name))
+        .unwrap()
+}
+
+fn value<'v>(shown: &'v Value, name: &str) -> &'v Value {
+    let entries = shown["entries"].as_array().unwrap();
+    &entries.iter().find(|entry| entry["name"] == name).unwrap_or_else(|| panic!("no {name}"))["value"]
+}
+
+#[test]
+fn tables_of_every_firmware_are_shown_as_the_firmware_reads_them() {
+    let bench = Bench::new();
+    for (file, expected) in [
+        ("app_v0.4.0.bin", &[("claimed", "true"), ("ssid_prefix", "Photon"), ("device_code", "ABC123")][..]),
+        ("app_v0.6.1.bin", &[("country_code", "JP/3"), ("device_id", "33002c000447343339373536")]),
+        (
+            "app_v2.3.1.bin",
+            &[
+                ("ota_update_flag", "apply"),
+                ("ext_low_speed_clock_disable", "disabled"),
+                ("power_config.vin_min_mv", "3880"),
+            ],
+        ),
+    ] {
+        bench.vector(file);
+        let shown = bench.ok(&["show", file]);
+        for (name, text) in expected {
+            assert_eq!(value(&shown, name), text, "{file} {name}");
+        }
+        // Secrets only when asked for.
+        assert_eq!(value(&shown, "claim_code"), &Value::Null);
+        assert_eq!(value(&bench.ok(&["show", file, "--secrets"]), "claim_code").as_str().unwrap().len(), 63);
+        let plain = bench.plain(&["show", file]).1;
+        let key = hex(&vector(file)[34..60]);
+        assert!(!plain.contains(&key), "the key is not shown");
+        assert!(bench.plain(&["show", file, "--secrets"]).1.contains(&key[..40]));
+    }
+    assert_eq!(
+        bench.ok(&["show", "app_v2.3.1.bin", "--all"])["entries"].as_array().unwrap().len(),
+        Entry::leaves().count()
+    );
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn containers_are_read_as_each_firmware_selects() {
+    let bench = Bench::new();
+    for (file, sector, of) in [
+        ("photon_0_factory.bin", "DCT1", "Photon v0.4.4"),
+        ("photon_2_old_swapped.bin", "DCT2", "Photon v0.4.4"),
+        ("photon_3_new_first.bin", "DCT1", "Photon v0.7.0"),
+        ("photon_4_new_second.bin", "DCT2", "Photon v0.7.0"),
+        ("electron_1_v2_written.bin", "DCT2", "Electron v0.7.0"),
+        ("electron_2_v2_second.bin", "DCT1", "Electron v0.7.0"),
+        ("electron_0_factory.bin", "DCT1", "Electron up to"),
+    ] {
+        bench.vector(file);
+        let table = &bench.ok(&["show", file])["table"];
+        assert_eq!((&table["type"], &table["selected"]), (&"dct-flash".into(), &sector.into()), "{file}");
+        assert!(table["firmware"].as_str().unwrap().starts_with(of), "{table}");
+    }
+    // Another firmware, another sector; and whichever is asked for.
+    let old = bench.ok(&["show", "photon_4_new_second.bin", "--firmware", "0.6.4"]);
+    assert_eq!(old["table"]["firmware"], "Photon v0.4.4 to v0.6.4");
+    bench.ok(&["show", "photon_4_new_second.bin", "--sector", "1"]);
+    // The whole flash.
+    let mut flash = vec![0xFF; 0x10_0000];
+    flash[0x4000..0xC000].copy_from_slice(&vector("photon_4_new_second.bin"));
+    bench.put("whole", flash);
+    let whole = bench.ok(&["show", "whole"]);
+    assert_eq!(whole["entries"], bench.ok(&["show", "photon_4_new_second.bin"])["entries"]);
+    // Nothing that is no table.
+    bench.put("short", [0; 4257]);
+    assert_eq!(bench.plain(&["show", "short"]).0, 65);
+    bench.put("blank", [0xFF; 32768]);
+    let (code, _, message) = bench.plain(&["show", "blank"]);
+    assert!(code == 65 && message.contains("recover"), "{message}");
+}
+
+#[test]
+fn values_are_got_and_secrets_have_to_be_asked_for() {
+    let bench = Bench::new();
+    bench.vector("app_v0.4.0.bin");
+    let get = |names: &[&str]| bench.plain(&[&["get", "--file", "app_v0.4.0.bin"], names].concat());
+    assert_eq!(get(&["ssid_prefix", "claimed"]), (0, "Photon\ntrue\n".to_owned(), String::new()));
+    assert_eq!(get(&["claim_code"]).0, 64);
+    assert_eq!(get(&["claim_code", "--secrets"]).1.trim_end().len(), 63);
+    let (code, _, message) = get(&["ip_config.hosts"]);
+    assert!(code == 64 && message.contains("ip_config.host"), "{message}");
+    assert_eq!(get(&["device_private_key", "--raw", "key"]).0, 0);
+    assert!(bench.read("key") == vector("app_v0.4.0.bin")[34..1250]);
+    assert_eq!(get(&["device_private_key", "--raw", "key"]).0, 73);
+}
+
+#[test]
+fn setting_values_of_a_dump_changes_nothing_else() {
+    let bench = Bench::new();
+    bench.vector("app_v2.3.1.bin");
+    bench.ok(&[
+        "set",
+        "-f",
+        "app_v2.3.1.bin",
+        "-o",
+        "out",
+        "ip_config.host=10.1.2.3",
+        "claimed=true",
+        "ssid_prefix=Argon",
+    ]);
+    let (before, after) = (vector("app_v2.3.1.bin"), bench.read("out"));
+    assert_eq!(after[1638..1642], [3, 2, 1, 10], "the last octet comes first");
+    assert_eq!(after[1825], b'1');
+    let allowed = |at: usize| (1638..1642).contains(&at) || at == 1825 || (1826..1852).contains(&at);
+    assert!((0..before.len()).all(|at| before[at] == after[at] || allowed(at)));
+    assert_eq!(bench.plain(&["set", "-f", "app_v2.3.1.bin", "-o", "out", "claimed=false"]).0, 73);
+
+    for (assignment, code) in [
+        ("ip_config.host=1.2.3", 64),
+        ("claimed=maybe", 64),
+        ("ssid_prefix=abcdefghijklmnopqrstuvwxyz", 64),
+        ("no_such_field=1", 64),
+        ("device_private_key=@app_v2.3.1.bin", 65),
+        ("version", 64),
+    ] {
+        let (found, _, message) = bench.plain(&["set", "-f", "app_v2.3.1.bin", "-o", "other", assignment]);
+        assert_eq!(found, code, "{assignment}: {message}");
+        assert!(!bench.path("other").exists(), "{assignment}");
+    }
+    let old = [
+        "set",
+        "-f",
+        "app_v2.3.1.bin",
+        "-o",
+        "other",
+        "device_secret=ABCDEFGHIJKLMNO",
+        "--firmware",
+        "0.6.4",
+    ];
+    let (code, _, message) = bench.plain(&old);
+    assert!(code == 64 && message.contains("v1.4.1"), "{message}");
+}
+
+#[test]
+fn dump_of_both_sectors_is_changed_as_its_firmware_does_it() {
+    let bench = Bench::new();
+    for (file, generation) in
+        [("photon_2_old_swapped.bin", Generation::V0_4_4), ("photon_4_new_second.bin", Generation::V0_7_0)]
+    {
+        bench.vector(file);
+        bench.ok(&["set", "-f", file, "-o", "out", "country_code=DE/0", "--force"]);
+        let (before, after) = (vector(file), bench.read("out"));
+        let (before, after) = (Sectors::from_slice(&before).unwrap(), Sectors::from_slice(&after).unwrap());
+        let app = App::new(after.app(generation).unwrap()).unwrap();
+        assert_eq!(app.country_code().unwrap().letters, *b"DE", "{file}");
+        if generation == Generation::V0_7_0 {
+            let old = before.current(generation).unwrap();
+            assert_ne!(after.current(generation), Some(old));
+            assert!(
+                before.app_of(old) == &after.app_of(old)[..after.app_of(old).len()]
+                    || before.app_of(old)[..8800] == after.app_of(old)[..8800],
+                "the old generation stays"
+            );
+        }
+    }
+    bench.vector("electron_2_v2_second.bin");
+    bench.ok(&["set", "-f", "electron_2_v2_second.bin", "-o", "dcd", "cloud_transport=udp"]);
+    let shown = bench.ok(&["get", "cloud_transport", "--file", "dcd"]);
+    assert_eq!(shown["table"]["selected"], "DCT2", "the other sector");
+}
+
+#[test]
+fn values_of_a_device_are_backed_up_written_and_read_back() {
+    let bench = Bench::new();
+    let before = bench.device(&["show"]);
+    assert_eq!(value(&before, "claimed"), "true");
+    let set = bench.device(&["set", "claimed=false", "country_code=US/4", "--backup", "kept"]);
+    let writes = set["writes"].as_array().unwrap();
+    assert!(writes.len() == 2 && writes.iter().all(|write| write["changed"] == true), "{set}");
+    let table = bench.table();
+    let app = App::new(&table).unwrap();
+    assert!(!app.claimed() && app.country_code().unwrap().letters == *b"US");
+    // `claimed` had a value, the country code had none.
+    assert_eq!(fs::read_dir(bench.path("kept")).unwrap().count(), 1);
+
+    let flash = bench.read("flash");
+    let again = bench.device(&["set", "claimed=false", "--backup", "kept"]);
+    assert_eq!(again["writes"][0]["changed"], false);
+    bench.device(&["set", "claimed=true", "--dry-run"]);
+    assert!(bench.read("flash") == flash, "neither an equal value nor a dry run is written");
+
+    bench.put("bad.der", vector("keys/bad_p_bit.der"));
+    let (code, _, message) = bench.plain(&["set", "device_private_key=@bad.der", "--virtual", "flash"]);
+    assert!(code == 65 && message.contains("--force"), "{message}");
+    assert!(bench.read("flash") == flash);
+    // A server address can be set beside a key that is not there yet.
+    bench.device(&["set", "server_public_key.address=cloud.example:8080"]);
+    assert_eq!(value(&bench.device(&["show"]), "server_public_key.address"), "cloud.example:8080");
+}
+
+#[test]
+fn differences_are_named_and_secrets_are_not_shown() {
+    let bench = Bench::new();
+    bench.vector("app_v2.3.1.bin");
+    bench.ok(&["set", "-f", "app_v2.3.1.bin", "-o", "b", "ip_config.host=10.1.2.3", "claim_code=unset"]);
+    let found = bench.ok(&["diff", "app_v2.3.1.bin", "b"]);
+    let names: Vec<_> =
+        found["differences"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["ip_config.host", "claim_code"]);
+    assert_eq!(found["differences"][0]["second"], "10.1.2.3");
+    assert_eq!(found["differences"][1]["first"], Value::Null);
+    let (_, text, _) = bench.plain(&["diff", "app_v2.3.1.bin", "b"]);
+    assert!(text.contains("hidden, 63 bytes") && text.contains("unset"), "{text}");
+    assert!(bench.plain(&["diff", "b", "b"]).1.contains("the same values"));
+    // Both sectors of one dump, and a dump with the device.
+    bench.vector("photon_3_new_first.bin");
+    assert_eq!(bench.ok(&["diff", "photon_3_new_first.bin"])["first"], "DCT1");
+    assert!(!bench.device(&["diff", "b"])["differences"].as_array().unwrap().is_empty());
+}
+
+/// A Photon on which 0.6.4 lost its power while it wrote a new key: the field is the AND of both keys.
+fn interrupted(bench: &Bench) {
+    bench.device(&["show"]);
+    let mut flash = bench.flash();
+    let key = vector("keys/field612_ff.bin");
+    config::write(&mut flash, Generation::V0_4_4, 34, &key[..612]).unwrap();
+    flash.cut_power(PowerCut { after: 1, torn: false });
+    let mut new = vector("keys/rsa1024_610.der");
+    new.resize(612, 0xFF);
+    config::write(&mut flash, Generation::V0_4_4, 34, &new).unwrap_err();
+    flash.restore_power();
+    bench.put("flash", flash.contents());
+    bench.put("new.der", new);
+}
+
+#[test]
+fn interrupted_write_is_recognised_and_recovered_from_what_is_known() {
+    let bench = Bench::new();
+    interrupted(&bench);
+    bench.put("pair", &bench.read("flash")[0x4000..0xC000]);
+    let found = bench.json(&["recover", "pair"], 65);
+    assert_eq!(found["confidence"], "damaged");
+    let decision = |found: &Value| {
+        let all = found["decisions"].as_array().unwrap();
+        all.iter().find(|one| one["field"] == "device_private_key").unwrap().clone()
+    };
+    assert_eq!(decision(&found)["confidence"], "damaged");
+
+    let known =
+        ["recover", "pair", "--written", "device_private_key=@new.der", "--mix", "-o", "out", "--app", "app"];
+    let found = bench.ok(&known);
+    let decision = decision(&found);
+    assert_eq!(
+        (&decision["confidence"], &found["mixed"]),
+        (&"judged good".into(), &true.into()),
+        "{decision}"
+    );
+    assert!(bench.read("app")[34..34 + 612] == bench.read("new.der"));
+    let shown = bench.ok(&["get", "device_private_key", "--secrets", "--file", "out"]);
+    assert!(value(&shown, "device_private_key").as_str().unwrap().starts_with("3082"));
+    assert_eq!(bench.plain(&["recover", "pair", "-o", "out"]).0, 73);
+    let (_, text, _) = bench.plain(&["recover", "pair"]);
+    assert!(text.contains("spark keys repair"), "{text}");
+}
+
+#[test]
+fn device_is_recovered_through_its_own_bootloader() {
+    let bench = Bench::new();
+    interrupted(&bench);
+    let known =
+        ["recover", "--written", "device_private_key=@new.der", "--mix", "--apply", "--backup", "kept"];
+    let found = bench.device(&known);
+    assert_eq!(found["writes"].as_array().unwrap().len(), 1, "{found}");
+    assert!(bench.table()[34..34 + 612] == bench.read("new.der"));
+    // A good device needs nothing.
+    let found = bench.device(&["recover", "--apply"]);
+    assert_eq!(found["writes"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn recovery_needs_both_sectors() {
+    let bench = Bench::new();
+    bench.vector("app_v2.3.1.bin");
+    let (code, _, message) = bench.plain(&["recover", "app_v2.3.1.bin"]);
+    assert!(code == 65 && message.contains("0x08004000:0x8000"), "{message}");
+    bench.put("blank", [0xFF; 32768]);
+    assert_eq!(bench.plain(&["recover", "blank"]).0, 65);
+}
+
+#[test]
+fn tables_are_built_for_every_firmware_and_read_back() {
+    let bench = Bench::new();
+    for (version, len) in [("0.4.4", 4258), ("0.6.4", 4258), ("0.7.0", 8391), ("2.3.1", 8391)] {
+        let values = ["claimed=true", "ssid_prefix=Photon", "server_public_key.address=10.0.0.1:5683"];
+        let build = |extra: &[&str]| {
+            bench
+                .ok(&[&["build", "--force", "--firmware", version, "-o", "out"], &values[..], extra].concat())
+        };
+        build(&[]);
+        assert_eq!(bench.read("out").len(), len, "{version}");
+        for pair in ["photon", "electron"] {
+            build(&["--pair", pair]);
+            assert_eq!(bench.read("out").len(), 32768);
+            let shown = bench.ok(&["show", "out", "--firmware", version]);
+            assert_eq!(value(&shown, "ssid_prefix"), "Photon", "{version} {pair}");
+            assert_eq!(shown["table"]["selected"], "DCT1");
+        }
+    }
+    let (code, _, message) =
+        bench.plain(&["build", "--firmware", "0.4.4", "-o", "new", "device_secret=ABCDEFGHIJKLMNO"]);
+    assert!(code == 64 && message.contains("v1.4.1"), "{message}");
+    bench.vector("photon_4_new_second.bin");
+    bench.ok(&["build", "--from", "photon_4_new_second.bin", "-o", "copy"]);
+    assert_eq!(
+        bench.ok(&["diff", "copy", "photon_4_new_second.bin"])["differences"],
+        Value::Array(Vec::new())
+    );
+}
