@@ -103,7 +103,7 @@ impl File {
 }
 
 /// A table that was read, and where it came from.
-pub(super) struct Table {
+pub(crate) struct Table {
     /// The application section.
     pub(super) app: Zeroizing<Vec<u8>>,
     pub(super) origin: Origin,
@@ -171,7 +171,7 @@ impl Table {
         Ok(Self { app, origin: Origin::Pair { pair, target, selection } })
     }
 
-    pub(super) fn of_device(device: &mut Particle<'_, '_>) -> Result<Self, Failure> {
+    pub(crate) fn of_device(device: &mut Particle<'_, '_>) -> Result<Self, Failure> {
         if device.platform() == Platform::Core {
             return Err(Failure::new(
                 Code::Usage,

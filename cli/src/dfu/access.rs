@@ -31,6 +31,11 @@ impl core::fmt::Debug for Access<'_> {
 impl<'p> Access<'p> {
     /// A simulated Photon.
     pub fn to_photon(port: &'p mut UsbPort<'_>, ui: &Ui) -> Access<'p> {
+        Self::over(port, ui)
+    }
+
+    /// A device in DFU mode behind any port.
+    pub(crate) fn over(port: &'p mut dyn Port, ui: &Ui) -> Access<'p> {
         let device = port.candidate();
         Access { port, device, ui: ui.clone() }
     }

@@ -3,6 +3,8 @@
 mod access;
 mod candidate;
 mod command;
+#[cfg(test)]
+pub(crate) mod double;
 mod download;
 mod find;
 mod finish;

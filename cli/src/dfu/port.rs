@@ -17,7 +17,7 @@ use std::fs;
 use std::path::Path;
 
 /// An open DFU interface.
-pub(super) trait Port: ControlTransfer + Clock {
+pub(crate) trait Port: ControlTransfer + Clock {
     /// Selects a memory.
     fn select(&mut self, alternate: u8) -> Result<(), Failure>;
 

@@ -59,3 +59,6 @@ pub fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Protocol(args) => protocol::run(args).map(done),
     }
 }
+
+#[cfg(test)]
+mod tests;

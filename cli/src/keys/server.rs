@@ -97,6 +97,12 @@ impl ServerKey {
         Self { spki: key.spki().to_vec(), block: None }
     }
 
+    /// One of no vendor.
+    #[cfg(test)]
+    pub(super) fn own() -> Self {
+        Self { spki: vec![0x30; spark_keys::public_key::SPKI_2048_LEN], block: None }
+    }
+
     /// That of a local cloud.
     pub(super) fn of_cloud(folder: &Path, protocol: Protocol) -> Result<Self, Failure> {
         if protocol == Protocol::Udp {
