@@ -31,6 +31,7 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("permission", permission),
     ("image", image),
     ("key", key),
+    ("keys", keys),
     ("unchanged", unchanged),
     ("two_alternates", two_alternates),
     ("commands", commands),
@@ -64,6 +65,10 @@ fn device_key() -> Vec<u8> {
     pattern(31, 7, 612)
 }
 
+/// A device key in the form that OpenSSL 3 gives it, and the same in a device.
+const DEVICE_KEY: &[u8] = include_bytes!("../../../keys/tests/vectors/rsa1024_608.pkcs8.pem");
+const DEVICE_KEY_FIELD: &[u8] = include_bytes!("../../../keys/tests/vectors/field612_ff.bin");
+
 fn plain_image() -> Vec<u8> {
     pattern(5, 9, 50_000)
 }
@@ -82,6 +87,8 @@ pub fn files() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("app.bin", application()),
         ("key.der", device_key()),
+        ("device.pem", DEVICE_KEY.to_vec()),
+        ("server.pem", include_bytes!("../../../keys/tests/vectors/server2048.spki.pem").to_vec()),
         ("plain.bin", plain_image()),
         ("both.dfu", both),
     ]
@@ -278,6 +285,24 @@ fn image(bench: &mut Bench) {
         bench.port().unplug();
         bench.port().renew();
     }
+}
+
+/// `spark keys` and `spark dct` on a device that holds no key yet.
+fn keys(bench: &mut Bench) {
+    bench.plug(kind("photon"));
+    let message = bench.guest.fails(65, "spark keys check >&2");
+    assert!(message.contains("DOES NOT WORK"), "{message}");
+    bench.guest.ok("spark keys load device.pem --backup /tmp/kept");
+    assert_eq!(bench.port().memory("dct.bin")[34..646], DEVICE_KEY_FIELD[..612]);
+    bench.guest.ok("spark keys server server.pem --host 10.0.0.1 --backup /tmp/kept");
+    bench.guest.ok("spark keys check");
+    bench.guest.ok("test $(ls /tmp/kept | wc -l) = 2");
+    assert_eq!(bench.guest.json("spark keys address --json")["host"], "10.0.0.1");
+    bench.guest.ok("spark dct set claimed=true country_code=DE/0 --backup /tmp/kept");
+    bench.guest.ok("test \"$(spark dct get claimed country_code | tr '\\n' ' ')\" = 'true DE/0 '");
+    assert_eq!(bench.port().memory("dct.bin")[1825], b'1');
+    bench.guest.ok("spark keys save /tmp/saved && spark keys convert /tmp/saved.der /tmp/field --field");
+    bench.guest.ok("rm -r /tmp/kept /tmp/saved* /tmp/field");
 }
 
 fn key(bench: &mut Bench) {
