@@ -152,14 +152,13 @@ fn without_modulus(candidates: &Candidates<'_>) -> Result<Primes, RepairError> {
             }
         }
     }
+    // the exponent cannot confirm what it gave, so that qinv has to
     let derived =
         [(Number::P, Number::Dq), (Number::Q, Number::Dp)].into_iter().find_map(|(known, exponent)| {
-            candidates.half(known).filter(is_long_odd).find_map(|known_prime| {
-                candidates.half(exponent).find_map(|exponent| {
-                    primes_of_exponent(&exponent).find_map(|other| {
-                        let (p, q) =
-                            if known == Number::P { (known_prime, other) } else { (other, known_prime) };
-                        // the exponent cannot confirm what it gave
+            candidates.half(exponent).find_map(|exponent| {
+                primes_of_exponent(&exponent).find_map(|other| {
+                    candidates.half(known).filter(is_long_odd).find_map(|prime| {
+                        let (p, q) = if known == Number::P { (prime, other) } else { (other, prime) };
                         if inverse_fits(&p, &q, candidates) { Primes::new(p, q) } else { None }
                     })
                 })
