@@ -57,7 +57,7 @@ fn reading(c: &mut Criterion) {
     group.bench_function("rsa, structure", |b| {
         use rsa::pkcs1::der::Decode;
         b.iter(|| {
-            let key = rsa::pkcs1::RsaPrivateKey::from_der(black_box(DER)).unwrap();
+            let key = rsa::pkcs1::RsaPrivateKeyRef::from_der(black_box(DER)).unwrap();
             assert_eq!(key.coefficient.as_bytes().len(), 64);
         });
     });

@@ -86,7 +86,7 @@ fn text_of_an_ec_key_leaks_what_its_published_characters_say() {
             .filter(|c| !c.is_whitespace())
             .collect();
         let complete: Vec<_> = characters.as_bytes().chunks_exact(4).flatten().copied().collect();
-        let complete: Vec<_> = complete.chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        let complete: Vec<_> = complete.chunks(64).map(|line| core::str::from_utf8(line).unwrap()).collect();
         let complete = complete.join("\n");
         let block = format!("-----BEGIN X-----\n{complete}\n-----END X-----\n");
         let mut der = [0; 128];
@@ -359,6 +359,22 @@ fn damaged_server_keys_are_told_apart() {
     let mut point = vector("particle_server_ec_spki_91.der");
     point[60] ^= 1;
     assert_eq!(codes(&check_server_key(ServerKeyKind::Ec, &point)), ["server-key-unreadable"]);
+}
+
+#[test]
+fn findings_tell_their_place() {
+    let good = vector("field612_ff.bin");
+    let offsets = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut field = good.clone();
+        change(&mut field);
+        check(&field).findings().map(|finding| (finding.code(), finding.offset())).collect::<Vec<_>>()
+    };
+    assert_eq!(offsets(&|field| field[300..].fill(0xFF)), [("tail-erased", Some(300))]);
+    assert_eq!(offsets(&|field| field[610] = 1), [("stale-tail", Some(608))]);
+    assert_eq!(offsets(&|field| field.truncate(400)), [("truncated", Some(400))]);
+    assert_eq!(offsets(&|field| field[0] = 0), [("broken-header", Some(0))]);
+    assert_eq!(offsets(&|field| field[144] = 7), [("unreadable", Some(144))]);
+    assert_eq!(offsets(&|field| field[6] = 3), [("wrong-version", None)]);
 }
 
 proptest! {

@@ -283,7 +283,7 @@ fn an_ec_key_needs_neither_point_nor_curve_and_gets_both() {
         let key = load_ec_device_key(der).unwrap();
         assert_eq!(key.as_der()[..], sec1);
     }
-    *compressed.iter_mut().nth(56).unwrap() ^= 1;
+    compressed[56] ^= 1;
     assert_eq!(load_ec_device_key(&compressed).unwrap_err(), LoadError::Ec(EcKeyError::Point));
 }
 

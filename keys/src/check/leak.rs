@@ -79,6 +79,9 @@ pub fn published_secrets(field: &[u8]) -> impl Iterator<Item = Leak> {
     leaks.into_iter().flatten()
 }
 
+/// A secret number and where it is.
+type Place = (Secret, Range<usize>);
+
 fn overlap(secret: Secret, number: &Range<usize>, published: &Range<usize>) -> Option<Leak> {
     let start = number.start.max(published.start);
     let end = number.end.min(published.end);
@@ -86,7 +89,7 @@ fn overlap(secret: Secret, number: &Range<usize>, published: &Range<usize>) -> O
 }
 
 /// Where the secret numbers of a DER key are.
-fn secrets(form: KeyForm, der: &[u8]) -> impl Iterator<Item = (Secret, Range<usize>)> {
+fn secrets(form: KeyForm, der: &[u8]) -> impl Iterator<Item = Place> {
     let number = |found| [found, None, None, None, None, None];
     let found = match form {
         KeyForm::Sec1Ec => number(ec_number(der, 0)),
@@ -117,13 +120,13 @@ fn wrapped(der: &[u8]) -> Option<usize> {
     Some(element(der, algorithm.end)?.start)
 }
 
-fn ec_number(der: &[u8], at: usize) -> Option<(Secret, Range<usize>)> {
+fn ec_number(der: &[u8], at: usize) -> Option<Place> {
     let version = element(der, element(der, at)?.start)?;
     Some((Secret::EcPrivateNumber, element(der, version.end)?))
 }
 
 /// Only when all nine numbers fill the outer length: with a damaged length the places would be wrong.
-fn rsa_numbers(der: &[u8], at: usize) -> Option<[Option<(Secret, Range<usize>)>; 6]> {
+fn rsa_numbers(der: &[u8], at: usize) -> Option<[Option<Place>; 6]> {
     let mut found = [const { None }; 6];
     let mut slots = found.iter_mut();
     let mut end = element(der, at)?.start;
