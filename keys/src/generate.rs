@@ -8,7 +8,7 @@ use crypto_primes::{Flavor, is_prime, sieve_and_find};
 pub use rand_core::CryptoRng;
 use zeroize::Zeroize;
 
-/// How often [`device_key`] tries before it gives up. One try in 70 fails with a good source of randomness.
+/// How often [`device_key`] tries before it gives up. One try in 100 fails with a good source of randomness.
 pub const MAX_TRIES: usize = 32;
 
 /// Generates a device key: RSA-1024 with exponent 65537 whose every number is encoded in a length that the device reads

@@ -8,11 +8,11 @@ use spark_keys::private_key::Number;
 use spark_keys::{RsaPrivateKeyView, check, generate, load_device_key, openssl_backend};
 use std::collections::BTreeMap;
 
-/// The same as was counted once with the device's own code: 34 of 2500, by number d 11, dp 10, dq 6, qinv 7.
+/// As many as were counted once with the device's own code: 34 misread, by number d 11, dp 10, dq 6, qinv 7.
 const KEYS: usize = 2500;
 
 #[test]
-fn about_one_in_seventy_openssl_keys_is_misread_by_the_device() {
+fn about_one_in_a_hundred_openssl_keys_is_misread_by_the_device() {
     let mut by_number: BTreeMap<&str, usize> = BTreeMap::new();
     let mut by_length: BTreeMap<usize, [usize; 2]> = BTreeMap::new();
     for _ in 0..KEYS {
@@ -38,8 +38,9 @@ fn about_one_in_seventy_openssl_keys_is_misread_by_the_device() {
     println!("misread by number: {by_number:?}");
     println!("works and misread by length: {by_length:?}");
     let misread: usize = by_number.values().sum();
-    // each of the four numbers is a byte short once in 385 times, which makes 26; less than 8 or more than 64 is no chance
-    assert!((8..=64).contains(&misread), "{misread} of {KEYS}");
+    // d is below 2^1015 once in 370 times, each of the others below 2^503 once in 435: 24 of 2500; less than 6 or more than 64
+    // is no chance
+    assert!((6..=64).contains(&misread), "{misread} of {KEYS}");
     assert!(by_number.keys().all(|name| ["d", "dp", "dq", "qinv"].contains(name)), "{by_number:?}");
     assert!(by_length.keys().all(|length| (604..=611).contains(length)), "{by_length:?}");
     for (length, [works, fails]) in by_length {

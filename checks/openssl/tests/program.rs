@@ -46,24 +46,26 @@ fn theirs(key: &[u8], form: KeyForm, encoding: &str) -> Vec<u8> {
     openssl(&arguments(form, encoding), &[("key", key)])
 }
 
-fn keys() -> Vec<(&'static str, Vec<u8>, &'static [KeyForm], &'static [KeyForm])> {
+/// Name, any form of the key, its private and its public forms.
+type Case = (&'static str, Vec<u8>, &'static [KeyForm], &'static [KeyForm]);
+
+fn keys() -> Vec<Case> {
+    const PUBLIC_EC: [KeyForm; 1] = [KeyForm::SpkiEc];
     let mut rng = ChaCha20Rng::seed_from_u64(2);
-    let rsa1024 = generate::device_key(&mut rng).expect("a key");
+    let rsa1024 = generate::device_key(&mut rng).expect("a key").as_der().to_vec();
     let rsa2048 = rsa_backend::generate_server_key(&mut rng).expect("a key");
-    let rsa2048 = rsa_backend::to_pkcs1(&rsa2048).expect("two primes");
-    let ec = EcDeviceKey::generate(&mut rng);
+    let rsa2048 = rsa_backend::to_pkcs1(&rsa2048).expect("two primes").to_vec();
+    let ec = EcDeviceKey::generate(&mut rng).as_der().to_vec();
+    let their_1024 = openssl("genrsa 1024", &[]);
+    let their_2048 = openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048", &[]);
+    let their_ec = openssl("ecparam -name prime256v1 -genkey", &[]);
     vec![
-        ("rsa-1024", rsa1024.as_der().to_vec(), &PRIVATE_RSA, &PUBLIC_RSA),
-        ("rsa-2048", rsa2048.to_vec(), &PRIVATE_RSA, &PUBLIC_RSA),
-        ("p-256", ec.as_der().to_vec(), &PRIVATE_EC, &[KeyForm::SpkiEc]),
-        ("openssl rsa-1024", openssl("genrsa 1024", &[]), &PRIVATE_RSA, &PUBLIC_RSA),
-        (
-            "openssl rsa-2048",
-            openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048", &[]),
-            &PRIVATE_RSA,
-            &PUBLIC_RSA,
-        ),
-        ("openssl p-256", openssl("ecparam -name prime256v1 -genkey", &[]), &PRIVATE_EC, &[KeyForm::SpkiEc]),
+        ("rsa-1024", rsa1024, &PRIVATE_RSA, &PUBLIC_RSA),
+        ("rsa-2048", rsa2048, &PRIVATE_RSA, &PUBLIC_RSA),
+        ("p-256", ec, &PRIVATE_EC, &PUBLIC_EC),
+        ("openssl rsa-1024", their_1024, &PRIVATE_RSA, &PUBLIC_RSA),
+        ("openssl rsa-2048", their_2048, &PRIVATE_RSA, &PUBLIC_RSA),
+        ("openssl p-256", their_ec, &PRIVATE_EC, &PUBLIC_EC),
     ]
 }
 
