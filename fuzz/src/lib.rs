@@ -29,6 +29,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("dct_wiced", dct::wiced),
     ("keys_check", keys::check),
     ("keys_load", keys::load),
+    ("keys_ec", keys::ec),
+    ("keys_repair", keys::repair),
     ("coap_message", coap::message),
     ("coap_envelope", coap::envelope),
     ("coap_frame", coap::frame),

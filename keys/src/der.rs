@@ -318,6 +318,21 @@ pub enum DerError {
     },
 }
 
+impl DerError {
+    /// Where the element starts that is wrong, or for [`DerError::Sum`] where it should end.
+    #[must_use]
+    pub const fn offset(&self) -> usize {
+        match self {
+            DerError::Truncated { offset, .. }
+            | DerError::Tag { offset, .. }
+            | DerError::Length { offset, .. }
+            | DerError::Integer { offset }
+            | DerError::Value { offset } => *offset,
+            DerError::Sum { declared, .. } => *declared,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate alloc;

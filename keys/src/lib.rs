@@ -10,14 +10,18 @@ extern crate std;
 mod arithmetic;
 pub mod bundled;
 pub mod check;
+mod complete;
 pub mod der;
 pub mod device_key;
 pub mod device_view;
 pub mod ec;
 pub mod fingerprint;
 pub mod form;
+pub mod generate;
 pub mod key;
 pub mod load;
+#[cfg(feature = "openssl")]
+pub mod openssl_backend;
 pub mod pem;
 pub mod pkcs8;
 pub mod private_key;

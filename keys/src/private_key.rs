@@ -182,7 +182,7 @@ impl<'a> RsaPrivateKeyView<'a> {
 
     /// The first number that the device would read at a wrong place, with its encoded length.
     ///
-    /// About one in 70 freshly generated RSA-1024 keys has one: the key is valid for every other program, yet the
+    /// About one in 100 freshly generated RSA-1024 keys has one: the key is valid for every other program, yet the
     /// device cannot decrypt with it. The lengths are those of *this* encoding; judge a canonical one before writing.
     #[must_use]
     pub fn device_incompatible(&self) -> Option<(Number, usize)> {

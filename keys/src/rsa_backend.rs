@@ -3,8 +3,9 @@
 //! The types of the exact release `rsa` 0.10.0-rc.20 are part of this module's interface; [`rsa`] re-exports it.
 //! The operations of the handshake are not here.
 
-use crate::device_key::{DeviceKey, DeviceKeyError};
+use crate::device_key::DeviceKey;
 use crate::form::KeyForm;
+use crate::generate;
 use crate::load::{self, LoadError, MAX_DER};
 use crate::pem;
 use crate::private_key::{Number, RsaPrivateKeyView, encode_pkcs1, pkcs1_len};
@@ -18,33 +19,13 @@ use rsa::traits::{PrivateKeyParts, PublicKeyParts};
 use rsa::{BoxedUint, RsaPrivateKey, RsaPublicKey};
 use zeroize::{Zeroize, Zeroizing};
 
-/// How often [`generate_device_key`] tries before it gives up. One try in 70 fails with a good source of randomness.
-pub const MAX_TRIES: usize = 32;
-
-/// Generates a device key: RSA-1024 whose every number is encoded in a length that the device reads right.
-///
-/// ```
-/// use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
-/// let mut rng = ChaCha20Rng::seed_from_u64(1); // use the operating system's source instead
-/// let key = spark_keys::rsa_backend::generate_device_key(&mut rng)?;
-/// assert!(spark_keys::check(key.as_field()).is_clean());
-/// # Ok::<(), spark_keys::rsa_backend::RsaError>(())
-/// ```
+/// Generates a device key: RSA-1024 whose every number is encoded in a length that the device reads right. Same as
+/// [`generate::device_key`], with this module's error.
 ///
 /// # Errors
-/// [`RsaError::Generate`] when `MAX_TRIES` keys in a row were unusable, which means a broken source of randomness.
+/// [`RsaError::Generate`].
 pub fn generate_device_key<R: CryptoRng + ?Sized>(rng: &mut R) -> Result<DeviceKey, RsaError> {
-    for _ in 0..MAX_TRIES {
-        let key = RsaPrivateKey::new(rng, 1024).map_err(|_| RsaError::Generate)?;
-        let der = to_pkcs1(&key)?;
-        let view = RsaPrivateKeyView::parse(&der).map_err(LoadError::from)?;
-        match DeviceKey::from_view(&view) {
-            Ok(key) => return Ok(key),
-            Err(DeviceKeyError::Incompatible { .. } | DeviceKeyError::Length { .. }) => {}
-            Err(error) => return Err(LoadError::from(error).into()),
-        }
-    }
-    Err(RsaError::Generate)
+    generate::device_key(rng).map_err(|_| RsaError::Generate)
 }
 
 /// Generates a server key: RSA-2048.

@@ -12,7 +12,9 @@ use coap_spark::connection::{DeviceConnection, Profile, ServerConnection, Server
 use coap_spark::handshake::server::AwaitIdentity;
 use coap_spark::message::{FromDevice, Hello, HelloFlags};
 use coap_spark::session::SessionKeys;
+use core::convert::Infallible;
 use core::time::Duration;
+use rand_core::{TryCryptoRng, TryRng};
 use spark_dct::wiced::{Generation, Sectors, Write};
 use spark_dct::{App, AppMut, ServerAddress};
 use spark_dfu::descriptor::Description;
@@ -21,6 +23,9 @@ use spark_dfu::file::dfuse::{Event, Image, ParseOptions, Reader, TargetImage};
 use spark_dfu::file::{Kind, prefix::PrefixedContent, recognise, suffix::Suffix};
 use spark_dfu::host::{Action, Connect, Download, Element, Link, Machine, Plan, WriteOptions};
 use spark_dfu::layout::{LayoutText, MemoryLayout, ParseOptions as LayoutOptions};
+use spark_keys::check::{ServerKeyKind, check_ec, check_server_key};
+use spark_keys::load::{MAX_DER, load};
+use spark_keys::{EcDeviceKey, KeyForm, generate};
 use spark_ota::transfer::{Chunks, Options, Profile as Update, Receiver, Sender};
 
 #[panic_handler]
@@ -111,9 +116,43 @@ fn dct(bytes: &mut [u8; 16384]) -> usize {
     usize::from(claimed) + core::iter::from_fn(|| write.as_mut()?.next_op().map(|_| 1)).sum::<usize>()
 }
 
+/// Takes its randomness from the bytes.
+struct Bytes<'a>(&'a [u8; 16384], usize);
+
+impl TryRng for Bytes<'_> {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        self.try_next_u64().map(|word| word as u32)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut word = [0; 8];
+        self.try_fill_bytes(&mut word)?;
+        Ok(u64::from_le_bytes(word))
+    }
+
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
+        for byte in out {
+            self.1 = (self.1 + 1) % self.0.len();
+            *byte = self.0[self.1];
+        }
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Bytes<'_> {}
+
 fn keys(bytes: &mut [u8; 16384]) -> usize {
-    let report = spark_keys::check(&bytes[..612]);
-    report.findings().count() + spark_keys::load_device_key(bytes).map_or(0, |key| key.as_der().len())
+    let server = check_server_key(ServerKeyKind::Rsa, bytes).device_works();
+    let findings = spark_keys::check(&bytes[..612]).findings().chain(check_ec(bytes).findings()).count();
+    let repaired = spark_keys::repair(&bytes[..612]).map_or(0, |repaired| repaired.recomputed().count());
+    let generated = generate::device_key(&mut Bytes(bytes, 0)).map_or(0, |key| key.as_der().len());
+    let ec = EcDeviceKey::generate(&mut Bytes(bytes, 0)).as_der().len();
+    let (mut scratch, mut out) = ([0; MAX_DER], [0; MAX_DER]);
+    let written = load(bytes, &mut scratch)
+        .map_or(0, |loaded| loaded.key.encode_into(KeyForm::SpkiRsa, &mut out).map_or(1, <[u8]>::len));
+    usize::from(server) + findings + repaired + generated + ec + written
 }
 
 fn coap(bytes: &mut [u8; 16384], now: Duration) -> usize {

@@ -156,6 +156,25 @@ impl Finding {
         self.texts().3
     }
 
+    /// Where in the field it is, if it is at one place.
+    #[must_use]
+    pub const fn offset(&self) -> Option<usize> {
+        match self {
+            Finding::TailErased { from }
+            | Finding::StaleTail { from }
+            | Finding::ServerKey(ServerKeyFinding::TailErased { from }) => Some(*from),
+            Finding::Truncated { available, .. }
+            | Finding::Ec(EcFinding::Truncated { available, .. })
+            | Finding::ServerKey(ServerKeyFinding::Truncated { available, .. }) => Some(*available),
+            Finding::Unreadable { error }
+            | Finding::Ec(EcFinding::Unreadable { error })
+            | Finding::ServerKey(ServerKeyFinding::Unreadable { error }) => Some(error.offset()),
+            Finding::WrongLength { declared, .. } => Some(*declared),
+            Finding::BrokenHeader { .. } => Some(0),
+            _ => None,
+        }
+    }
+
     const fn texts(&self) -> Texts {
         match self {
             Finding::Erased => Texts(

@@ -1,5 +1,6 @@
 //! Which bytes of a secret the device gives away when another form of key is in its RSA field.
 
+use crate::der::INTEGER;
 use crate::form::KeyForm;
 use crate::private_key::Number;
 use core::ops::Range;
@@ -78,6 +79,9 @@ pub fn published_secrets(field: &[u8]) -> impl Iterator<Item = Leak> {
     leaks.into_iter().flatten()
 }
 
+/// A secret number and where it is.
+type Place = (Secret, Range<usize>);
+
 fn overlap(secret: Secret, number: &Range<usize>, published: &Range<usize>) -> Option<Leak> {
     let start = number.start.max(published.start);
     let end = number.end.min(published.end);
@@ -85,15 +89,15 @@ fn overlap(secret: Secret, number: &Range<usize>, published: &Range<usize>) -> O
 }
 
 /// Where the secret numbers of a DER key are.
-fn secrets(form: KeyForm, der: &[u8]) -> impl Iterator<Item = (Secret, Range<usize>)> {
-    let mut found: [Option<(Secret, Range<usize>)>; 6] = [const { None }; 6];
-    match form {
-        KeyForm::Sec1Ec => found[0] = inside(der, 0).and_then(|at| ec_number(der, at)),
-        KeyForm::Pkcs8Ec => found[0] = wrapped(der).and_then(|at| ec_number(der, at)),
-        KeyForm::Pkcs1Private => rsa_numbers(der, inside(der, 0), &mut found),
-        KeyForm::Pkcs8Private => rsa_numbers(der, wrapped(der), &mut found),
-        _ => {}
-    }
+fn secrets(form: KeyForm, der: &[u8]) -> impl Iterator<Item = Place> {
+    let number = |found| [found, None, None, None, None, None];
+    let found = match form {
+        KeyForm::Sec1Ec => number(ec_number(der, 0)),
+        KeyForm::Pkcs8Ec => number(wrapped(der).and_then(|at| ec_number(der, at))),
+        KeyForm::Pkcs1Private => rsa_numbers(der, 0).unwrap_or_default(),
+        KeyForm::Pkcs8Private => wrapped(der).and_then(|at| rsa_numbers(der, at)).unwrap_or_default(),
+        _ => number(None),
+    };
     found.into_iter().flatten()
 }
 
@@ -109,34 +113,31 @@ fn element(der: &[u8], at: usize) -> Option<Range<usize>> {
     Some(start..start + length)
 }
 
-fn inside(der: &[u8], at: usize) -> Option<usize> {
-    element(der, at).map(|content| content.start)
-}
-
-/// Start of what a PKCS#8 key wraps: after version and algorithm, in an OCTET STRING, in a SEQUENCE.
+/// Start of the SEQUENCE that a PKCS#8 key wraps: after version and algorithm, in an OCTET STRING.
 fn wrapped(der: &[u8]) -> Option<usize> {
-    let version = element(der, inside(der, 0)?)?;
+    let version = element(der, element(der, 0)?.start)?;
     let algorithm = element(der, version.end)?;
-    inside(der, inside(der, algorithm.end)?)
+    Some(element(der, algorithm.end)?.start)
 }
 
-fn ec_number(der: &[u8], at: usize) -> Option<(Secret, Range<usize>)> {
-    let version = element(der, at)?;
+fn ec_number(der: &[u8], at: usize) -> Option<Place> {
+    let version = element(der, element(der, at)?.start)?;
     Some((Secret::EcPrivateNumber, element(der, version.end)?))
 }
 
-fn rsa_numbers(der: &[u8], at: Option<usize>, found: &mut [Option<(Secret, Range<usize>)>; 6]) {
-    let Some(mut at) = at else { return };
+/// Only when all nine numbers fill the outer length: with a damaged length the places would be wrong.
+fn rsa_numbers(der: &[u8], at: usize) -> Option<[Option<Place>; 6]> {
+    let mut found = [const { None }; 6];
     let mut slots = found.iter_mut();
+    let mut end = element(der, at)?.start;
     for number in Number::ALL {
-        let Some(content) = element(der, at) else { return };
-        at = content.end;
-        if !matches!(number, Number::Version | Number::N | Number::E)
-            && let Some(slot) = slots.next()
-        {
-            *slot = Some((Secret::Rsa(number), content));
+        let content = element(der, end).filter(|_| der.get(end) == Some(&INTEGER))?;
+        end = content.end;
+        if !matches!(number, Number::Version | Number::N | Number::E) {
+            *slots.next()? = Some((Secret::Rsa(number), content));
         }
     }
+    (element(der, at)?.end == end).then_some(found)
 }
 
 /// Text: what the characters within the published window say.

@@ -1,6 +1,6 @@
 //! Where the numbers of a device key can stand.
 
-use super::Bytes;
+use crate::complete::Complete;
 use crate::private_key::{Number, RsaPrivateKeyView};
 use crypto_bigint::{U512, U1024};
 
@@ -65,7 +65,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// Which numbers the field holds.
-    pub(super) fn taken(&self, numbers: &Bytes) -> [bool; 9] {
+    pub(super) fn taken(&self, numbers: &Complete) -> [bool; 9] {
         let holds = |number, value: &[u8]| {
             let value = crate::der::strip(value);
             self.bytes(number).any(|bytes| crate::der::strip(bytes) == value)

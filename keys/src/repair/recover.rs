@@ -1,14 +1,13 @@
 //! Arithmetic that finds the primes of a key, and from them everything else.
 
+use super::RepairError;
 use super::candidates::Candidates;
-use super::{Bytes, RepairError, bytes_512, bytes_1024};
 use crate::arithmetic::{is_inverse, is_prime, less_one, may_be_prime, non_zero};
+use crate::complete::{Complete, E};
 use crate::private_key::Number;
 use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
 use crypto_bigint::{Limb, NonZero, U64, U512, U1024, U2048};
 use zeroize::Zeroize;
-
-const E: u32 = 65537;
 
 /// p and q in the order of the key.
 pub(super) struct Primes {
@@ -29,6 +28,17 @@ impl Primes {
         let product: U1024 = p.concatenating_mul(&q);
         let long_enough = p.bits() == 512 && q.bits() == 512 && product.bits() == 1024;
         (long_enough && p != q && is_prime(&p) && is_prime(&q)).then_some(Self { p, q })
+    }
+
+    /// The whole key, with the d of the field if it fits.
+    pub(super) fn complete(&self, candidates: &Candidates<'_>) -> Option<Complete> {
+        let fits = |d: &U1024| {
+            [&self.p, &self.q].into_iter().all(|prime| {
+                less_one(prime)
+                    .is_some_and(|modulus| is_inverse(&reduce(d, &modulus), &U512::from_u32(E), &modulus))
+            })
+        };
+        Complete::of_primes(&self.p, &self.q, candidates.private_exponent().find(fits))
     }
 
     /// The factors of `n`, one of them given.
@@ -142,14 +152,13 @@ fn without_modulus(candidates: &Candidates<'_>) -> Result<Primes, RepairError> {
             }
         }
     }
+    // the exponent cannot confirm what it gave, so that qinv has to
     let derived =
         [(Number::P, Number::Dq), (Number::Q, Number::Dp)].into_iter().find_map(|(known, exponent)| {
-            candidates.half(known).filter(is_long_odd).find_map(|known_prime| {
-                candidates.half(exponent).find_map(|exponent| {
-                    primes_of_exponent(&exponent).find_map(|other| {
-                        let (p, q) =
-                            if known == Number::P { (known_prime, other) } else { (other, known_prime) };
-                        // the exponent cannot confirm what it gave
+            candidates.half(exponent).find_map(|exponent| {
+                primes_of_exponent(&exponent).find_map(|other| {
+                    candidates.half(known).filter(is_long_odd).find_map(|prime| {
+                        let (p, q) = if known == Number::P { (prime, other) } else { (other, prime) };
                         if inverse_fits(&p, &q, candidates) { Primes::new(p, q) } else { None }
                     })
                 })
@@ -221,35 +230,4 @@ fn in_order(primes: Primes, candidates: &Candidates<'_>) -> Primes {
     let keep = if is_order(&a, &b) { true } else { !is_order(&b, &a) && a > b };
     // when nothing tells, the larger first as OpenSSL has it
     if keep { Primes { p: a, q: b } } else { Primes { p: b, q: a } }
-}
-
-/// All numbers of the key with these primes.
-pub(super) fn numbers(primes: &Primes, candidates: &Candidates<'_>) -> Option<Bytes> {
-    let (p, q) = (&primes.p, &primes.q);
-    let (p_less_one, q_less_one) = (less_one(p)?, less_one(q)?);
-    let e = U512::from_u32(E);
-    let n: U1024 = p.concatenating_mul(q);
-    let stored = candidates.private_exponent().find(|d| {
-        *d < n
-            && [&p_less_one, &q_less_one]
-                .into_iter()
-                .all(|modulus| is_inverse(&reduce(d, modulus), &e, modulus))
-    });
-    let d = match stored {
-        Some(d) => d,
-        None => {
-            let totient: U1024 = p_less_one.as_ref().concatenating_mul(q_less_one.as_ref());
-            U1024::from_u32(E).invert_mod(&NonZero::new(totient).into_option()?).into_option()?
-        }
-    };
-    let qinv = q.rem(&non_zero(p)?).invert_odd_mod(&p.to_odd().into_option()?).into_option()?;
-    Some(Bytes {
-        n: bytes_1024(&n),
-        d: bytes_1024(&d),
-        p: bytes_512(p),
-        q: bytes_512(q),
-        dp: bytes_512(&reduce(&d, &p_less_one)),
-        dq: bytes_512(&reduce(&d, &q_less_one)),
-        qinv: bytes_512(&qinv),
-    })
 }
