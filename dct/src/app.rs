@@ -1,11 +1,14 @@
 //! View and editor of the application section.
 
+use crate::eap_config::EapConfig;
 use crate::field::Field;
 use crate::flash_module::{self, FlashModule};
 use crate::ip_config::IpConfig;
+use crate::mirror::{ButtonMirror, LedMirror};
+use crate::power_config::PowerConfig;
 use crate::server_address::{self, AddressError, ServerAddress};
 use crate::server_key_region::{RegionView, ServerKeyRegion};
-use crate::system_flags::SystemFlags;
+use crate::system_flags::{SystemFlags, SystemFlagsMut};
 
 /// Length of the structure from v0.7.0 on.
 pub const LEN: usize = 8391;
@@ -221,6 +224,36 @@ impl<'a> App<'a> {
         u32::from_le_bytes(self.array(Field::FEATURE_FLAGS.offset()))
     }
 
+    /// WPA Enterprise settings, `None` when the image ends before them. Firmware before v0.7.0 has other bytes there.
+    #[must_use]
+    pub fn eap_config(&self) -> Option<EapConfig<'a>> {
+        self.image.get(Field::EAP_CONFIG.offset()..)?.first_chunk().map(EapConfig::new)
+    }
+
+    /// Power management settings, `None` when the image ends before them.
+    #[must_use]
+    pub fn power_config(&self) -> Option<PowerConfig> {
+        self.image.get(Field::POWER_CONFIG.offset()..)?.first_chunk().map(PowerConfig::decode)
+    }
+
+    /// The bootloader's mirror of the mode button.
+    #[must_use]
+    pub fn mode_button_mirror(&self) -> ButtonMirror<'a> {
+        ButtonMirror::new(self.part(Field::MODE_BUTTON_MIRROR.offset()))
+    }
+
+    /// The bootloader's mirrors of four LEDs.
+    #[must_use]
+    pub fn led_mirrors(&self) -> [LedMirror<'a>; 4] {
+        core::array::from_fn(|i| LedMirror::new(self.part(Field::LED_MIRROR.offset() + 24 * i)))
+    }
+
+    /// Whether a feature is on: bit 0 keep reset information, bit 1 LED overridden. Erased: on.
+    #[must_use]
+    pub fn is_feature_on(&self, bit: u8) -> bool {
+        self.feature_flags() >> (bit & 31) & 1 == 1
+    }
+
     /// `N` bytes from `offset`; `offset + N` is below 4258 at every call, which `new` guarantees to exist.
     fn part<const N: usize>(&self, offset: usize) -> &'a [u8; N] {
         self.image.get(offset..).and_then(<[u8]>::first_chunk).unwrap_or(const { &[0xFF; N] })
@@ -423,6 +456,42 @@ impl<'a> AppMut<'a> {
         Ok(())
     }
 
+    /// Editor of the flags shared with the bootloader.
+    ///
+    /// # Panics
+    /// Never: every image holds the field.
+    pub fn system_flags(&mut self) -> SystemFlagsMut<'_> {
+        #[allow(clippy::expect_used, reason = "an image has 4258 bytes or more")]
+        SystemFlagsMut::new(self.image.first_chunk_mut().expect("the field lies within the image"))
+    }
+
+    /// Switches a feature: bit 0 keep reset information, bit 1 LED overridden.
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`]; does not happen, as every image holds the field.
+    pub fn set_feature(&mut self, bit: u8, on: bool) -> Result<(), AppError> {
+        let mask = 1_u32 << (bit & 31);
+        let flags = self.view().feature_flags();
+        let flags = if on { flags | mask } else { flags & !mask };
+        self.set(Field::FEATURE_FLAGS, &flags.to_le_bytes())
+    }
+
+    /// Writes the country of the Wi-Fi limits, `None` for "not set".
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`]; does not happen, as every image holds the field.
+    pub fn set_country_code(&mut self, country: Option<CountryCode>) -> Result<(), AppError> {
+        self.set(Field::COUNTRY_CODE, &country.map_or([0xFF; 4], |country| country.encode()))
+    }
+
+    /// Writes the power management settings.
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`].
+    pub fn set_power_config(&mut self, config: &PowerConfig) -> Result<(), AppError> {
+        self.set(Field::POWER_CONFIG, &config.encode())
+    }
+
     fn field_mut(&mut self, field: Field) -> Result<&mut [u8], AppError> {
         let length = self.image.len();
         self.image.get_mut(field.range()).ok_or(AppError::OutsideImage {
@@ -582,6 +651,26 @@ mod tests {
         let slots = edit.view().flash_modules();
         assert_eq!(slots[4], module);
         assert_eq!(slots[3], FlashModule::FREE);
+    }
+
+    #[test]
+    fn flags_and_settings_are_edited_in_place() {
+        let mut image = [0xFF; LEN];
+        let mut edit = AppMut::new(&mut image).unwrap();
+        edit.system_flags().set_factory_reset(true);
+        edit.set_feature(1, false).unwrap();
+        edit.set_country_code(Some(CountryCode { letters: *b"US", revision: Some(12) })).unwrap();
+        let power = PowerConfig { vin_min_mv: 3880, ..PowerConfig::decode(&[0; 32]) };
+        edit.set_power_config(&power).unwrap();
+        let app = edit.view();
+        assert!(app.system_flags().factory_reset_requested());
+        assert!(app.is_feature_on(0) && !app.is_feature_on(1));
+        assert_eq!(app.country_code(), Some(CountryCode { letters: *b"US", revision: Some(12) }));
+        assert_eq!(app.power_config(), Some(power));
+        assert!(!app.mode_button_mirror().is_active() && app.led_mirrors().iter().all(|led| !led.is_set()));
+        edit.set_country_code(None).unwrap();
+        assert_eq!(edit.view().country_code(), None);
+        assert!(App::new(&[0xFF; LEN_OLD]).unwrap().eap_config().is_none());
     }
 
     #[test]
