@@ -280,7 +280,11 @@ impl<'a> Plan<'a> {
     #[must_use]
     pub fn bytes(&self, decision: &Decision) -> &'a [u8] {
         match decision.source {
-            Source::Sector(id) => self.dump.candidate(id).app.get(decision.field.range()).unwrap_or_default(),
+            Source::Sector(id) => {
+                let candidates = [Some(self.base), self.other];
+                let found = candidates.into_iter().flatten().find(|candidate| candidate.id == id);
+                found.and_then(|candidate| candidate.app.get(decision.field.range())).unwrap_or_default()
+            }
             Source::Given => {
                 let found = self.written.iter().find(|(field, _)| *field == decision.field);
                 found.map_or(&[], |(_, value)| value)
