@@ -1,11 +1,14 @@
 //! View and editor of the application section.
 
+use crate::eap_config::EapConfig;
 use crate::field::Field;
 use crate::flash_module::{self, FlashModule};
 use crate::ip_config::IpConfig;
+use crate::mirror::{ButtonMirror, LedMirror};
+use crate::power_config::PowerConfig;
 use crate::server_address::{self, AddressError, ServerAddress};
 use crate::server_key_region::{RegionView, ServerKeyRegion};
-use crate::system_flags::SystemFlags;
+use crate::system_flags::{SystemFlags, SystemFlagsMut};
 
 /// Length of the structure from v0.7.0 on.
 pub const LEN: usize = 8391;
@@ -221,6 +224,36 @@ impl<'a> App<'a> {
         u32::from_le_bytes(self.array(Field::FEATURE_FLAGS.offset()))
     }
 
+    /// WPA Enterprise settings, `None` when the image ends before them. Firmware before v0.7.0 has other bytes there.
+    #[must_use]
+    pub fn eap_config(&self) -> Option<EapConfig<'a>> {
+        self.image.get(Field::EAP_CONFIG.offset()..)?.first_chunk().map(EapConfig::new)
+    }
+
+    /// Power management settings, `None` when the image ends before them.
+    #[must_use]
+    pub fn power_config(&self) -> Option<PowerConfig> {
+        self.image.get(Field::POWER_CONFIG.offset()..)?.first_chunk().map(PowerConfig::decode)
+    }
+
+    /// The bootloader's mirror of the mode button.
+    #[must_use]
+    pub fn mode_button_mirror(&self) -> ButtonMirror<'a> {
+        ButtonMirror::new(self.part(Field::MODE_BUTTON_MIRROR.offset()))
+    }
+
+    /// The bootloader's mirrors of four LEDs.
+    #[must_use]
+    pub fn led_mirrors(&self) -> [LedMirror<'a>; 4] {
+        core::array::from_fn(|i| LedMirror::new(self.part(Field::LED_MIRROR.offset() + 24 * i)))
+    }
+
+    /// Whether a feature is on: bit 0 keep reset information, bit 1 LED overridden. Erased: on.
+    #[must_use]
+    pub fn is_feature_on(&self, bit: u8) -> bool {
+        self.feature_flags() >> (bit & 31) & 1 == 1
+    }
+
     /// `N` bytes from `offset`; `offset + N` is below 4258 at every call, which `new` guarantees to exist.
     fn part<const N: usize>(&self, offset: usize) -> &'a [u8; N] {
         self.image.get(offset..).and_then(<[u8]>::first_chunk).unwrap_or(const { &[0xFF; N] })
@@ -423,6 +456,42 @@ impl<'a> AppMut<'a> {
         Ok(())
     }
 
+    /// Editor of the flags shared with the bootloader.
+    ///
+    /// # Panics
+    /// Never: every image holds the field.
+    pub fn system_flags(&mut self) -> SystemFlagsMut<'_> {
+        #[allow(clippy::expect_used, reason = "an image has 4258 bytes or more")]
+        SystemFlagsMut::new(self.image.first_chunk_mut().expect("the field lies within the image"))
+    }
+
+    /// Switches a feature: bit 0 keep reset information, bit 1 LED overridden.
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`]; does not happen, as every image holds the field.
+    pub fn set_feature(&mut self, bit: u8, on: bool) -> Result<(), AppError> {
+        let mask = 1_u32 << (bit & 31);
+        let flags = self.view().feature_flags();
+        let flags = if on { flags | mask } else { flags & !mask };
+        self.set(Field::FEATURE_FLAGS, &flags.to_le_bytes())
+    }
+
+    /// Writes the country of the Wi-Fi limits, `None` for "not set".
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`]; does not happen, as every image holds the field.
+    pub fn set_country_code(&mut self, country: Option<CountryCode>) -> Result<(), AppError> {
+        self.set(Field::COUNTRY_CODE, &country.map_or([0xFF; 4], |country| country.encode()))
+    }
+
+    /// Writes the power management settings.
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`].
+    pub fn set_power_config(&mut self, config: &PowerConfig) -> Result<(), AppError> {
+        self.set(Field::POWER_CONFIG, &config.encode())
+    }
+
     fn field_mut(&mut self, field: Field) -> Result<&mut [u8], AppError> {
         let length = self.image.len();
         self.image.get_mut(field.range()).ok_or(AppError::OutsideImage {
@@ -493,117 +562,4 @@ pub enum AppError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::flash_module::SlotMagic;
-    use proptest::prelude::*;
-
-    #[test]
-    fn lengths_outside_of_the_known_range_are_refused() {
-        let image = [0xFF; MAX_LEN + 1];
-        for length in [0, 1, 4257, MAX_LEN + 1] {
-            assert_eq!(App::new(&image[..length]).unwrap_err(), AppError::Length { length });
-        }
-        for length in [4258, 4260, 8391, MAX_LEN] {
-            assert!(App::new(&image[..length]).is_ok());
-        }
-    }
-
-    #[test]
-    fn fields_beyond_a_short_image_read_as_ff() {
-        let image = [0; LEN_OLD];
-        let app = App::new(&image).unwrap();
-        let mut out = [1; 4296];
-        let eap = app.read_into(Field::EAP_CONFIG, &mut out).unwrap();
-        assert!(eap[..435].iter().all(|b| *b == 0));
-        assert!(eap[435..].iter().all(|b| *b == 0xFF));
-        assert_eq!(app.array::<4>(Field::POWER_CONFIG.offset()), [0xFF; 4]);
-        assert_eq!(app.bytes(Field::EAP_CONFIG).len(), 435);
-        assert!(app.bytes(Field::POWER_CONFIG).is_empty());
-    }
-
-    #[test]
-    fn binary_one_is_not_claimed() {
-        let mut image = [0xFF; LEN];
-        image[1825] = 1;
-        assert!(!App::new(&image).unwrap().claimed());
-        image[1825] = b'1';
-        assert!(App::new(&image).unwrap().claimed());
-    }
-
-    #[test]
-    fn text_fields_are_unset_for_ff_and_for_00() {
-        for fill in [0, 0xFF] {
-            let image = [fill; LEN];
-            let app = App::new(&image).unwrap();
-            assert_eq!(app.claim_code(), None);
-            assert_eq!(app.ssid_prefix(), None);
-            assert_eq!(app.device_code(), None);
-            assert_eq!(app.country_code(), None);
-        }
-    }
-
-    #[test]
-    fn ssid_prefix_above_25_characters_is_unset() {
-        let mut image = [b'x'; LEN];
-        image[1826] = 25;
-        assert_eq!(App::new(&image).unwrap().ssid_prefix().map(<[u8]>::len), Some(25));
-        image[1826] = 26;
-        assert_eq!(App::new(&image).unwrap().ssid_prefix(), None);
-    }
-
-    #[test]
-    fn clearing_the_claim_code_keeps_its_other_62_bytes() {
-        let mut image = [b'c'; LEN];
-        AppMut::new(&mut image).unwrap().clear_claim_code().unwrap();
-        assert_eq!(image.iter().filter(|b| **b != b'c').count(), 1);
-        assert_eq!(App::new(&image).unwrap().claim_code(), None);
-    }
-
-    #[test]
-    fn shorter_private_key_leaves_no_stale_tail() {
-        let mut image = [7; LEN];
-        AppMut::new(&mut image).unwrap().set_device_private_key(&[0x30; 608]).unwrap();
-        assert_eq!(image[33], 7);
-        assert_eq!(image[34 + 607], 0x30);
-        assert_eq!(image[34 + 608..34 + 612], [0xFF; 4]);
-        assert_eq!(image[34 + 612], 7);
-        let error = AppMut::new(&mut image).unwrap().set_device_private_key(&[0x30; 613]).unwrap_err();
-        assert_eq!(error, AppError::FieldLength { field: "device_private_key", expected: 612, found: 613 });
-    }
-
-    #[test]
-    fn slots_are_written_one_by_one() {
-        let mut image = [0xFF; LEN];
-        let module = FlashModule { magic: SlotMagic::Used, length: 5, ..FlashModule::FREE };
-        let mut edit = AppMut::new(&mut image).unwrap();
-        edit.set_flash_module(4, &module).unwrap();
-        assert_eq!(edit.set_flash_module(5, &module), Err(AppError::Slot { slot: 5 }));
-        let slots = edit.view().flash_modules();
-        assert_eq!(slots[4], module);
-        assert_eq!(slots[3], FlashModule::FREE);
-    }
-
-    #[test]
-    fn fields_that_the_image_does_not_hold_are_not_written() {
-        let mut image = [0; LEN_OLD];
-        let mut edit = AppMut::new(&mut image).unwrap();
-        let error = edit.erase(Field::DEVICE_SECRET).unwrap_err();
-        assert_eq!(error, AppError::OutsideImage { field: "device_secret", end: 8134, length: LEN_OLD });
-        assert_eq!(image, [0; LEN_OLD]);
-    }
-
-    proptest! {
-        #[test]
-        fn setting_a_field_changes_nothing_else(index in 0..Field::ALL.len(), fill: u8, seed: u8) {
-            let field = Field::ALL[index];
-            let mut image: [u8; LEN] = core::array::from_fn(|i| u8::try_from((i + usize::from(seed)) % 251).unwrap());
-            let before = image;
-            let value = [fill; 4296];
-            AppMut::new(&mut image).unwrap().set(field, &value[..field.len()]).unwrap();
-            for (at, (old, new)) in before.iter().zip(&image).enumerate() {
-                prop_assert_eq!(*new, if field.range().contains(&at) { fill } else { *old });
-            }
-        }
-    }
-}
+mod tests;

@@ -2,12 +2,18 @@
 
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
 
-static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISO_HDLC);
+// A bootloader has 16 KiB in all, so it gets the table of 1 KiB; a host has room for the one of 16 KiB.
+#[cfg(feature = "std")]
+type Size = Table<16>;
+#[cfg(not(feature = "std"))]
+type Size = Table<1>;
+
+static CRC: Crc<u32, Size> = Crc::<u32, Size>::new(&CRC_32_ISO_HDLC);
 
 pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     CRC.checksum(bytes)
 }
 
-pub(crate) fn digest() -> Digest<'static, u32, Table<16>> {
+pub(crate) fn digest() -> Digest<'static, u32, Size> {
     CRC.digest()
 }

@@ -1,5 +1,11 @@
 //! The 128-byte server address block.
 
+mod deviation;
+mod firmware;
+
+pub use deviation::{Deviation, deviations};
+pub use firmware::{FirmwareAddress, FirmwareHost, FirmwareParser};
+
 use core::net::Ipv4Addr;
 
 /// Length of the block.

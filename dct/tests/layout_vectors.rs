@@ -5,7 +5,9 @@ mod common;
 
 use common::{json, vector};
 use spark_dct::segment::{HostTable, Platform};
-use spark_dct::server_address::{DEFAULT_PORT_TCP, DEFAULT_PORT_UDP};
+use spark_dct::server_address::{
+    DEFAULT_PORT_TCP, DEFAULT_PORT_UDP, FirmwareHost, FirmwareParser, deviations,
+};
 use spark_dct::{App, Entry, Field, FirmwareVersion, Host, Kind, ServerAddress};
 
 fn version(tag: &str) -> FirmwareVersion {
@@ -188,11 +190,13 @@ fn image_of_v2_3_1_is_read() {
     let app = App::new(&image).unwrap();
     assert!(app.ota_update_flag());
     assert_eq!(app.bytes(Field::DEVICE_SECRET), b"ABCDEFGHIJKLMNO");
-    assert_eq!(u32::from_le_bytes(app.array(Field::POWER_CONFIG.offset())), 769);
-    assert_eq!(u16::from_le_bytes(app.array(Field::POWER_CONFIG.offset() + 6)), 3880);
+    let power = app.power_config().unwrap();
+    assert_eq!((power.flags, power.vin_min_mv), (769, 3880));
     assert_eq!(u32::from_le_bytes(app.array(Field::EXT_LOW_SPEED_CLOCK_DISABLE.offset())), 0xFA17_D15E);
-    assert_eq!(app.array(Field::EAP_CONFIG.offset()), [13]);
-    assert_eq!(u16::from_le_bytes(app.array(Field::EAP_CONFIG.offset() + 4292)), 27);
+    let eap = app.eap_config().unwrap();
+    assert_eq!((eap.method(), eap.ca_certificate().map(<[u8]>::len)), (13, Some(27)));
+    assert_eq!(eap.inner_identity(), Some(&b"user@example.org"[..]));
+    assert_eq!(eap.security_key(), Some(&b"secret"[..]));
 }
 
 #[test]
@@ -234,6 +238,71 @@ fn address_blocks_mean_what_tool_and_firmware_take_them_for() {
             Ok(parsed) => check_against_firmware(label, case, parsed),
             Err(_) => assert!(label.contains("domain length"), "{label}"),
         }
+    }
+}
+
+#[test]
+fn three_parsers_of_the_firmware_read_every_block_as_recorded() {
+    let all = json("server_address.json");
+    let mut checked = 0;
+    for set in ["cli_cases", "parser_only_cases"] {
+        for case in all[set].as_array().unwrap() {
+            let label = case["label"].as_str().unwrap();
+            let block: [u8; 128] =
+                hex::decode(case["address_block_128"].as_str().unwrap()).unwrap().try_into().unwrap();
+            for (tag, recorded) in case["firmware"].as_object().unwrap() {
+                let found = FirmwareParser::of_firmware(version(tag)).parse(&block);
+                match recorded["type"].as_u64().unwrap() {
+                    0 => {
+                        let ip = recorded["ip"].as_str().unwrap().parse().unwrap();
+                        assert_eq!(found.kind, FirmwareHost::Ipv4(ip), "{label} {tag}");
+                    }
+                    1 => {
+                        assert_eq!(found.kind, FirmwareHost::Domain, "{label} {tag}");
+                        assert_eq!(
+                            hex::encode(found.name()),
+                            recorded["domain_hex"].as_str().unwrap(),
+                            "{label} {tag}"
+                        );
+                    }
+                    _ => assert_eq!(found.kind, FirmwareHost::None, "{label} {tag}"),
+                }
+                // without an address the structure keeps the zeros of the caller
+                let port = recorded.get("port").map(|port| port.as_u64().unwrap());
+                match (port, found.kind) {
+                    (Some(port), FirmwareHost::None) => assert_eq!((port, found.port), (0, None)),
+                    (port, _) => assert_eq!(found.port.map(u64::from), port, "{label} {tag}"),
+                }
+                let past = recorded["wrote_past_struct_bytes"].as_u64().unwrap();
+                assert_eq!(found.bytes_past_struct as u64, past, "{label} {tag}");
+                checked += 1;
+            }
+        }
+    }
+    assert_eq!(checked, 3 * 18);
+}
+
+#[test]
+fn oddities_of_the_tools_blocks_are_named() {
+    let all = json("server_address.json");
+    for (label, expected) in [
+        ("default key, no address: file already 512 bytes, written as is", &["terminator"][..]),
+        ("bare 294-byte SPKI padded to 512 with FF", &[]),
+        ("IPv4, no port", &["stale-tail"]),
+        ("domain with port", &[]),
+        ("UDP: shorter domain over file that already embeds a longer one", &["stale-tail"]),
+        ("UDP IPv4", &[]),
+        ("type 2", &["unknown-type"]),
+        ("domain length 0", &["domain-empty"]),
+        ("IP with length byte 16", &["ipv4-length"]),
+    ] {
+        let cases =
+            ["cli_cases", "parser_only_cases"].map(|set| all[set].as_array().unwrap().clone()).concat();
+        let case = cases.iter().find(|case| case["label"] == label).unwrap();
+        let block: [u8; 128] =
+            hex::decode(case["address_block_128"].as_str().unwrap()).unwrap().try_into().unwrap();
+        let found: Vec<_> = deviations(&block).map(|deviation| deviation.code()).collect();
+        assert_eq!(found, expected, "{label}");
     }
 }
 

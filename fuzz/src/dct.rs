@@ -1,11 +1,16 @@
-//! `spark-dct`: application section, server address, flash container.
+//! `spark-dct`: application section, values by name, server address, flash containers, recovery.
 
 use crate::input::Input;
+use spark_dct::core_flash::CoreFlash;
 use spark_dct::flash_module::FlashModule;
 use spark_dct::ip_config::IpConfig;
-use spark_dct::server_address::{expand_id, raw_value};
-use spark_dct::wiced::{FlashOp, Generation, Initialise, Sector, SectorId, Sectors, Write, factory_sector};
-use spark_dct::{App, AppMut, Field, Host, ServerAddress};
+use spark_dct::recovery::{Confidence, Dump, Judgement, Options, Plan, Source, Target, diff};
+use spark_dct::server_address::{FirmwareParser, deviations, expand_id, raw_value};
+use spark_dct::wiced::{
+    AccessPoint, FlashOp, Generation, Initialise, Sector, SectorId, SectorMut, SectorView, Sectors, SoftAp,
+    Write, factory_sector,
+};
+use spark_dct::{App, AppMut, Content, Entry, Field, Host, ServerAddress, dcd};
 
 /// An erased image with patches (offset, length, bytes): every getter answers, and writing back what was read changes
 /// nothing.
@@ -55,6 +60,17 @@ pub fn server_address(data: &[u8]) {
     let mut input = Input::new(data);
     let block = input.array::<128>();
     let _ = raw_value(&block);
+    let strange = deviations(&block).filter(|deviation| !deviation.is_harmless()).count();
+    for parser in [FirmwareParser::V0_4_0, FirmwareParser::V0_4_9] {
+        let found = parser.parse(&block);
+        assert!(found.bytes_past_struct <= 1 && found.name().len() <= 128);
+        if let Ok(Some(address)) = ServerAddress::parse(&block)
+            && let Host::Domain(domain) = address.host()
+        {
+            assert_eq!(found.name(), domain.as_bytes(), "what both sides understand is the same");
+            assert_eq!(strange, 0, "an address that works is not called broken");
+        }
+    }
     if let Ok(Some(address)) = ServerAddress::parse(&block) {
         let mut again = [0; 128];
         address.encode_into(&mut again);
@@ -75,11 +91,102 @@ pub fn server_address(data: &[u8]) {
     }
 }
 
+/// An entry, its content, and a text to set: what is shown can be set and changes nothing but padding, and a text is taken
+/// whole or not at all.
+pub fn values(data: &[u8]) {
+    let mut input = Input::new(data);
+    let index = usize::from(input.byte()) % Entry::all().count();
+    let entry = Entry::all().nth(index).expect("below the count");
+    let mut image = vec![0x5A; 8391];
+    let content = input.block();
+    image[entry.range()].fill(input.byte());
+    let start = &mut image[entry.offset()..];
+    let length = content.len().min(entry.len());
+    start[..length].copy_from_slice(&content[..length]);
+
+    let before = image.clone();
+    let shown = App::new(&before).expect("an accepted length").value(entry);
+    let mut edit = AppMut::new(&mut image).expect("the same length");
+    edit.set_text(entry, &shown.to_string()).expect("what is shown can be set");
+    assert!(App::new(&image).expect("the same length").value(entry) == shown, "{entry}");
+    assert!(!matches!(shown.content(), Content::Absent));
+    let outside = |image: &[u8]| [&image[..entry.offset()], &image[entry.end()..]].concat();
+    assert!(outside(&image) == outside(&before));
+
+    let Ok(text) = core::str::from_utf8(input.rest()) else { return };
+    let before = image.clone();
+    let mut edit = AppMut::new(&mut image).expect("the same length");
+    match edit.set_text(entry, text) {
+        Err(error) => {
+            assert!(image == before, "a refused text changes nothing");
+            assert!(error.to_string().starts_with(&entry.to_string()));
+        }
+        Ok(()) => {
+            assert!(outside(&image) == outside(&before));
+            let (once, before) = (image.clone(), App::new(&before).expect("the same length"));
+            let value = App::new(&once).expect("the same length").value(entry);
+            let mut edit = AppMut::new(&mut image).expect("the same length");
+            edit.set_text(entry, &value.to_string()).expect("what is shown can be set");
+            assert!(App::new(&image).expect("the same length").value(entry) == value, "{entry} = {text}");
+            for difference in diff(before, App::new(&once).expect("the same length")) {
+                assert_eq!(difference.entry.field(), entry.field());
+            }
+        }
+    }
+}
+
+/// A sector with patches: every section answers, and what is decoded is encoded again.
+pub fn sections(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mut sector = [0xFF; 16384];
+    while !input.is_empty() {
+        let (at, patch) = (usize::from(input.word()) % 16384, input.block());
+        sector.iter_mut().skip(at).zip(patch).for_each(|(cell, byte)| *cell = *byte);
+    }
+    let view = SectorView::new(&sector);
+    let (wifi, mfg, security) = (view.wifi_config(), view.mfg_info(), view.security());
+    for slot in 0..6 {
+        if let Some(point) = wifi.access_point(slot) {
+            assert_eq!(AccessPoint::decode(&point.encode()), point);
+            let _ = (point.key(), point.ssid.as_bytes(), point.is_used(), point.security.to_string());
+        }
+    }
+    assert_eq!(SoftAp::decode(&wifi.soft_ap().encode()), wifi.soft_ap());
+    let _ = (wifi.config_ap(), wifi.country(), wifi.mac_address(), wifi.is_configured());
+    let _ = (security.private_key(), security.certificate(), security.cooee_key());
+    let _ = (view.network_config().hostname(), spark_dct::wiced::MfgText::ALL.map(|text| mfg.text(text)));
+    assert!(App::new(view.app()).is_ok());
+    let _ = CoreFlash::new(&sector).expect("long enough").server_address();
+
+    let mut copy = sector;
+    let mut edit = SectorMut::new(&mut copy);
+    edit.wifi_config().set_soft_ap(&wifi.soft_ap());
+    if let Some(point) = wifi.access_point(0) {
+        edit.wifi_config().set_access_point(0, &point).expect("there is a slot 0");
+    }
+    assert!(copy == sector, "writing the same values changed the sector");
+}
+
 struct Flash(Box<[Sector; 2]>);
 
 impl Flash {
     fn sectors(&self) -> Sectors<'_> {
         Sectors::new(&self.0[0], &self.0[1])
+    }
+
+    fn dcd(&self) -> dcd::Sectors<'_> {
+        dcd::Sectors::new(&self.0[0], &self.0[1])
+    }
+
+    fn run_dcd(&mut self, mut write: dcd::Write<'_>, limit: usize) -> bool {
+        for _ in 0..limit {
+            match write.next_op() {
+                Some(op) => self.apply(op),
+                None => return true,
+            }
+        }
+        assert!(limit < 100, "a write has some ten operations");
+        write.next_op().is_none()
     }
 
     /// As NOR flash does it; panics outside of a sector.
@@ -151,4 +258,118 @@ pub fn wiced(data: &[u8]) {
             assert!(app[at % 9000..].starts_with(bytes), "the data is not where it was written");
         }
     }
+}
+
+/// Writes of both generations to the Electron's container, damage, and power cuts: an undamaged one has the data where it
+/// was written, whichever generation looks.
+pub fn dcd(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mut flash = Flash(Box::new([[0xFF; 16384]; 2]));
+    let choice = input.byte();
+    let generation = |choice: u8| if choice & 1 == 0 { dcd::Generation::V1 } else { dcd::Generation::V2 };
+    if choice & 2 != 0 {
+        factory_sector(&[0xFF; 4258], &mut flash.0[usize::from(choice >> 2) % 2]).expect("it fits");
+        let before = Flash(flash.0.clone());
+        let migration = dcd::Write::migrate(before.dcd(), generation(choice)).expect("a table to migrate");
+        flash.run_dcd(migration, 100);
+    } else {
+        let before = Flash(flash.0.clone());
+        flash.run_dcd(dcd::Write::initialise(before.dcd(), generation(choice)), 100);
+    }
+    assert!(flash.dcd().current(generation(choice)).is_some());
+    let mut damaged = false;
+    while !input.is_empty() {
+        let kind = input.byte();
+        let (at, bytes) = (usize::from(input.word()), input.block());
+        if kind & 2 != 0 {
+            damaged = true;
+            let at = [at % 8, 16352 + at % 32, at % 16384][usize::from(kind >> 2) % 3];
+            let sector = &mut flash.0[usize::from(kind >> 4) % 2];
+            sector.iter_mut().skip(at).zip(bytes).for_each(|(cell, byte)| *cell = *byte);
+            continue;
+        }
+        let before = Flash(flash.0.clone());
+        let Ok(write) = dcd::Write::new(before.dcd(), generation(kind), at % 17000, bytes) else { continue };
+        let target = write.target();
+        let limit = if kind & 0x80 == 0 { 100 } else { usize::from(kind >> 2) % 10 };
+        damaged |= !flash.run_dcd(write, limit);
+        if !damaged {
+            for reader in [dcd::Generation::V1, dcd::Generation::V2] {
+                assert_eq!(flash.dcd().current(reader), Some(target));
+                let app = flash.dcd().app(reader).expect("a sector is current");
+                let written = bytes.len().min(app.len().saturating_sub(at % 17000));
+                assert!(written == 0 || app[at % 17000..].starts_with(&bytes[..written]));
+            }
+        }
+    }
+}
+
+/// Any two sectors: a plan is one, its sectors are selected, nothing is mixed unasked, and what it calls judged was.
+pub fn recovery(data: &[u8]) {
+    let mut input = Input::new(data);
+    let choice = input.byte();
+    let target = Target::ALL[usize::from(choice) % 5];
+    let mix = choice & 0x80 != 0;
+    let mut flash = Flash(Box::new([[0xFF; 16384]; 2]));
+    factory_sector(&[0xFF; 4258], &mut flash.0[0]).expect("it fits");
+    if choice & 0x40 != 0 {
+        let before = Flash(flash.0.clone());
+        let migration = dcd::Write::migrate(before.dcd(), dcd::Generation::V2).expect("a table to migrate");
+        flash.run_dcd(migration, 100);
+    }
+    let verdicts = input.byte();
+    let given = input.block();
+    while !input.is_empty() {
+        let kind = input.byte();
+        let (at, bytes) = (usize::from(input.word()) % 16384, input.block());
+        match kind & 3 {
+            0 | 1 => {
+                let sector = &mut flash.0[usize::from(kind & 1)];
+                sector.iter_mut().skip(at).zip(bytes).for_each(|(cell, byte)| *cell = *byte);
+            }
+            2 => {
+                let before = Flash(flash.0.clone());
+                let generation =
+                    [Generation::V0_4_0, Generation::V0_4_4, Generation::V0_7_0][usize::from(kind >> 2) % 3];
+                if let Ok(mut write) = Write::new(before.sectors(), generation, at % 9000, bytes) {
+                    for _ in 0..usize::from(kind >> 4) * 20 {
+                        let Some(op) = write.next_op() else { break };
+                        flash.apply(op);
+                    }
+                }
+            }
+            _ => flash.0.swap(0, 1),
+        }
+    }
+    let dump = Dump::new(&flash.0[0], &flash.0[1]);
+    let judge = |field: Field, bytes: &[u8]| {
+        let sum = bytes.iter().fold(verdicts, |sum, byte| sum.wrapping_mul(31) ^ byte);
+        match (field, sum % 3) {
+            (Field::DEVICE_PRIVATE_KEY, 0) => Judgement::Valid,
+            (Field::DEVICE_PRIVATE_KEY, 1) => Judgement::Invalid,
+            _ => Judgement::Unknown,
+        }
+    };
+    let written = [(Field::DEVICE_PRIVATE_KEY, given)];
+    let Ok(plan) = Plan::new(dump, target, Options::default().mix(mix).written(&written), judge) else {
+        return;
+    };
+    assert!(mix || !plan.is_mixed());
+    for decision in plan.decisions() {
+        assert!(
+            decision.confidence != Confidence::Judged
+                || judge(decision.field, plan.bytes(decision)) == Judgement::Valid
+        );
+        assert!(mix || decision.source == Source::Sector(plan.base().id));
+    }
+    let mut image = [0; 8391];
+    let image = plan.build_app(&mut image).expect("long enough");
+    let mut repaired = Flash(Box::new([[0; 16384]; 2]));
+    plan.build_sectors(&mut repaired.0).expect("given values are short");
+    let selection = Dump::new(&repaired.0[0], &repaired.0[1]).select(target);
+    assert_eq!(selection.sector, Some(SectorId::Dct1));
+    let again = Plan::new(Dump::new(&repaired.0[0], &repaired.0[1]), target, Options::default(), judge);
+    let mut copy = [0; 8391];
+    let copy = again.expect("there is a table now").build_app(&mut copy).expect("long enough").to_vec();
+    assert!(copy == image, "recovering what was recovered changes nothing");
 }

@@ -47,7 +47,8 @@ pub enum Standing {
     Blank,
     /// No mark of a container, or a header that says that the write was not finished, and no CRC that says otherwise.
     Incomplete,
-    /// It has a CRC, and it is wrong, also with the marks of a replaced sector set back.
+    /// It has a CRC, and it is wrong, also with the marks of a replaced sector set back. Damage, or a write of older firmware
+    /// that does not know the CRC.
     CrcBad {
         /// CRC as stored.
         stored: u32,
@@ -128,12 +129,18 @@ impl<'a> Dump<'a> {
     #[must_use]
     pub fn candidate(&self, id: SectorId) -> Candidate<'a> {
         let sector = self.sector(id);
-        let (format, standing) = judge(sector);
+        let (format, standing) = judge(sector, self.sector(id.other()));
         let candidate = Candidate { id, format, standing, app: app_of(sector, format) };
         if standing == Standing::Unchecked && self.is_partly_erased(&candidate) {
             return Candidate { standing: Standing::PartlyErased, ..candidate };
         }
         candidate
+    }
+
+    /// What both sectors are.
+    #[must_use]
+    pub fn candidates(&self) -> [Candidate<'a>; 2] {
+        [SectorId::Dct1, SectorId::Dct2].map(|id| self.candidate(id))
     }
 
     /// The sector that a firmware would read, and why. `None` in it means that it would start from an empty table: **do
@@ -150,7 +157,7 @@ impl<'a> Dump<'a> {
     /// The sector that holds the newer generation, where sequence, counter or marks tell.
     #[must_use]
     pub fn newer(&self) -> Option<SectorId> {
-        let [one, two] = [SectorId::Dct1, SectorId::Dct2].map(|id| self.candidate(id));
+        let [one, two] = self.candidates();
         if one.format != two.format || one.format.is_none() {
             return None;
         }
@@ -176,7 +183,7 @@ impl<'a> Dump<'a> {
     /// sector, an erase was interrupted.
     fn is_partly_erased(&self, candidate: &Candidate<'a>) -> bool {
         let other = self.sector(candidate.id.other());
-        let (format, standing) = judge(other);
+        let (format, standing) = judge(other, self.sector(candidate.id));
         if format != candidate.format || !standing.is_complete() {
             return false;
         }
@@ -231,7 +238,7 @@ fn app_of(sector: &Sector, format: Option<Format>) -> &[u8] {
     sector.get(range).filter(|app| app.len() >= app::LEN_OLD).unwrap_or(&[])
 }
 
-fn judge(sector: &Sector) -> (Option<Format>, Standing) {
+fn judge(sector: &Sector, other: &Sector) -> (Option<Format>, Standing) {
     if sector.iter().all(|byte| *byte == 0xFF) {
         return (None, Standing::Blank);
     }
@@ -239,7 +246,7 @@ fn judge(sector: &Sector) -> (Option<Format>, Standing) {
         return (Some(Format::Wiced), judge_wiced(sector));
     }
     if dcd::Header::of_sector(sector).watermark == dcd::WATERMARK {
-        return (Some(Format::Dcd), judge_dcd(sector));
+        return (Some(Format::Dcd), judge_dcd(sector, other));
     }
     // A write that was cut before its header: the container is told by the other end, or not at all.
     let record = VersionRecord::of_sector(sector);
@@ -283,17 +290,20 @@ fn judge_wiced(sector: &Sector) -> Standing {
     }
 }
 
-fn judge_dcd(sector: &Sector) -> Standing {
+/// v1 copies a footer without a new CRC. Whether a wrong one is damage, the other seal tells: v2 replaces it, v1 clears it.
+fn judge_dcd(sector: &Sector, other: &Sector) -> Standing {
+    use dcd::Seal::{Cleared, Replaced, Valid};
     let seal = dcd::Header::of_sector(sector).seal;
     let footer = dcd::Footer::of_sector(sector);
-    let crc_good = footer.is_valid() && dcd::sector_crc(sector) == footer.crc();
-    match seal {
-        dcd::Seal::Valid if crc_good => Standing::Verified,
-        dcd::Seal::Replaced | dcd::Seal::Cleared if crc_good => Standing::Replaced,
-        _ if crc_good => Standing::Unfinished,
-        // v1 copies the footer without a new CRC, so a wrong one is no damage there; the seal of v2 says v2
-        dcd::Seal::Replaced => Standing::CrcBad { stored: footer.crc(), computed: dcd::sector_crc(sector) },
-        dcd::Seal::Valid | dcd::Seal::Cleared => Standing::Unchecked,
+    let computed = dcd::sector_crc(sector);
+    let bad = Standing::CrcBad { stored: footer.crc(), computed };
+    match (seal, footer.is_valid(), footer.crc() == computed) {
+        (Valid, true, true) => Standing::Verified,
+        (Replaced | Cleared, true, true) => Standing::Replaced,
+        (_, true, true) => Standing::Unfinished,
+        (Valid, true, false) if dcd::Header::of_sector(other).seal == Replaced => bad,
+        (Replaced, true, false) => bad,
+        (Valid | Replaced | Cleared, ..) => Standing::Unchecked,
         _ => Standing::Incomplete,
     }
 }

@@ -195,6 +195,7 @@ pub struct Plan<'a> {
     pub(super) dump: Dump<'a>,
     pub(super) target: Target,
     pub(super) base: Candidate<'a>,
+    other: Option<Candidate<'a>>,
     written: &'a [(Field, &'a [u8])],
     decisions: [Decision; FIELDS],
 }
@@ -211,7 +212,7 @@ impl<'a> Plan<'a> {
         options: Options<'a>,
         mut judge: impl FnMut(Field, &[u8]) -> Judgement,
     ) -> Result<Self, PlanError> {
-        let candidates = [SectorId::Dct1, SectorId::Dct2].map(|id| dump.candidate(id));
+        let candidates = dump.candidates();
         let base = choose_base(dump, target, options, candidates).ok_or(PlanError::NothingFound)?;
         let other = candidates.into_iter().find(|other| other.id != base.id && !other.app.is_empty());
         let mut decisions = [Decision {
@@ -228,7 +229,7 @@ impl<'a> Plan<'a> {
             let evidence = Evidence { field: *field, base, other, given, mix: options.mix };
             *slot = evidence.decide(&mut judge);
         }
-        Ok(Self { dump, target, base, written: options.written, decisions })
+        Ok(Self { dump, target, base, other, written: options.written, decisions })
     }
 
     /// The dump that it is made for.
@@ -279,7 +280,11 @@ impl<'a> Plan<'a> {
     #[must_use]
     pub fn bytes(&self, decision: &Decision) -> &'a [u8] {
         match decision.source {
-            Source::Sector(id) => self.dump.candidate(id).app.get(decision.field.range()).unwrap_or_default(),
+            Source::Sector(id) => {
+                let candidates = [Some(self.base), self.other];
+                let found = candidates.into_iter().flatten().find(|candidate| candidate.id == id);
+                found.and_then(|candidate| candidate.app.get(decision.field.range())).unwrap_or_default()
+            }
             Source::Given => {
                 let found = self.written.iter().find(|(field, _)| *field == decision.field);
                 found.map_or(&[], |(_, value)| value)

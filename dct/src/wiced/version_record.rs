@@ -124,25 +124,59 @@ pub(super) fn combine(
     let mut first = *header.as_bytes();
     first[Header::WRITE_INCOMPLETE_AT] = 0;
     crc ^= raw_crc(&first);
-    let body = sector.get(Header::LEN..VersionRecord::OFFSET).unwrap_or_default();
-    let mut at = Header::LEN;
-    for piece in body.chunks(32) {
-        let split = |position: usize| position.saturating_sub(at).min(piece.len());
-        let (from, until) = (split(start), split(start.saturating_add(data.len())));
-        crc ^= if from == until {
-            raw_crc(piece)
-        } else {
-            let skip = (at + from).saturating_sub(start);
-            let mut digest = crc32::digest();
-            digest.update(piece.get(..from).unwrap_or_default());
-            digest.update(data.get(skip..skip + until - from).unwrap_or_default());
-            digest.update(piece.get(until..).unwrap_or_default());
-            !digest.finalize()
-        };
-        at += piece.len();
+    let mut pieces = Pieces::new();
+    let end = start.saturating_add(data.len());
+    pieces.add(
+        Header::LEN,
+        sector.get(Header::LEN..start.clamp(Header::LEN, VersionRecord::OFFSET)).unwrap_or_default(),
+    );
+    if !data.is_empty() && start >= Header::LEN {
+        pieces.add(start, data);
     }
-    crc ^ raw_crc(&VersionRecord { crc: 0, initial_write: 0, ..record }.encode())
+    let rest = end.clamp(Header::LEN, VersionRecord::OFFSET);
+    pieces.add(rest, sector.get(rest..VersionRecord::OFFSET).unwrap_or_default());
+    crc ^ pieces.crc() ^ raw_crc(&VersionRecord { crc: 0, initial_write: 0, ..record }.encode())
 }
+
+/// The pieces of 32 bytes and the last one of 12.
+///
+/// A CRC without inversions is linear: `raw(a) ^ raw(b) ^ raw(c) = raw(a ^ b ^ c)` for an odd number of pieces of one length.
+/// There are 499 of them, so that all together cost one XOR over the sector and the CRC of 32 bytes.
+struct Pieces {
+    sum: [u8; Pieces::LEN],
+    last: [u8; 12],
+}
+
+impl Pieces {
+    const LEN: usize = 32;
+    const LAST_AT: usize = VersionRecord::OFFSET - 12;
+
+    const fn new() -> Self {
+        Self { sum: [0; Self::LEN], last: [0; 12] }
+    }
+
+    /// Takes bytes at their place in the sector, in any order, each place once.
+    fn add(&mut self, at: usize, bytes: &[u8]) {
+        let (bytes, last) = bytes.split_at(Self::LAST_AT.saturating_sub(at).min(bytes.len()));
+        let last_from = (at + bytes.len()).saturating_sub(Self::LAST_AT);
+        self.last.iter_mut().skip(last_from).zip(last).for_each(|(sum, byte)| *sum ^= byte);
+        let phase = (at - Header::LEN) % Self::LEN;
+        let (head, rest) = bytes.split_at((Self::LEN - phase).min(bytes.len()));
+        self.sum.iter_mut().skip(phase).zip(head).for_each(|(sum, byte)| *sum ^= byte);
+        let (whole, rest) = rest.as_chunks::<{ Self::LEN }>();
+        for piece in whole {
+            self.sum.iter_mut().zip(piece).for_each(|(sum, byte)| *sum ^= byte);
+        }
+        self.sum.iter_mut().zip(rest).for_each(|(sum, byte)| *sum ^= byte);
+    }
+
+    fn crc(&self) -> u32 {
+        raw_crc(&self.sum) ^ raw_crc(&self.last)
+    }
+}
+
+const _: () = assert!((Pieces::LAST_AT - Header::LEN) / Pieces::LEN == 499);
+const _: () = assert!((Pieces::LAST_AT - Header::LEN).is_multiple_of(Pieces::LEN));
 
 /// CRC-32 without the final inversion.
 fn raw_crc(bytes: &[u8]) -> u32 {
@@ -181,6 +215,21 @@ mod tests {
         assert!(VersionRecord { version: 1, ..record }.is_valid());
         assert!(!VersionRecord { version: 0x0371, ..record }.is_valid());
         assert!(!VersionRecord::decode(&[0xFF; 16]).is_valid());
+    }
+
+    #[test]
+    fn linear_form_is_the_formula_of_the_firmware() {
+        let mut sector: Sector = core::array::from_fn(|i| u8::try_from((i * i / 7 + i * 31) % 251).unwrap());
+        for round in 0..20 {
+            sector[388 + round * 797] ^= 0x5A;
+            let mut header = *Header::of_sector(&sector).as_bytes();
+            header[Header::WRITE_INCOMPLETE_AT] = 0;
+            let record = VersionRecord { crc: 0, initial_write: 0, ..VersionRecord::of_sector(&sector) };
+            let pieces = sector[Header::LEN..VersionRecord::OFFSET].chunks(32);
+            let formula =
+                pieces.fold(!0 ^ raw_crc(&header) ^ raw_crc(&record.encode()), |crc, p| crc ^ raw_crc(p));
+            assert_eq!(sector_crc(&sector), formula, "{round}");
+        }
     }
 
     #[test]
