@@ -8,6 +8,7 @@ use core::fmt;
 use serde::Serialize;
 use spark_dct::segment::{Platform, Segment};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// The device.
 pub(crate) struct Particle<'a, 'p> {
@@ -132,16 +133,19 @@ impl<'a, 'p> Particle<'a, 'p> {
         data: &[u8],
         options: &WriteOptions,
     ) -> Result<Written, Failure> {
-        segment
-            .check_write(data.len())
+        let planned = segment
+            .plan_write(data.len(), None)
             .map_err(|error| Failure::new(Code::Data, chain(&error), "nothing was written"))?;
-        let before = self.read(segment, data.len())?;
+        // A Core takes whole words only.
+        let mut data = Zeroizing::new(data.to_vec());
+        data.resize(planned.padded_len, 0);
+        let before = Zeroizing::new(self.read(segment, data.len())?);
         let mut written = Written {
             segment: segment.name,
             alternate: segment.alternate,
             address: segment.address,
             bytes: data.len(),
-            changed: before != data,
+            changed: *before != *data,
             dry_run: options.dry_run,
             backup: None,
         };
@@ -160,9 +164,9 @@ impl<'a, 'p> Particle<'a, 'p> {
                 format_args!("{}; {kept}", failure.next()),
             )
         };
-        self.access.write(segment.alternate, segment.address, data).map_err(|failure| safe(&failure))?;
+        self.access.write(planned.alternate, planned.address, &data).map_err(|failure| safe(&failure))?;
         // The write compared page by page; once more now that all of it is there.
-        if self.read(segment, data.len()).map_err(|failure| safe(&failure))? != data {
+        if self.read(segment, data.len()).map_err(|failure| safe(&failure))? != *data {
             let wrong = Failure::new(
                 Code::Io,
                 "the device does not hold what was written",
