@@ -33,7 +33,8 @@ pub enum Confidence {
     /// Both generations have it and neither shows a sign of damage. One may be a copy of the other, so this is no proof.
     Plausible,
     /// A CRC over the sector is right: these are the bytes that the firmware stored. That they are a good value is
-    /// another question: the firmware computes its CRC over damage from older firmware, too.
+    /// another question: the firmware computes its CRC over damage from older firmware, too. And the Photon's checksum
+    /// does not see two pieces of 32 bytes that were changed alike, see [`sector_crc`](crate::wiced::sector_crc).
     Stored,
     /// The caller's judge takes the value for good.
     Judged,

@@ -295,7 +295,9 @@ impl Initialise {
 #[non_exhaustive]
 pub enum WriteError {
     /// Ends behind what every firmware survives.
-    #[error("write to the application section ends at {end} but the limit is {limit}; write less or lower")]
+    #[error(
+        "write to the application section ends at {end}, and behind {limit} firmware damages other data or hangs; write less or lower"
+    )]
     TooLong {
         /// Offset plus length.
         end: usize,
