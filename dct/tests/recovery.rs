@@ -352,6 +352,22 @@ fn recorded_images_have_their_standing_and_order() {
 }
 
 #[test]
+fn newer_table_without_a_checksum_is_taken_until_it_shows_damage() {
+    let mut flash = Flash::load("electron_3_v1_after_v2.bin");
+    let target = Target::Dcd(dcd::Generation::V2);
+    let plan = Plan::new(dump(&flash), target, Options::default(), nobody).unwrap();
+    assert_eq!(plan.base().id, SectorId::Dct2, "what the device has worked with since");
+    assert!(!plan.is_mixed() && plan.confidence() > Confidence::Damaged);
+
+    let key = Field::DEVICE_PRIVATE_KEY.offset() + 8;
+    flash.0[1][key + 200..key + 600].fill(0xFF);
+    let plan = Plan::new(dump(&flash), target, Options::default(), nobody).unwrap();
+    assert_eq!(plan.base().id, SectorId::Dct1, "the older one is whole and checked");
+    let wanted = Options::default().base(SectorId::Dct2);
+    assert_eq!(Plan::new(dump(&flash), target, wanted, nobody).unwrap().base().id, SectorId::Dct2);
+}
+
+#[test]
 fn wrong_crc_is_told_from_a_write_that_has_none() {
     let mut flash = Flash::load("electron_2_v2_second.bin");
     flash.0[0][5000] ^= 1;

@@ -187,7 +187,8 @@ const FIELDS: usize = Field::ALL.len();
 ///
 /// The base is the sector whose bytes are taken where nothing speaks against them, and the only source of what is not a
 /// field. It is, in this order: a sector with a good CRC, a complete one without CRC, any other one with content; among equals the
-/// one that the target firmware selects, then the newer one.
+/// one that the target firmware selects, then the newer one. A complete sector without CRC comes first, however, if it is the newer
+/// one, the target firmware selects it, and no field of it shows damage: it is what the device has worked with since.
 ///
 /// A sector whose CRC is wrong because v0.4.4 to v0.6.4 wrote into it in place after a downgrade loses against an older one
 /// with a good CRC; [`Options::base`] overrides that.
@@ -215,6 +216,27 @@ impl<'a> Plan<'a> {
     ) -> Result<Self, PlanError> {
         let candidates = dump.candidates();
         let base = choose_base(dump, target, options, candidates).ok_or(PlanError::NothingFound)?;
+        let plan = |base: Candidate<'a>, judge: &mut dyn FnMut(Field, &[u8]) -> Judgement| {
+            Self::from_base(dump, target, options, candidates, base, judge)
+        };
+        if let Some(newer) = unchecked_newer(dump, target, options, candidates, base) {
+            let plan = plan(newer, &mut judge);
+            let fields = plan.decisions.iter().filter(|decision| !decision.field.is_gap());
+            if fields.clone().all(|decision| decision.sign.is_none() && decision.confidence > Confidence::Damaged) {
+                return Ok(plan);
+            }
+        }
+        Ok(plan(base, &mut judge))
+    }
+
+    fn from_base(
+        dump: Dump<'a>,
+        target: Target,
+        options: Options<'a>,
+        candidates: [Candidate<'a>; 2],
+        base: Candidate<'a>,
+        mut judge: &mut dyn FnMut(Field, &[u8]) -> Judgement,
+    ) -> Self {
         let other = candidates.into_iter().find(|other| other.id != base.id && !other.app.is_empty());
         let mut decisions = [Decision {
             field: Field::SYSTEM_FLAGS,
@@ -230,7 +252,7 @@ impl<'a> Plan<'a> {
             let evidence = Evidence { field: *field, base, other, given, mix: options.mix };
             *slot = evidence.decide(&mut judge);
         }
-        Ok(Self { dump, target, base, other, written: options.written, decisions })
+        Self { dump, target, base, other, written: options.written, decisions }
     }
 
     /// The dump that it is made for.
@@ -359,6 +381,21 @@ fn choose_base<'a>(
         (trust, selected == Some(candidate.id), newer == Some(candidate.id), first)
     };
     candidates.iter().filter(usable).max_by_key(rank).copied()
+}
+
+/// A complete sector that older firmware wrote behind a checked one, without a CRC of its own: what the device has worked
+/// with since.
+fn unchecked_newer<'a>(
+    dump: Dump<'a>,
+    target: Target,
+    options: Options<'_>,
+    candidates: [Candidate<'a>; 2],
+    base: Candidate<'a>,
+) -> Option<Candidate<'a>> {
+    let newer = dump.newer().filter(|newer| *newer != base.id && dump.select(target).sector == Some(*newer))?;
+    let found = candidates.into_iter().find(|candidate| candidate.id == newer)?;
+    let wanted = options.base.is_none() && found.standing == Standing::Unchecked && !found.app.is_empty();
+    wanted.then_some(found)
 }
 
 /// All that is known about one field.
