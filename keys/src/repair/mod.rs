@@ -43,7 +43,7 @@ use recover::Primes;
 /// ```
 ///
 /// The result satisfies all relations, its primes pass a primality test, and devices can use it. The work is bounded: some
-/// forty exponentiations of 1024 bits and, if the modulus is damaged, a million divisions by a small number; 50 ms on a PC.
+/// forty exponentiations of 1024 bits and, if the modulus is damaged, a million divisions by a small number; some 60 ms on a PC.
 ///
 /// # Errors
 /// [`RepairError`]; a key is never guessed.
