@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! cargo bench -p spark-benches                # measure; RESULTS.md keeps a record
+//! cargo bench -p spark-benches --features openssl   # with OpenSSL as a peer; needs libssl-dev
 //! cargo bench -p spark-benches -- --test      # run everything once, as CI does
 //! cargo test -p spark-benches                 # count allocations
 //! ```

@@ -8,7 +8,7 @@ use spark_keys::{
     DeviceKey, EcPrivateKeyView, EcPublicKeyView, Key, KeyForm, Report, RsaPrivateKeyView, RsaPublicKeyView,
     check as check_field, check_ec, check_server_key, device_key::FIELD_LEN, is_interrupted_write,
     load_device_key, load_ec_device_key, load_public_key, pem, private_key::Number, published_by_device,
-    repair as repair_field, repair_with_public_key,
+    repair as repair_field, repair_ec, repair_with_public_key,
 };
 
 fn texts(report: &Report) {
@@ -108,6 +108,11 @@ pub fn ec(data: &[u8]) {
         let spki = key.public_key();
         let public = EcPublicKeyView::parse_spki(&spki).expect("a computed point");
         assert_eq!(public.point(), key.point());
+    }
+    if let Ok(key) = repair_ec(data, None) {
+        assert!(check_ec(key.as_field()).is_clean());
+        // confirmed by its point, wherever the damage is
+        assert!(load_ec_device_key(data).is_ok() || data[57..].starts_with(key.point()));
     }
     for key in [EcPrivateKeyView::parse_sec1(data), EcPrivateKeyView::parse_pkcs8(data)].into_iter().flatten()
     {

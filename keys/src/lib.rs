@@ -41,4 +41,4 @@ pub use key::Key;
 pub use load::{LoadError, load_device_key, load_ec_device_key, load_public_key};
 pub use private_key::RsaPrivateKeyView;
 pub use public_key::{RsaPublicKeyView, published_by_device};
-pub use repair::{RepairError, Repaired, repair, repair_with_public_key};
+pub use repair::{RepairError, Repaired, repair, repair_ec, repair_with_public_key};

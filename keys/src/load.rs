@@ -56,7 +56,7 @@ pub struct Loaded<'a> {
 pub fn load<'a>(file: &'a [u8], scratch: &'a mut [u8]) -> Result<Loaded<'a>, LoadError> {
     let pem = looks_like_pem(file);
     let (form, der) = der_of(file, scratch)?;
-    let form = form.ok_or(LoadError::Form { form: None })?;
+    let form = form.ok_or(LoadError::NoKey)?;
     let (key, der_len) = match form {
         KeyForm::Pkcs1Private => {
             let key = rsa_private(der)?;
@@ -89,7 +89,7 @@ pub fn load<'a>(file: &'a [u8], scratch: &'a mut [u8]) -> Result<Loaded<'a>, Loa
             let key = EcPublicKeyView::parse_spki(der)?;
             (Key::EcPublic(key), key.der_len())
         }
-        KeyForm::Pem => return Err(LoadError::Form { form: None }),
+        KeyForm::Pem => return Err(LoadError::NoKey),
     };
     Ok(Loaded { key, form, pem, der_len, trailing: der.get(der_len..).unwrap_or(&[]) })
 }
@@ -218,6 +218,9 @@ pub enum LoadError {
         /// The form found.
         form: Option<KeyForm>,
     },
+    /// Not a key, as far as this crate knows them.
+    #[error("file holds no key in DER or PEM; give a key file")]
+    NoKey,
     /// Not a key, or not an EC private key.
     #[error("file holds {} where an EC private key is needed; give the right file", form.map_or("no key", KeyForm::name))]
     NotEc {

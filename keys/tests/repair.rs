@@ -274,3 +274,41 @@ fn other_forms_of_the_right_key_are_converted() {
     field[200] ^= 1;
     assert_eq!(repair(&field).unwrap().key.as_der(), key.as_der());
 }
+
+#[test]
+fn an_ec_key_is_restored_when_its_number_is_confirmed() {
+    let field = vector("ec_p256.field192.bin");
+    let key = load_ec_device_key(&field).unwrap();
+    let spki = vector("ec_p256.spki.der");
+    let public = EcPublicKeyView::parse_spki(&spki).unwrap();
+    let other = EcPublicKeyView::parse_spki(BundledKey::ParticleEc.spki()).unwrap();
+    assert_eq!(repair_ec(&field, None).unwrap().as_der(), key.as_der());
+    let refused = RepairError::OtherKey { fingerprint: key.fingerprint() };
+    assert_eq!(repair_ec(&field, Some(&other)).unwrap_err(), refused);
+    for at in 0..192 {
+        let mut damaged = field.clone();
+        damaged[at] ^= 1;
+        let number = (7..39).contains(&at);
+        let point = (57..121).contains(&at);
+        match repair_ec(&damaged, None) {
+            Ok(repaired) => assert!(repaired.as_der() == key.as_der() && !number && !point, "{at}"),
+            Err(error) => assert!((number || point) && error == RepairError::Unconfirmed, "{at}: {error}"),
+        }
+        match repair_ec(&damaged, Some(&public)) {
+            Ok(repaired) => assert!(repaired.as_der() == key.as_der() && !number, "{at}"),
+            Err(error) => assert!(number && matches!(error, RepairError::Lost { .. }), "{at}: {error}"),
+        }
+        assert!(repair_ec(&damaged, Some(&other)).is_err());
+        let mut erased = field.clone();
+        erased[at..].fill(0xFF);
+        match repair_ec(&erased, Some(&public)) {
+            Ok(repaired) => assert!(repaired.as_der() == key.as_der() && at >= 39),
+            Err(_) => assert!(at < 39, "{at}"),
+        }
+    }
+    assert_eq!(repair_ec(&[0xFF; 192], None).unwrap_err(), RepairError::Erased);
+    assert_eq!(repair_ec(&[0; 192], None).unwrap_err(), RepairError::Zeroed);
+    let form = KeyForm::Pkcs1Private;
+    assert_eq!(repair_ec(&vector("rsa1024_608.der"), None).unwrap_err(), RepairError::Form { form });
+    assert!(repair_ec(&vector("ec_p256.pem"), None).is_ok());
+}

@@ -131,7 +131,7 @@ fn the_host_tools_commands_give_a_file_that_the_device_cannot_use() {
     let codes: Vec<_> = report.findings().map(|finding| finding.code()).collect();
     assert_eq!(codes, ["pkcs8-in-rsa-field"], "does this openssl write PKCS#1 by default?");
     assert!(!report.device_works());
-    // one key in 70 is refused for another reason
+    // one key in 100 is refused for another reason
     if let Ok(key) = load_device_key(&pem) {
         assert!(check(key.as_field()).is_clean());
         assert_eq!(load_device_key(&der).expect("the same key").as_der(), key.as_der());

@@ -96,8 +96,7 @@ impl EcFinding {
                 "ec-point-mismatch",
                 "announces a public key that does not belong to its private number and cannot connect",
                 "may know either key",
-                "compare the cloud's key with the one computed from the private number: if they match write the key again \
-                 with the computed point, else restore it from a backup",
+                "repair the key with the cloud's copy of the public key, or restore it from a backup",
             ),
             EcFinding::NotCanonical => Texts(
                 "ec-not-canonical",

@@ -1,7 +1,10 @@
-//! Rebuilds a damaged RSA device key from the parts that are intact.
+//! Rebuilds damaged device keys from the parts that are intact.
 
 mod candidates;
+mod ec;
 mod recover;
+
+pub use ec::repair_ec;
 
 use crate::device_key::{DeviceKey, DeviceKeyError};
 use crate::fingerprint::Fingerprint;
@@ -40,7 +43,7 @@ use recover::Primes;
 /// ```
 ///
 /// The result satisfies all relations, its primes pass a primality test, and devices can use it. The work is bounded: some
-/// forty exponentiations of 1024 bits and, if the modulus is damaged, a million divisions by a small number; 50 ms on a PC.
+/// forty exponentiations of 1024 bits and, if the modulus is damaged, a million divisions by a small number; some 60 ms on a PC.
 ///
 /// # Errors
 /// [`RepairError`]; a key is never guessed.
@@ -148,8 +151,8 @@ pub enum RepairError {
     /// All 00.
     #[error("field is zeroed, nothing is left of a key; write a new key")]
     Zeroed,
-    /// Another form of key, and not a readable RSA-1024 key in that form.
-    #[error("field holds {} and no RSA-1024 private key that could be rebuilt; write a new key", form.name())]
+    /// Another form of key, and not a key for this field in that form.
+    #[error("field holds {} and no private key for it that could be rebuilt; write a new key", form.name())]
     Form {
         /// The form.
         form: KeyForm,
