@@ -469,6 +469,24 @@ fn damaged_key_is_repaired_in_a_file_and_in_the_device_and_a_lost_one_is_not() {
 }
 
 #[test]
+fn ec_key_is_repaired_when_something_confirms_its_number() {
+    let bench = Bench::new();
+    let mut field = vector("ec_p256.field192.bin");
+    // The header is damaged, the point is whole.
+    field[0] = 0x20;
+    bench.put("header", &field);
+    bench.ok(&["repair", "header", "-o", "a"]);
+    assert!(bench.read("a.der") == vector("ec_p256.sec1.der"));
+    // The point is lost: only the cloud's copy tells whether the number is right.
+    field[60..].fill(0xFF);
+    bench.put("point", &field);
+    bench.vector("ec_p256.spki.der");
+    assert_eq!(bench.fails(&["repair", "point", "-o", "b"]).0, 65);
+    bench.ok(&["repair", "point", "-o", "b", "--public-key", "ec_p256.spki.der"]);
+    assert!(bench.read("b.der") == vector("ec_p256.sec1.der"));
+}
+
+#[test]
 fn doctor_repairs_what_can_be_repaired_and_renews_the_rest() {
     let bench = Bench::new();
     let doctor = ["doctor", "--cloud", "cloud", "--host", "10.0.0.1", "--backup", "kept"];

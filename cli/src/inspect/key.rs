@@ -8,9 +8,8 @@ use serde::Serialize;
 use spark_dct::{Host, ServerAddress};
 use spark_keys::bundled::BundledKey;
 use spark_keys::check::{Report, ServerKeyKind, check_ec, check_server_key};
-use spark_keys::der::DerError;
 use spark_keys::load::{self, Loaded};
-use spark_keys::{DeviceKey, Finding, Key, KeyForm, RsaPrivateKeyView, check, pem};
+use spark_keys::{DeviceKey, Key, KeyForm, RsaPrivateKeyView, check, pem};
 use zeroize::Zeroizing;
 
 /// Longest file that is looked at as a key.
@@ -106,24 +105,12 @@ fn has_label(text: &[u8], end: &[u8]) -> bool {
 }
 
 fn problems(report: &Report) -> Vec<Problem> {
-    report.findings().map(|finding| Problem::new(finding.code(), finding, offset(&finding))).collect()
-}
-
-fn offset(finding: &Finding) -> Option<u64> {
-    let at = match finding {
-        Finding::TailErased { from } | Finding::StaleTail { from } => *from,
-        Finding::Unreadable { error } => match *error {
-            DerError::Sum { declared, .. } => declared,
-            DerError::Truncated { offset, .. }
-            | DerError::Tag { offset, .. }
-            | DerError::Length { offset, .. }
-            | DerError::Integer { offset }
-            | DerError::Value { offset } => offset,
-            _ => return None,
-        },
-        _ => return None,
-    };
-    u64::try_from(at).ok()
+    report
+        .findings()
+        .map(|finding| {
+            Problem::new(finding.code(), finding, finding.offset().and_then(|at| u64::try_from(at).ok()))
+        })
+        .collect()
 }
 
 fn fingerprint(key: &Key<'_>) -> Option<String> {

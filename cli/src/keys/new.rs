@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 /// Make a new device key: NAME.der for the device, NAME.pem, and NAME.pub.pem for the cloud.
 ///
-/// An RSA key is made anew until all of its numbers have lengths that devices read right: one key in 70 that other programs
+/// An RSA key is made anew until all of its numbers have lengths that devices read right: one key in 100 that other programs
 /// make does not.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {

@@ -10,7 +10,7 @@ use crate::files;
 use crate::particle::{self, WriteOptions};
 use crate::ui;
 use serde_json::json;
-use spark_keys::{Key, load, repair, repair_with_public_key};
+use spark_keys::{Key, load, repair, repair_ec, repair_with_public_key};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -110,19 +110,23 @@ pub(super) fn rebuild(
     field: &[u8],
     public: Option<&[u8]>,
 ) -> Result<(Secret, String), String> {
-    if protocol == Protocol::Udp {
-        return match Secret::of_field(protocol, field) {
-            Some(secret) => Ok((secret, "nothing is damaged".to_owned())),
-            None => Err("an EC key has one secret number, and it is not readable".to_owned()),
-        };
-    }
     let mut scratch = [0; load::MAX_DER];
+    let public =
+        public.map(|file| load::load(file, &mut scratch)).transpose().map_err(|error| chain(&error))?;
+    let public = public.map(|loaded| loaded.key);
+    if protocol == Protocol::Udp {
+        let key = match public {
+            None => repair_ec(field, None),
+            Some(Key::EcPublic(key)) => repair_ec(field, Some(&key)),
+            Some(_) => return Err("the cloud's copy is not the public key of a UDP device".to_owned()),
+        };
+        let key = key.map_err(|error| chain(&error))?;
+        return Ok((Secret::Udp(key), "the private number is intact, the rest computed anew".to_owned()));
+    }
     let repaired = match public {
         None => repair(field),
-        Some(file) => match load::load(file, &mut scratch).map_err(|error| chain(&error))?.key {
-            Key::RsaPublic(key) => repair_with_public_key(field, &key),
-            _ => return Err("the cloud's copy is not the public key of a TCP device".to_owned()),
-        },
+        Some(Key::RsaPublic(key)) => repair_with_public_key(field, &key),
+        Some(_) => return Err("the cloud's copy is not the public key of a TCP device".to_owned()),
     };
     let repaired = repaired.map_err(|error| chain(&error))?;
     let computed: Vec<_> = repaired.recomputed().map(|number| number.name()).collect();

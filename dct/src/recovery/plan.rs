@@ -222,7 +222,10 @@ impl<'a> Plan<'a> {
         if let Some(newer) = unchecked_newer(dump, target, options, candidates, base) {
             let plan = plan(newer, &mut judge);
             let fields = plan.decisions.iter().filter(|decision| !decision.field.is_gap());
-            if fields.clone().all(|decision| decision.sign.is_none() && decision.confidence > Confidence::Damaged) {
+            if fields
+                .clone()
+                .all(|decision| decision.sign.is_none() && decision.confidence > Confidence::Damaged)
+            {
                 return Ok(plan);
             }
         }
@@ -392,7 +395,8 @@ fn unchecked_newer<'a>(
     candidates: [Candidate<'a>; 2],
     base: Candidate<'a>,
 ) -> Option<Candidate<'a>> {
-    let newer = dump.newer().filter(|newer| *newer != base.id && dump.select(target).sector == Some(*newer))?;
+    let newer =
+        dump.newer().filter(|newer| *newer != base.id && dump.select(target).sector == Some(*newer))?;
     let found = candidates.into_iter().find(|candidate| candidate.id == newer)?;
     let wanted = options.base.is_none() && found.standing == Standing::Unchecked && !found.app.is_empty();
     wanted.then_some(found)
