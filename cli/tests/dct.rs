@@ -6,85 +6,29 @@
     reason = "test code"
 )]
 
+mod bench;
+
+use bench::Bench;
 use serde_json::Value;
 use spark_dct::wiced::{Generation, Sectors};
 use spark_dct::{App, Entry};
-use spark_sim::{Flash, PowerCut, config};
+use spark_sim::{PowerCut, config};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-struct Bench {
-    folder: tempfile::TempDir,
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).unwrap()
-    }
-
-    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
-        fs::write(self.path(name), content).unwrap();
-    }
-
-    fn vector(&self, name: &str) {
-        self.put(name, vector(name));
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_spark"));
-        command.arg("dct").args(arguments).current_dir(self.folder.path()).output().unwrap()
-    }
-
-    fn json(&self, arguments: &[&str], code: i32) -> Value {
-        let output = self.run(&[arguments, &["--json"]].concat());
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        assert!(output.stderr.is_empty(), "--json shows nothing else");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn ok(&self, arguments: &[&str]) -> Value {
-        self.json(arguments, 0)
-    }
-
-    fn device(&self, arguments: &[&str]) -> Value {
-        self.ok(&[arguments, &["--virtual", "flash"]].concat())
-    }
-
-    /// Exit code, standard output and standard error.
-    fn plain(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output = self.run(arguments);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
-    }
-
-    fn flash(&self) -> Flash {
-        Flash::with_contents(&self.read("flash")).unwrap()
-    }
-
-    /// The table of the simulated Photon.
-    fn table(&self) -> Vec<u8> {
-        config::read(&self.flash(), Generation::V0_7_0)
-    }
-}
 
 fn vector(name: &str) -> Vec<u8> {
     let (krate, name) = name.split_once('/').unwrap_or(("dct", name));
-    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(krate).join("tests/vectors").join(name))
-        .unwrap()
+    bench::vector(krate, name)
+}
+
+/// Puts a vector file into the folder.
+trait Vectors {
+    fn vector(&self, name: &str);
+}
+
+impl Vectors for Bench {
+    fn vector(&self, name: &str) {
+        self.put(name, vector(name));
+    }
 }
 
 fn value<'v>(shown: &'v Value, name: &str) -> &'v Value {
@@ -94,7 +38,7 @@ fn value<'v>(shown: &'v Value, name: &str) -> &'v Value {
 
 #[test]
 fn tables_of_every_firmware_are_shown_as_the_firmware_reads_them() {
-    let bench = Bench::new();
+    let bench = Bench::new("dct");
     for (file, expected) in [
         ("app_v0.4.0.bin", &[("claimed", "true"), ("ssid_prefix", "Photon"), ("device_code", "ABC123")][..]),
         ("app_v0.6.1.bin", &[("country_code", "JP/3"), ("device_id", "33002c000447343339373536")]),
@@ -132,7 +76,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn containers_are_read_as_each_firmware_selects() {
-    let bench = Bench::new();
+    let bench = Bench::new("dct");
     for (file, sector, of) in [
         ("photon_0_factory.bin", "DCT1", "Photon v0.4.4"),
         ("photon_2_old_swapped.bin", "DCT2", "Photon v0.4.4"),
@@ -167,7 +111,7 @@ fn containers_are_read_as_each_firmware_selects() {
 
 #[test]
 fn values_are_got_and_secrets_have_to_be_asked_for() {
-    let bench = Bench::new();
+    let bench = Bench::new("dct");
     bench.vector("app_v0.4.0.bin");
     let get = |names: &[&str]| bench.plain(&[&["get", "--file", "app_v0.4.0.bin"], names].concat());
     assert_eq!(get(&["ssid_prefix", "claimed"]), (0, "Photon\ntrue\n".to_owned(), String::new()));
@@ -182,7 +126,7 @@ fn values_are_got_and_secrets_have_to_be_asked_for() {
 
 #[test]
 fn setting_values_of_a_dump_changes_nothing_else() {
-    let bench = Bench::new();
+    let bench = Bench::new("dct");
     bench.vector("app_v2.3.1.bin");
     bench.ok(&[
         "set",
@@ -229,7 +173,7 @@ fn setting_values_of_a_dump_changes_nothing_else() {
 
 #[test]
 fn dump_of_both_sectors_is_changed_as_its_firmware_does_it() {
-    let bench = Bench::new();
+    let bench = Bench::new("dct");
     for (file, generation) in
         [("photon_2_old_swapped.bin", Generation::V0_4_4), ("photon_4_new_second.bin", Generation::V0_7_0)]
     {
@@ -257,7 +201,7 @@ fn dump_of_both_sectors_is_changed_as_its_firmware_does_it() {
 
 #[test]
 fn values_of_a_device_are_backed_up_written_and_read_back() {
-    let bench = Bench::new();
+    let bench = Bench::new("dct");
     let before = bench.device(&["show"]);
     assert_eq!(value(&before, "claimed"), "true");
     let set = bench.device(&["set", "claimed=false", "country_code=US/4", "--backup", "kept"]);
@@ -286,7 +230,7 @@ fn values_of_a_device_are_backed_up_written_and_read_back() {
 
 #[test]
 fn differences_are_named_and_secrets_are_not_shown() {
-    let bench = Bench::new();
+    let bench = Bench::new("dct");
     bench.vector("app_v2.3.1.bin");
     bench.ok(&["set", "-f", "app_v2.3.1.bin", "-o", "b", "ip_config.host=10.1.2.3", "claim_code=unset"]);
     let found = bench.ok(&["diff", "app_v2.3.1.bin", "b"]);
@@ -321,7 +265,7 @@ fn interrupted(bench: &Bench) {
 
 #[test]
 fn interrupted_write_is_recognised_and_recovered_from_what_is_known() {
-    let bench = Bench::new();
+    let bench = Bench::new("dct");
     interrupted(&bench);
     bench.put("pair", &bench.read("flash")[0x4000..0xC000]);
     let found = bench.json(&["recover", "pair"], 65);
@@ -351,7 +295,7 @@ fn interrupted_write_is_recognised_and_recovered_from_what_is_known() {
 
 #[test]
 fn device_is_recovered_through_its_own_bootloader() {
-    let bench = Bench::new();
+    let bench = Bench::new("dct");
     interrupted(&bench);
     let known =
         ["recover", "--written", "device_private_key=@new.der", "--mix", "--apply", "--backup", "kept"];
@@ -365,7 +309,7 @@ fn device_is_recovered_through_its_own_bootloader() {
 
 #[test]
 fn recovery_needs_both_sectors() {
-    let bench = Bench::new();
+    let bench = Bench::new("dct");
     bench.vector("app_v2.3.1.bin");
     let (code, _, message) = bench.plain(&["recover", "app_v2.3.1.bin"]);
     assert!(code == 65 && message.contains("0x08004000:0x8000"), "{message}");
@@ -375,7 +319,7 @@ fn recovery_needs_both_sectors() {
 
 #[test]
 fn tables_are_built_for_every_firmware_and_read_back() {
-    let bench = Bench::new();
+    let bench = Bench::new("dct");
     for (version, len) in [("0.4.4", 4258), ("0.6.4", 4258), ("0.7.0", 8391), ("2.3.1", 8391)] {
         let values = ["claimed=true", "ssid_prefix=Photon", "server_public_key.address=10.0.0.1:5683"];
         let build = |extra: &[&str]| {

@@ -6,94 +6,33 @@
     reason = "test code"
 )]
 
+mod bench;
+
+use bench::{Bench, ID};
 use serde_json::Value;
-use spark_dct::wiced::{Generation, Sectors};
 use spark_dct::{App, ServerKeyRegion};
-use spark_sim::{Flash, config};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
-const ID: &str = "000000000000000000000001";
-
-struct Bench {
-    folder: tempfile::TempDir,
+/// Puts a vector file into the folder.
+trait Vectors {
+    fn vector(&self, name: &str);
+    /// Damages a device that may not have been there yet.
+    fn damage_device(&self, offset: usize, bytes: &[u8]);
 }
 
-impl Bench {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).unwrap()
-    }
-
-    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
-        fs::write(self.path(name), content).unwrap();
-    }
-
+impl Vectors for Bench {
     fn vector(&self, name: &str) {
         self.put(name, vector(name));
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_spark"));
-        command.arg("keys").args(arguments).current_dir(self.folder.path()).output().unwrap()
-    }
-
-    fn ok(&self, arguments: &[&str]) -> Value {
-        let output = self.run(&[arguments, &["--json"]].concat());
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        assert!(output.stderr.is_empty(), "--json shows nothing else: {:?}", output.stderr);
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    /// Exit code, what is on standard output and what on standard error.
-    fn fails(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output = self.run(arguments);
-        assert!(!output.status.success(), "{arguments:?}");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
-    }
-
-    /// On the simulated Photon of this folder.
-    fn device(&self, arguments: &[&str]) -> Value {
-        self.ok(&[arguments, &["--virtual", "flash"]].concat())
-    }
-
-    fn device_fails(&self, arguments: &[&str]) -> (i32, String) {
-        let (code, _, message) = self.fails(&[arguments, &["--virtual", "flash"]].concat());
-        (code, message)
-    }
-
-    /// The configuration that is in use: the sector that was written last.
-    fn table(&self) -> Vec<u8> {
-        let flash = self.read("flash");
-        let sectors = Sectors::from_slice(&flash[0x4000..]).unwrap();
-        sectors.app(Generation::V0_7_0).unwrap().to_vec()
-    }
-
-    /// As [`Self::damage`], on a device that may not have been there yet.
     fn damage_device(&self, offset: usize, bytes: &[u8]) {
         self.device(&["address"]);
         self.damage(offset, bytes);
     }
-
-    /// Damages the configuration of the device.
-    fn damage(&self, offset: usize, bytes: &[u8]) {
-        let mut flash = Flash::with_contents(&self.read("flash")).unwrap();
-        config::write(&mut flash, Generation::V0_7_0, offset, bytes).unwrap();
-        self.put("flash", flash.contents());
-    }
 }
 
 fn vector(name: &str) -> Vec<u8> {
-    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../keys/tests/vectors").join(name)).unwrap()
+    bench::vector("keys", name)
 }
 
 fn text(value: &Value) -> &str {
@@ -102,7 +41,7 @@ fn text(value: &Value) -> &str {
 
 #[test]
 fn new_key_is_written_in_three_files_that_agree_and_never_over_others() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     for (protocol, name, len) in [("tcp", "a", 600..612), ("udp", "b", 121..122)] {
         let made = bench.ok(&["new", name, "--protocol", protocol]);
         assert!(len.contains(&bench.read(&format!("{name}.der")).len()));
@@ -129,7 +68,7 @@ fn new_key_is_written_in_three_files_that_agree_and_never_over_others() {
 
 #[test]
 fn every_form_of_a_key_is_converted_into_every_other_as_openssl_writes_it() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     let forms = [
         ("rsa1024_608.der", "pkcs1", false),
         ("rsa1024_608.pkcs1.pem", "pkcs1", true),
@@ -168,7 +107,7 @@ fn every_form_of_a_key_is_converted_into_every_other_as_openssl_writes_it() {
 
 #[test]
 fn key_is_loaded_backed_up_read_back_and_not_written_twice() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     bench.vector("rsa1024_610.der");
     bench.vector("rsa1024_608.pkcs8.pem");
     let first = bench.device(&["load", "rsa1024_610.der", "--backup", "kept"]);
@@ -199,7 +138,7 @@ fn key_is_loaded_backed_up_read_back_and_not_written_twice() {
 
 #[test]
 fn keys_that_the_device_could_not_use_are_refused_before_anything_is_written() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     bench.device(&["address"]);
     let before = bench.read("flash");
     for (file, why) in [
@@ -221,7 +160,7 @@ fn keys_that_the_device_could_not_use_are_refused_before_anything_is_written() {
 
 #[test]
 fn saved_key_is_the_device_key_and_a_broken_one_is_kept_as_it_is() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     bench.vector("rsa1024_609.der");
     bench.device(&["load", "rsa1024_609.der"]);
     let saved = bench.device(&["save"]);
@@ -241,7 +180,7 @@ fn saved_key_is_the_device_key_and_a_broken_one_is_kept_as_it_is() {
 
 #[test]
 fn udp_key_goes_to_its_own_place() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     bench.vector("ec_p256.pkcs8.der");
     let loaded = bench.device(&["load", "ec_p256.pkcs8.der", "--protocol", "udp"]);
     assert_eq!(loaded["write"]["address"], 3106);
@@ -254,7 +193,7 @@ fn udp_key_goes_to_its_own_place() {
 
 #[test]
 fn public_key_is_made_ready_as_text_as_object_and_in_the_local_cloud() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     bench.vector("rsa1024_608.der");
     bench.device(&["load", "rsa1024_608.der"]);
     let ready = bench.device(&["send-ready"]);
@@ -273,7 +212,7 @@ fn public_key_is_made_ready_as_text_as_object_and_in_the_local_cloud() {
 
 #[test]
 fn server_key_and_address_are_written_in_every_form() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     let region = |bench: &Bench| bench.table()[2082..2082 + 512].to_vec();
     for file in ["server2048.spki.der", "server2048.spki.pem", "server2048.pkcs1.der", "server2048.pem"] {
         bench.vector(file);
@@ -311,7 +250,7 @@ fn server_key_and_address_are_written_in_every_form() {
 
 #[test]
 fn wrong_server_keys_and_addresses_are_refused() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     bench.vector("server2048.spki.der");
     bench.vector("rsa1024_608.spki.der");
     bench.vector("ec_p256.spki.der");
@@ -341,7 +280,7 @@ fn wrong_server_keys_and_addresses_are_refused() {
 
 #[test]
 fn photon_has_one_protocol() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     let shown = bench.device(&["protocol"]);
     assert_eq!((text(&shown["protocol"]), &shown["fixed"]), ("tcp", &Value::Bool(true)));
     assert_eq!(bench.device_fails(&["protocol", "udp"]).0, 64);
@@ -353,7 +292,7 @@ fn codes(examined: &Value) -> Vec<&str> {
 
 #[test]
 fn check_of_a_file_says_what_the_device_would_do_with_it() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     for (file, works, expected) in [
         ("rsa1024_608.der", true, &[][..]),
         ("rsa1024_608.pkcs8.pem", true, &[]),
@@ -389,7 +328,7 @@ fn check_of_a_file_says_what_the_device_would_do_with_it() {
 
 #[test]
 fn check_compares_with_the_cloud_and_tells_an_interrupted_write() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     for file in ["rsa1024_608.der", "rsa1024_608.spki.pem", "rsa1024_609.der", "rsa1024_610.der"] {
         bench.vector(file);
     }
@@ -408,7 +347,7 @@ fn check_compares_with_the_cloud_and_tells_an_interrupted_write() {
 
 #[test]
 fn check_of_a_device_looks_at_both_keys_the_cache_the_address_and_the_cloud() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     bench.vector("rsa1024_608.der");
     bench.device(&["load", "rsa1024_608.der"]);
     bench.device(&["server", "--particle"]);
@@ -441,7 +380,7 @@ fn check_of_a_device_looks_at_both_keys_the_cache_the_address_and_the_cloud() {
 
 #[test]
 fn damaged_key_is_repaired_in_a_file_and_in_the_device_and_a_lost_one_is_not() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     for file in [
         "bad_d_bit.der",
         "bad_p_bit.der",
@@ -470,7 +409,7 @@ fn damaged_key_is_repaired_in_a_file_and_in_the_device_and_a_lost_one_is_not() {
 
 #[test]
 fn ec_key_is_repaired_when_something_confirms_its_number() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     let mut field = vector("ec_p256.field192.bin");
     // The header is damaged, the point is whole.
     field[0] = 0x20;
@@ -488,7 +427,7 @@ fn ec_key_is_repaired_when_something_confirms_its_number() {
 
 #[test]
 fn doctor_repairs_what_can_be_repaired_and_renews_the_rest() {
-    let bench = Bench::new();
+    let bench = Bench::new("keys");
     let doctor = ["doctor", "--cloud", "cloud", "--host", "10.0.0.1", "--backup", "kept"];
     bench.damage_device(34, &vector("bad_p_bit.der"));
     let cured = bench.device(&doctor);
