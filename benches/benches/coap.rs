@@ -199,6 +199,19 @@ fn handshake(c: &mut Criterion) {
             assert_eq!(accepted.device_id, id);
         });
     });
+    #[cfg(feature = "openssl")]
+    group.bench_function("coap-spark, openssl", |b| {
+        use spark_keys::openssl_backend::{load_server_key, to_rsa_public};
+        let server_key = load_server_key(pem).unwrap();
+        let device_public = to_rsa_public(&view.public_key()).unwrap();
+        let look_up =
+            |asked, _: Option<&[u8; DEVICE_PUBLIC_KEY_LEN]>| (asked == id).then(|| device_public.clone());
+        b.iter(|| {
+            let session = SessionKeys::new(black_box(KEYS));
+            let accepted = server::answer(waiting.clone(), &server_key, look_up, session, &mut rng).unwrap();
+            assert_eq!(accepted.device_id, id);
+        });
+    });
     group.bench_function("rsa alone, naive", |b| {
         b.iter(|| {
             let plain = server_key.decrypt_blinded(&mut rng, Pkcs1v15Encrypt, black_box(&identity)).unwrap();
