@@ -69,16 +69,15 @@ impl<'a> Reader<'a> {
     pub fn any(&mut self) -> Result<Element<'a>, DerError> {
         let offset = self.offset;
         let available = self.rest.len();
-        let (tag, first, header, length) = match *self.rest {
-            [tag, first @ 0..=0x7F, ..] => (tag, first, 2, usize::from(first)),
-            [tag, 0x81, length, ..] => (tag, 0x81, 3, usize::from(length)),
-            [tag, 0x82, high, low, ..] => (tag, 0x82, 4, usize::from(u16::from_be_bytes([high, low]))),
+        let (tag, header, length) = match *self.rest {
+            [tag, length @ 0..=0x7F, ..] => (tag, 2, usize::from(length)),
+            [tag, 0x81, length, ..] => (tag, 3, usize::from(length)),
+            [tag, 0x82, high, low, ..] => (tag, 4, usize::from(u16::from_be_bytes([high, low]))),
             [_, first, ..] if !matches!(first, 0x81 | 0x82) => {
                 return Err(DerError::Length { offset, found: first });
             }
             _ => return Err(DerError::Truncated { offset, needed: available + 1, available }),
         };
-        let _ = first;
         let needed = header + length;
         let content =
             self.rest.get(header..needed).ok_or(DerError::Truncated { offset, needed, available })?;
@@ -106,7 +105,10 @@ impl<'a> Reader<'a> {
     pub fn integer(&mut self) -> Result<Integer<'a>, DerError> {
         let element = self.element(INTEGER)?;
         match element.content.first() {
-            Some(0..=0x7F) => Ok(Integer { content: element.content, offset: element.offset }),
+            Some(0..=0x7F) => {
+                let header = element.content_offset - element.offset;
+                Ok(Integer { content: element.content, offset: element.offset, header })
+            }
             _ => Err(DerError::Integer { offset: element.offset }),
         }
     }
@@ -134,6 +136,8 @@ impl core::fmt::Debug for Element<'_> {
 pub struct Integer<'a> {
     content: &'a [u8],
     offset: usize,
+    /// Bytes of tag and length.
+    header: usize,
 }
 
 impl<'a> Integer<'a> {
@@ -159,6 +163,12 @@ impl<'a> Integer<'a> {
     #[must_use]
     pub const fn is_minimal(&self) -> bool {
         !matches!(self.content, [0, 0..=0x7F, ..])
+    }
+
+    /// Whether the length is in a longer form than DER has it.
+    #[must_use]
+    pub const fn has_long_length(&self) -> bool {
+        self.header > header_len(self.content.len())
     }
 
     /// Where the tag is.

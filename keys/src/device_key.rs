@@ -11,7 +11,11 @@ pub const MIN_DEVICE_DER: usize = 607;
 /// Longest DER that fits the field with 1024 bits: every number with a leading zero.
 pub const MAX_DEVICE_DER: usize = 611;
 
-/// A device key ready for the device: canonical RSA-1024 PKCS#1 DER that obeys the device's length rule.
+/// A device key ready for the device: RSA-1024 PKCS#1 DER that obeys the device's length rule.
+///
+/// It is canonical DER if the device reads that right. About one key in 100 has a number that is too short for it; such a key is
+/// [padded](Self::is_padded): every number has the length that devices since v0.4.8 give it when they generate keys themselves.
+/// Devices, OpenSSL and mbedtls read that; strict readers of DER refuse it.
 ///
 /// Its bytes are wiped when it is dropped; `Debug` shows the fingerprint only.
 pub struct DeviceKey {
@@ -20,11 +24,11 @@ pub struct DeviceKey {
 }
 
 impl DeviceKey {
-    /// Canonicalises a key and checks it for the device.
+    /// Encodes a key as the device reads it and checks it.
     ///
     /// # Errors
-    /// [`DeviceKeyError`]: not 1024 bits, or a number that the device would misread, or numbers that do not belong
-    /// together. Such a key has to be replaced; another encoding does not help.
+    /// [`DeviceKeyError`]: not 1024 bits, a prime that is longer than 64 bytes, another exponent, or numbers that do not
+    /// belong together. Such a key has to be replaced; another encoding does not help.
     pub fn from_view(key: &RsaPrivateKeyView<'_>) -> Result<Self, DeviceKeyError> {
         let bits = bits(key.modulus());
         if bits != 1024 {
@@ -37,7 +41,7 @@ impl DeviceKey {
         };
         let canonical = RsaPrivateKeyView::parse(this.as_der()).map_err(|_| DeviceKeyError::Relation)?;
         if let Some((number, length)) = canonical.device_incompatible() {
-            return Err(DeviceKeyError::Incompatible { number, length });
+            this.pad(key).ok_or(DeviceKeyError::Incompatible { number, length })?;
         }
         if key.number(Number::E).magnitude() != [1, 0, 1] {
             return Err(DeviceKeyError::Exponent);
@@ -48,7 +52,49 @@ impl DeviceKey {
         Ok(this)
     }
 
-    /// The DER, 607 to 611 bytes as a rule.
+    /// Every number at full length; `None` when one is longer.
+    fn pad(&mut self, key: &RsaPrivateKeyView<'_>) -> Option<()> {
+        /// SEQUENCE of 607 bytes, and version 0.
+        const HEADER: [u8; 7] = [0x30, 0x82, 0x02, 0x5F, 0x02, 0x01, 0x00];
+        const LONG: &[u8] = &[0x02, 0x81, 0x81];
+        const SHORT: &[u8] = &[0x02, 0x41];
+        self.bytes.fill(0xFF);
+        let mut rest = self.bytes.as_mut_slice();
+        let mut put = |bytes: &[u8]| {
+            let (front, behind) = core::mem::take(&mut rest).split_at_mut_checked(bytes.len())?;
+            front.copy_from_slice(bytes);
+            rest = behind;
+            Some(())
+        };
+        put(&HEADER)?;
+        for number in Number::ALL.into_iter().skip(1) {
+            let magnitude = key.number(number).magnitude();
+            let (header, len) = match number {
+                Number::E => {
+                    put(&[0x02, 0x03])?;
+                    put(magnitude.get(..3)?)?;
+                    continue;
+                }
+                Number::N | Number::D => (LONG, 129),
+                _ => (SHORT, 65),
+            };
+            put(header)?;
+            for _ in 0..usize::checked_sub(len, magnitude.len()).filter(|zeros| *zeros > 0)? {
+                put(&[0])?;
+            }
+            put(magnitude)?;
+        }
+        self.len = MAX_DEVICE_DER;
+        Some(())
+    }
+
+    /// Whether the numbers have needless zeros, because the device would misread the shortest form of one of them.
+    #[must_use]
+    pub fn is_padded(&self) -> bool {
+        RsaPrivateKeyView::parse(self.as_der()).is_ok_and(|key| !key.is_minimal())
+    }
+
+    /// The DER, 607 to 611 bytes.
     #[must_use]
     pub fn as_der(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or(&[])
@@ -102,7 +148,7 @@ pub enum DeviceKeyError {
         /// Length of the DER.
         length: usize,
     },
-    /// A number that the device reads at a wrong place.
+    /// A number that the device reads at a wrong place, and that padding does not bring to the right one.
     #[error("number {number} is encoded in {length} bytes, which the device misreads; generate another key")]
     Incompatible {
         /// Which number.

@@ -16,7 +16,7 @@ use zeroize::Zeroize;
 pub const MAX_DER: usize = 2048;
 
 /// A key and the form it was found in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Loaded<'a> {
     /// The key.
@@ -29,6 +29,19 @@ pub struct Loaded<'a> {
     pub der_len: usize,
     /// Bytes after the DER: padding, or the end of an older, longer key. In a PEM file, those inside of the text.
     pub trailing: &'a [u8],
+}
+
+impl core::fmt::Debug for Loaded<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        // what follows may be the end of another private key
+        f.debug_struct("Loaded")
+            .field("key", &self.key)
+            .field("form", &self.form)
+            .field("pem", &self.pem)
+            .field("der_len", &self.der_len)
+            .field("trailing", &self.trailing.len())
+            .finish()
+    }
 }
 
 /// Reads any key file, or a key field: RSA-1024, RSA-2048 and P-256, private and public, in every form of [`KeyForm`].
@@ -154,7 +167,8 @@ pub fn load_ec_device_key(file: &[u8]) -> Result<EcDeviceKey, LoadError> {
 /// ```
 ///
 /// # Errors
-/// [`LoadError`]. A key that a device would misread is refused.
+/// [`LoadError`]. A key that a device would misread in its shortest form comes
+/// [padded](DeviceKey::is_padded).
 pub fn load_device_key(file: &[u8]) -> Result<DeviceKey, LoadError> {
     let mut buffer = [0; MAX_DER];
     let key = private_der(file, &mut buffer)

@@ -35,7 +35,7 @@ pub fn generate_device_key() -> Result<DeviceKey, OpensslError> {
     for _ in 0..MAX_TRIES {
         let key = Rsa::generate(1024).map_err(|_| OpensslError::Generate)?;
         match device_key(&key) {
-            Err(OpensslError::Load(LoadError::Device(DeviceKeyError::Incompatible { .. }))) => {}
+            Ok(key) if key.is_padded() => {}
             result => return result,
         }
     }

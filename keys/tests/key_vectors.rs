@@ -219,8 +219,6 @@ fn ec_parameters() -> String {
 #[test]
 fn keys_that_no_device_can_use_are_not_loaded() {
     for file in [
-        "rsa1024_607_short_d.der",
-        "rsa1024_606_short_dp.der",
         "bad_modulus_bit.der",
         "bad_p_bit.der",
         "bad_version_1.der",
@@ -236,6 +234,50 @@ fn keys_that_no_device_can_use_are_not_loaded() {
     ] {
         assert!(load_device_key(&vector(file)).is_err(), "{file}");
     }
+}
+
+#[test]
+fn keys_that_devices_misread_are_loaded_at_full_length() {
+    for file in ["rsa1024_607_short_d.der", "rsa1024_606_short_dp.der"] {
+        let der = vector(file);
+        assert!(!check(&der).device_works(), "{file}");
+        let key = load_device_key(&der).unwrap();
+        assert_eq!((key.is_padded(), key.as_der().len()), (true, 611), "{file}");
+        let report = check(key.as_field());
+        assert!(report.device_works(), "{file}");
+        let found: Vec<_> = report.findings().collect();
+        assert_eq!(found, [Finding::NotMinimal], "as devices write keys themselves");
+        let view = RsaPrivateKeyView::parse(&der).unwrap();
+        let padded = RsaPrivateKeyView::parse(key.as_der()).unwrap();
+        for number in Number::ALL {
+            assert_eq!(padded.number(number).magnitude(), view.number(number).magnitude(), "{file} {number}");
+        }
+        assert_eq!(load_device_key(key.as_field()).unwrap().as_field(), key.as_field(), "and so again");
+    }
+    assert!(!load_device_key(&vector("rsa1024_607.der")).unwrap().is_padded());
+}
+
+#[test]
+fn lengths_in_a_longer_form_are_found_where_the_device_stumbles_over_them() {
+    let der = vector("rsa1024_608.der");
+    // the length of p in three bytes
+    let at = RsaPrivateKeyView::parse(&der).unwrap().number(Number::P).offset();
+    let mut long = der.clone();
+    long.splice(at + 1..at + 1, [0x82, 0]);
+    long[2..4].copy_from_slice(&u16::try_from(der.len() - 2).unwrap().to_be_bytes());
+    let report = check(&long);
+    assert!(!report.device_works());
+    assert_eq!(report.findings().next(), Some(Finding::LongLength { number: Number::P }));
+    assert!(check(load_device_key(&long).unwrap().as_field()).is_clean());
+}
+
+#[test]
+fn debug_of_a_loaded_key_shows_nothing_behind_it() {
+    let mut file = vector("rsa1024_608.spki.der");
+    file.extend(vector("rsa1024_608.der"));
+    let mut scratch = [0; load::MAX_DER];
+    let shown = format!("{:?}", load::load(&file, &mut scratch).unwrap());
+    assert!(shown.contains("trailing: 608") && shown.len() < 400, "{shown}");
 }
 
 #[test]

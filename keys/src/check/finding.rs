@@ -59,6 +59,11 @@ pub enum Finding {
     },
     /// Integers with needless zeros, as devices generate them.
     NotMinimal,
+    /// A length in a longer form than DER has it: the device reads this number and all behind it at a wrong place.
+    LongLength {
+        /// Which number.
+        number: Number,
+    },
     /// A number that the device reads at a wrong place.
     DeviceIncompatible {
         /// Which number.
@@ -268,7 +273,13 @@ impl Finding {
                 "device-incompatible",
                 "misreads the key from that number on and cannot decrypt, although every other program accepts it",
                 "gets the right public key, and encrypts what the device cannot read",
-                NEW_KEY,
+                "load the key anew: it is written with its numbers at full length, which the device reads; the public key stays",
+            ),
+            Finding::LongLength { .. } => Texts(
+                "long-length",
+                "misreads the key from that number on and cannot decrypt",
+                "gets the right public key unless the modulus is behind it, and encrypts what the device cannot read",
+                "load the key anew, which writes it in canonical form; the public key stays",
             ),
             Finding::WrongExponent => Texts(
                 "wrong-exponent",
@@ -348,6 +359,7 @@ impl core::fmt::Display for Finding {
             Finding::Unreadable { error } => write!(f, "{error}: ")?,
             Finding::WrongLength { declared, found } => write!(f, "length {declared} instead of {found}: ")?,
             Finding::DeviceIncompatible { number, length } => write!(f, "{number} in {length} bytes: ")?,
+            Finding::LongLength { number } => write!(f, "length of {number}: ")?,
             Finding::NotPrime { number } => write!(f, "{number} is not prime: ")?,
             Finding::SecretPublished { leak } => {
                 write!(f, "{} of {} bytes of {}: ", leak.len, leak.of, leak.secret)?;

@@ -89,6 +89,9 @@ fn examine_numbers(key: &RsaPrivateKeyView<'_>, report: &mut Report) {
     if !(1008..=1024).contains(&size) {
         return report.push(Finding::WrongSize { bits: size });
     }
+    if let Some(number) = Number::ALL.into_iter().find(|number| key.number(*number).has_long_length()) {
+        report.push(Finding::LongLength { number });
+    }
     for (number, length) in Number::ALL.into_iter().zip(key.encoded_lengths()) {
         if !number.device_reads(length) && number != Number::E {
             report.push(Finding::DeviceIncompatible { number, length });

@@ -170,7 +170,7 @@ pub enum RepairError {
         "p and q are primes, but nothing in the field confirms them; give the cloud's copy of the public key as well"
     )]
     Unconfirmed,
-    /// The key is, or was before the damage, one that devices misread.
+    /// The key is, or was before the damage, one that devices misread in every encoding: a prime is longer than 64 bytes.
     #[error("number {number} is encoded in {length} bytes, which the device misreads; generate another key")]
     Incompatible {
         /// Which number.
