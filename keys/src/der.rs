@@ -107,7 +107,12 @@ impl<'a> Reader<'a> {
         match element.content.first() {
             Some(0..=0x7F) => {
                 let header = element.content_offset - element.offset;
-                Ok(Integer { content: element.content, offset: element.offset, header })
+                Ok(Integer {
+                    content: element.content,
+                    // what has four billion bytes before it is no key
+                    offset: u32::try_from(element.offset).unwrap_or(u32::MAX),
+                    header: u8::try_from(header).unwrap_or(u8::MAX),
+                })
             }
             _ => Err(DerError::Integer { offset: element.offset }),
         }
@@ -135,9 +140,9 @@ impl core::fmt::Debug for Element<'_> {
 #[derive(Clone, Copy)]
 pub struct Integer<'a> {
     content: &'a [u8],
-    offset: usize,
+    offset: u32,
     /// Bytes of tag and length.
-    header: usize,
+    header: u8,
 }
 
 impl<'a> Integer<'a> {
@@ -168,13 +173,13 @@ impl<'a> Integer<'a> {
     /// Whether the length is in a longer form than DER has it.
     #[must_use]
     pub const fn has_long_length(&self) -> bool {
-        self.header > header_len(self.content.len())
+        self.header as usize > header_len(self.content.len())
     }
 
     /// Where the tag is.
     #[must_use]
     pub const fn offset(&self) -> usize {
-        self.offset
+        self.offset as usize
     }
 }
 

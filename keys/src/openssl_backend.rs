@@ -3,7 +3,7 @@
 //! The types of `openssl` 0.10 are part of this module's interface; [`openssl`] re-exports it. Works with OpenSSL 3.0. The
 //! operations of the handshake are not here.
 
-use crate::device_key::{DeviceKey, DeviceKeyError};
+use crate::device_key::DeviceKey;
 use crate::ec::{EcDeviceKey, EcPrivateKeyView, EcPublicKeyView};
 use crate::generate::MAX_TRIES;
 use crate::key::Key;
