@@ -6,7 +6,8 @@ use crate::files;
 use coap_spark::handshake::DeviceId;
 use core::fmt;
 use serde::Serialize;
-use spark_dct::segment::{Platform, Segment};
+use spark_dct::segment::{DCT_ALTERNATE, Platform, Segment};
+use spark_dct::wiced;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -15,6 +16,18 @@ pub(crate) struct Particle<'a, 'p> {
     access: &'a mut Access<'p>,
     platform: Platform,
     id: Option<DeviceId>,
+    /// Both sectors of the table as they were found.
+    sectors: Sectors,
+    /// They are in a file.
+    sectors_kept: bool,
+}
+
+/// Both sectors of the table: the second generation in them is lost with the first write.
+enum Sectors {
+    Unread,
+    /// The device has none, or does not show them.
+    None,
+    Read(Zeroizing<Vec<u8>>),
 }
 
 /// How places are written.
@@ -44,6 +57,8 @@ pub(crate) struct Written {
     pub(crate) dry_run: bool,
     /// The file with what was there before; `null` if that was erased flash or the same.
     pub(crate) backup: Option<PathBuf>,
+    /// The file with both sectors of the table before the first write; they may hold an older generation.
+    pub(crate) sectors: Option<PathBuf>,
 }
 
 impl fmt::Display for Written {
@@ -56,10 +71,12 @@ impl fmt::Display for Written {
                 write!(f, "{segment}: {bytes} bytes written at {address:#x}, read back and equal")
             }
         }?;
-        match &self.backup {
-            Some(path) => write!(f, "; before: {}", path.display()),
-            None => Ok(()),
+        for (what, path) in [("before", &self.backup), ("both sectors before", &self.sectors)] {
+            if let Some(path) = path {
+                write!(f, "; {what}: {}", path.display())?;
+            }
         }
+        Ok(())
     }
 }
 
@@ -87,7 +104,7 @@ impl<'a, 'p> Particle<'a, 'p> {
         };
         // The DFU serial number of these devices is their id.
         let id = device.serial.parse().ok();
-        Ok(Self { access, platform, id })
+        Ok(Self { access, platform, id, sectors: Sectors::Unread, sectors_kept: false })
     }
 
     pub(crate) const fn platform(&self) -> Platform {
@@ -148,9 +165,18 @@ impl<'a, 'p> Particle<'a, 'p> {
             changed: *before != *data,
             dry_run: options.dry_run,
             backup: None,
+            sectors: None,
         };
         if !written.changed || options.dry_run {
             return Ok(written);
+        }
+        // The first write ends the older generation.
+        if segment.alternate == DCT_ALTERNATE && !self.sectors_kept {
+            let name = self.name();
+            if let Some(sectors) = self.sectors() {
+                written.sectors = back_up(&options.backup, &name, "sectors", sectors)?;
+            }
+            self.sectors_kept = true;
         }
         written.backup = back_up(&options.backup, &self.name(), segment.name, &before)?;
         let safe = |failure: &Failure| {
@@ -187,6 +213,26 @@ impl<'a, 'p> Particle<'a, 'p> {
             changed: false,
             dry_run: false,
             backup: None,
+            sectors: None,
+        }
+    }
+
+    /// Both sectors of the table as they were before anything was written: the second one may hold an older generation.
+    /// `None` if the device has none, or does not show them.
+    pub(crate) fn sectors(&mut self) -> Option<&[u8]> {
+        if matches!(self.sectors, Sectors::Unread) {
+            let has_sectors = matches!(self.platform, Platform::Photon | Platform::P1 | Platform::Electron);
+            let read =
+                has_sectors.then(|| self.access.read(0, wiced::SECTOR_ADDRESSES[0], 2 * wiced::SECTOR_SIZE));
+            self.sectors = match read {
+                Some(Ok(bytes)) => Sectors::Read(Zeroizing::new(bytes)),
+                // Bootloaders may keep them to themselves; the table itself can be written all the same.
+                Some(Err(_)) | None => Sectors::None,
+            };
+        }
+        match &self.sectors {
+            Sectors::Read(bytes) => Some(bytes),
+            _ => None,
         }
     }
 

@@ -6,14 +6,16 @@
     reason = "test code"
 )]
 
+use coap_spark::handshake::device::AwaitNonce;
 use core::time::Duration;
+use rsa::RsaPublicKey;
 use spark_cli::cloud::catalogue::Catalogue;
 use spark_cli::cloud::folder::Folder;
 use spark_cli::cloud::session::SessionOptions;
 use spark_cli::cloud::{Cloud, Enrolment, Event, Options};
 use spark_cli::device::run;
 use spark_cli::{photons, synthetic};
-use spark_keys::rsa_backend;
+use spark_keys::{DeviceKey, rsa_backend};
 use spark_sim::{End, Photon, Started};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -197,6 +199,41 @@ fn staged_key_and_recorded_key_both_get_in_until_the_staged_one_was_used() {
     assert!(folder.next_key(id).unwrap().is_none());
     photon.power_on();
     assert!(matches!(connect(&mut photon, running.address), Some(End::Handshake(_))), "the old key is out");
+}
+
+/// Steps 1 to 3 of a device that does not offer its key; `true` if it gets a session.
+fn handshake_without_offer(address: SocketAddr, server: &RsaPublicKey, key: &DeviceKey) -> bool {
+    let view = spark_keys::RsaPrivateKeyView::parse(key.as_der()).unwrap();
+    let private = rsa_backend::to_rsa_private(&view).unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    let mut waiting = AwaitNonce::start(Duration::ZERO);
+    let mut nonce = [0; 40];
+    socket.read_exact(&mut nonce).unwrap();
+    waiting.push(&nonce);
+    let id = "53ff6d065072534212345667".parse().unwrap();
+    let (waiting, job) = waiting.complete(id, None).unwrap();
+    let (mut waiting, identity) = waiting.resume(job.run(server, &mut rand::rng()), Duration::ZERO).unwrap();
+    socket.write_all(&identity).unwrap();
+    let mut message = [0; 384];
+    socket.read_exact(&mut message).unwrap();
+    waiting.push(&message);
+    let (waiting, job) = waiting.complete().unwrap();
+    waiting.resume(job.run(&private, server, &mut rand::rng())).is_ok()
+}
+
+#[test]
+fn device_that_offers_no_key_gets_in_with_either_of_two() {
+    let running = Running::start(Enrolment::Manual, Catalogue::default());
+    let [old, new] = [(); 2].map(|()| rsa_backend::generate_device_key(&mut rand::rng()).unwrap());
+    let (folder, _) = Folder::open(&running.path, &mut rand::rng()).unwrap();
+    let id = "53ff6d065072534212345667".parse().unwrap();
+    folder.enrol(id, &old.public_key()).unwrap();
+    folder.stage(id, &new.public_key()).unwrap();
+    let server = folder.server_key().unwrap().to_public_key();
+    for key in [&old, &new] {
+        // Each connection is a guess; a device connects again until it gets in.
+        assert!((0..64).any(|_| handshake_without_offer(running.address, &server, key)));
+    }
 }
 
 #[test]

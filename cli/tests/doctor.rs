@@ -28,6 +28,7 @@ struct Cli {
 }
 
 fn cure(photon: &mut Photon, folder: &Path, options: &[&str]) -> Result<Cured, Failure> {
+    Folder::open(&folder.join("cloud"), &mut rand::rng()).unwrap();
     let (cloud, backup) = (folder.join("cloud"), folder.join("kept"));
     let paths = ["--json", "--cloud", cloud.to_str().unwrap(), "--backup", backup.to_str().unwrap()];
     let arguments = ["doctor"].into_iter().chain(paths).chain(options.iter().copied());
@@ -174,4 +175,22 @@ fn another_device_than_the_named_one_is_refused() {
     let (mut photon, _) = known_device(folder.path(), false);
     let failure = cure(&mut photon, folder.path(), &["000000000000000000000002"]).unwrap_err();
     assert_eq!(failure.code() as u8, 64);
+}
+
+#[test]
+fn key_that_is_in_the_device_already_is_recorded_before_another_is_announced() {
+    for after in [0, 3, 400] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let (mut photon, key) = known_device(folder, false);
+        // An earlier run wrote the device and was ended before the cloud took the key.
+        let (_, other) = photons::healthy(&[0x30; 294], false, &mut ChaCha20Rng::seed_from_u64(8)).unwrap();
+        let (cloud_folder, _) = Folder::open(&folder.join("cloud"), &mut rand::rng()).unwrap();
+        cloud_folder.enrol(usb_id(), &other.public_key()).unwrap();
+        cloud_folder.stage(usb_id(), &key.public_key()).unwrap();
+        photon.flash_mut().cut_power(PowerCut { after, torn: false });
+        let result = cure(&mut photon, folder, &["--new"]);
+        photon.flash_mut().restore_power();
+        assert!(agree(&photon, folder), "cut after {after}: {result:?}");
+    }
 }

@@ -361,6 +361,26 @@ fn public_keys_and_regions_are_recognised_and_the_vendors_are_named() {
 }
 
 #[test]
+fn keys_behind_other_text_are_recognised() {
+    let pem =
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../keys/tests/vectors/rsa1024_608.pkcs8.pem"))
+            .unwrap();
+    for before in [&b"\xEF\xBB\xBF"[..], b"Private-Key: (1024 bit, 2 primes)\nmodulus:\n    00:b3\n"] {
+        let report = inspect(&["-"], &[before, &pem].concat());
+        let read = (&report["kind"], &report["valid"], &report["pem"], &report["remarks"]);
+        assert_eq!(read, (&json!("private-key"), &json!(true), &json!(true), &json!([])), "{before:?}");
+    }
+    let bare =
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../keys/tests/vectors/server2048.spki.der"))
+            .unwrap();
+    let report = inspect(&["-", "--as", "server-key-region"], &bare);
+    assert_eq!(
+        (&report["algorithm"], &report["address"], &report["valid"]),
+        (&json!("rsa"), &Value::Null, &json!(true))
+    );
+}
+
+#[test]
 fn no_truncation_of_a_key_is_valid_or_ends_badly() {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../keys/tests/vectors/ec_p256.sec1.der"));
     let der = std::fs::read(path).unwrap();

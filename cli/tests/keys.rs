@@ -10,12 +10,15 @@ mod bench;
 
 use bench::{Bench, ID};
 use serde_json::Value;
+use spark_cli::cloud::folder::Folder;
 use spark_dct::{App, ServerKeyRegion};
 use std::fs;
 
 /// Puts a vector file into the folder.
 trait Vectors {
     fn vector(&self, name: &str);
+    /// Makes the data folder of a cloud.
+    fn cloud(&self, name: &str);
     /// Damages a device that may not have been there yet.
     fn damage_device(&self, offset: usize, bytes: &[u8]);
 }
@@ -23,6 +26,10 @@ trait Vectors {
 impl Vectors for Bench {
     fn vector(&self, name: &str) {
         self.put(name, vector(name));
+    }
+
+    fn cloud(&self, name: &str) {
+        Folder::open(&self.path(name), &mut rand::rng()).unwrap();
     }
 
     fn damage_device(&self, offset: usize, bytes: &[u8]) {
@@ -133,7 +140,8 @@ fn key_is_loaded_backed_up_read_back_and_not_written_twice() {
         (&Value::Bool(true), &Value::Bool(true))
     );
     assert!(bench.read("flash") == before);
-    assert_eq!(fs::read_dir(bench.path("kept")).unwrap().count(), 2);
+    // Two keys, and each time both sectors, of which the first write ends the older one.
+    assert_eq!(fs::read_dir(bench.path("kept")).unwrap().count(), 4);
 }
 
 #[test]
@@ -142,7 +150,6 @@ fn keys_that_the_device_could_not_use_are_refused_before_anything_is_written() {
     bench.device(&["address"]);
     let before = bench.read("flash");
     for (file, why) in [
-        ("rsa1024_607_short_d.der", "misreads"),
         ("bad_p_bit.der", "n"),
         ("bad_erased.der", "no key"),
         ("rsa1024_608.spki.der", "public"),
@@ -200,6 +207,9 @@ fn public_key_is_made_ready_as_text_as_object_and_in_the_local_cloud() {
     assert_eq!(text(&ready["deviceID"]), ID);
     assert_eq!(text(&ready["algorithm"]), "rsa");
     assert_eq!(text(&ready["publicKey"]).as_bytes(), vector("rsa1024_608.spki.pem"));
+    assert_eq!(bench.device_fails(&["send-ready", "--cloud", "typo"]).0, 66);
+    assert!(!bench.path("typo").exists(), "a mistyped folder is not a new cloud");
+    bench.cloud("cloud");
     bench.device(&["send-ready", "--cloud", "cloud"]);
     assert!(bench.read(&format!("cloud/devices/{ID}.pub.pem")) == vector("rsa1024_608.spki.pem"));
     // From the file, without a device.
@@ -356,6 +366,7 @@ fn check_of_a_device_looks_at_both_keys_the_cache_the_address_and_the_cloud() {
     assert_eq!(text(&good["keys"][1]["bundled"]), "particle-rsa");
 
     // The cloud does not know it yet, then it does, then it knows another key.
+    bench.cloud("cloud");
     assert_eq!(bench.device_fails(&["check", "--cloud", "cloud"]).0, 65);
     bench.device(&["send-ready", "--cloud", "cloud"]);
     bench.device(&["check", "--cloud", "cloud"]);
@@ -429,6 +440,7 @@ fn ec_key_is_repaired_when_something_confirms_its_number() {
 fn doctor_repairs_what_can_be_repaired_and_renews_the_rest() {
     let bench = Bench::new("keys");
     let doctor = ["doctor", "--cloud", "cloud", "--host", "10.0.0.1", "--backup", "kept"];
+    bench.cloud("cloud");
     bench.damage_device(34, &vector("bad_p_bit.der"));
     let cured = bench.device(&doctor);
     assert_eq!(text(&cured["remedy"]), "repair");
@@ -436,15 +448,192 @@ fn doctor_repairs_what_can_be_repaired_and_renews_the_rest() {
     assert!(repaired && bench.device(&["check", "--cloud", "cloud"])["ok"] == true);
     assert_eq!(text(&bench.device(&["address"])["host"]), "10.0.0.1");
 
+    // Damage in one sector is cured from the other, damage in both is not.
     bench.damage_device(34, &vector("bad_and_of_two_keys.der"));
+    let cured = bench.device(&doctor);
+    assert_eq!(text(&cured["remedy"]), "restore");
+    assert!(bench.table()[34..34 + 608] == vector("rsa1024_608.der"));
+    bench.damage(34, &vector("bad_and_of_two_keys.der"));
+    bench.damage(34, &vector("bad_and_of_two_keys.der"));
     let cured = bench.device(&doctor);
     assert_eq!(text(&cured["remedy"]), "renew");
     assert_eq!(bench.device(&["check", "--cloud", "cloud"])["ok"], true);
 
     // Without a cloud folder the public key is in a file that the result names.
-    bench.damage_device(34, &[0; 612]);
+    bench.damage(34, &[0; 612]);
+    bench.damage(34, &[0; 612]);
     let cured = bench.device(&["doctor", "--backup", "kept"]);
     assert_eq!(text(&cured["remedy"]), "renew");
     let ready = bench.device(&["send-ready"]);
     assert_eq!(bench.read(text(&cured["public"])), text(&ready["publicKey"]).as_bytes());
+}
+
+#[test]
+fn key_that_programs_read_and_the_device_does_not_is_rewritten() {
+    let bench = Bench::new("keys");
+    // PKCS#8 in the place of SEC1: fine for openssl, not for the device.
+    let mut field = vector("ec_p256.pkcs8.der");
+    field.resize(192, 0xFF);
+    bench.damage_device(3106, &field);
+    assert_eq!(bench.device_fails(&["check", "--protocol", "udp"]).0, 65);
+    let cured = bench.device(&["doctor", "--protocol", "udp"]);
+    assert_eq!(text(&cured["remedy"]), "repair");
+    assert!(bench.table()[3106..3106 + 192] == vector("ec_p256.field192.bin"));
+}
+
+#[test]
+fn key_that_only_the_device_reads_is_kept_saved_and_written_back() {
+    let bench = Bench::new("keys");
+    bench.vector("rsa1024_606_short_dp.der");
+    assert_eq!(bench.fails(&["check", "rsa1024_606_short_dp.der"]).0, 65);
+    let loaded = bench.device(&["load", "rsa1024_606_short_dp.der"]);
+    assert_eq!(loaded["key"]["der_len"], 611, "all numbers at full length");
+    bench.device(&["server", "--particle"]);
+    bench.cloud("cloud");
+    let cured = bench.device(&["doctor", "--cloud", "cloud"]);
+    assert_eq!(text(&cured["remedy"]), "keep");
+    assert_eq!(bench.device(&["check", "--cloud", "cloud"])["keys"][0]["works"], true);
+    bench.device(&["save", "saved"]);
+    bench.vector("rsa1024_608.der");
+    let other = bench.device(&["load", "rsa1024_608.der", "--backup", "kept"]);
+    let back = bench.device(&["load", text(&other["write"]["backup"])]);
+    assert_eq!(back["key"]["fingerprint"], loaded["key"]["fingerprint"]);
+    assert_eq!(bench.device(&["load", "saved.der"])["write"]["changed"], false);
+}
+
+#[test]
+fn address_comes_from_where_an_address_is_and_nowhere_else() {
+    let bench = Bench::new("keys");
+    bench.vector("server2048.spki.der");
+    bench.device(&["server", "server2048.spki.der", "--host", "10.0.0.7"]);
+    let host = || text(&bench.device(&["address"])["host"]).to_owned();
+    // Padded with zeros, with garbage, cut off behind the address.
+    let padded = |fill: u8, len: usize| {
+        let mut file = vector("server2048.spki.der");
+        file.resize(len, fill);
+        file
+    };
+    bench.put("zeros", padded(0, 512));
+    bench.device(&["server", "zeros"]);
+    assert_eq!(host(), "10.0.0.7", "zeros are no address");
+    let mut garbage = padded(0x11, 512);
+    garbage[384..390].copy_from_slice(&[0, 4, 1, 2, 3, 4]);
+    bench.put("garbage", garbage);
+    bench.device(&["server", "garbage"]);
+    assert_eq!(host(), "10.0.0.7", "what is not behind padding is no address");
+    let mut short = padded(0xFF, 402);
+    short[384..402].copy_from_slice(b"\x01\x10cloud.example.or");
+    bench.put("short", short);
+    bench.device(&["server", "short"]);
+    assert_eq!(host(), "cloud.example.or");
+    let mut long = padded(0xFF, 512);
+    long[384] = 1;
+    long[385] = 90;
+    long[386..386 + 90].fill(b'a');
+    bench.put("long", long);
+    let (code, message) = bench.device_fails(&["server", "long"]);
+    assert!(code == 65 && message.contains("90"), "{message}");
+}
+
+#[test]
+fn hosts_are_host_names_and_addresses_and_may_have_a_port() {
+    let bench = Bench::new("keys");
+    bench.vector("server2048.spki.der");
+    let server = |host: &str, more: &[&str]| {
+        let arguments =
+            [&["server", "server2048.spki.der", "--host", host, "--virtual", "flash"], more].concat();
+        bench.run(&arguments).status.code().unwrap()
+    };
+    for (host, shown) in [
+        ("192.168.1.5:8080", "tcp://192.168.1.5:8080"),
+        ("cloud.example.org:80", "tcp://cloud.example.org:80"),
+        ("$id.cloud.example.org", "tcp://$id.cloud.example.org:5683"),
+        ("my_cloud", "tcp://my_cloud:5683"),
+    ] {
+        assert_eq!(server(host, &[]), 0, "{host}");
+        assert_eq!(bench.plain(&["address", "--virtual", "flash"]).1.trim_end(), shown);
+    }
+    for host in
+        ["http://example.org/", "x/y", "a..b", "-", "$id.$id.$id.$id.x", "0.0.0.0", "a:0", "a:65535", "a:b"]
+    {
+        assert_eq!(server(host, &[]), 64, "{host}");
+    }
+    assert_eq!(server("a:80", &["--port", "81"]), 64);
+    assert_eq!(server("a", &["--port", "65535"]), 64);
+}
+
+#[test]
+fn device_that_cannot_connect_is_not_called_good() {
+    let bench = Bench::new("keys");
+    bench.device(&["server", "--particle"]);
+    bench.device(&["check"]);
+    let mut block = [0xFF; 128];
+    block[..2].copy_from_slice(&[1, 90]);
+    block[2..92].fill(b'a');
+    for block in [block, [0; 128]] {
+        bench.damage(2466, &block);
+        let (code, out, _) = bench.plain(&["check", "--virtual", "flash"]);
+        assert!(code == 65 && out.contains("server-address-unusable"), "{out}");
+    }
+}
+
+#[test]
+fn server_key_of_a_cloud_is_the_one_that_it_uses() {
+    let bench = Bench::new("keys");
+    bench.cloud("cloud");
+    let key = bench.read("cloud/server-key.pub.pem");
+    bench.put("cloud/server-key.pub.pem", vector("server2048.spki.pem"));
+    bench.device(&["server", "--cloud", "cloud", "--host", "10.0.0.1"]);
+    bench.put("right.pem", key);
+    let right = bench.ok(&["check", "right.pem"]);
+    let written = bench.device(&["check"]);
+    assert_eq!(written["keys"][1]["fingerprint"], right["keys"][0]["fingerprint"]);
+}
+
+#[test]
+fn nothing_is_written_when_the_cloud_cannot_be_told() {
+    let bench = Bench::new("keys");
+    bench.cloud("cloud");
+    bench.device(&["server", "--particle"]);
+    let before = bench.read("flash");
+    bench.put(&format!("cloud/devices/{ID}.next.pub.pem"), "junk");
+    let doctor = ["doctor", "--cloud", "cloud", "--host", "10.0.0.1", "--backup", "kept"];
+    assert_eq!(bench.device_fails(&doctor).0, 65);
+    assert!(bench.read("flash") == before, "neither key nor address");
+    // A mistyped folder and a dry run make no cloud.
+    for command in [&["doctor", "--dry-run"][..], &["doctor"], &["check"], &["repair"]] {
+        assert_eq!(bench.device_fails(&[command, &["--cloud", "typo"]].concat()).0, 66, "{command:?}");
+    }
+    assert_eq!(bench.device_fails(&["server", "--host", "a", "--cloud", "typo"]).0, 66);
+    assert!(!bench.path("typo").exists());
+}
+
+#[test]
+fn unfinished_exchange_is_no_mismatch() {
+    let bench = Bench::new("keys");
+    bench.cloud("cloud");
+    bench.device(&["send-ready", "--cloud", "cloud"]);
+    bench.device(&["server", "--particle"]);
+    bench.vector("rsa1024_608.der");
+    bench.device(&["load", "rsa1024_608.der"]);
+    assert_eq!(bench.device_fails(&["check", "--cloud", "cloud"]).0, 65);
+    bench.put(&format!("cloud/devices/{ID}.next.pub.pem"), vector("rsa1024_608.spki.pem"));
+    let checked = bench.device(&["check", "--cloud", "cloud"]);
+    assert_eq!(codes(&checked["keys"][0]), ["key-exchange-unfinished"]);
+    bench.device(&["doctor", "--cloud", "cloud"]);
+    assert!(bench.read(&format!("cloud/devices/{ID}.pub.pem")) == vector("rsa1024_608.spki.pem"));
+    assert!(!bench.path(&format!("cloud/devices/{ID}.next.pub.pem")).exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn flash_of_the_simulated_device_is_private_and_written_only_when_it_changes() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let bench = Bench::new("keys");
+    bench.device(&["address"]);
+    let about = || fs::metadata(bench.path("flash")).unwrap();
+    assert_eq!(about().permissions().mode() & 0o777, 0o600);
+    let inode = about().ino();
+    bench.device(&["address"]);
+    assert_eq!(about().ino(), inode, "looking changes nothing");
 }

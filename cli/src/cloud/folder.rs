@@ -74,6 +74,32 @@ impl Folder {
         Ok((folder, true))
     }
 
+    /// Opens a data folder that is there already: who names one in passing does not want a new cloud.
+    ///
+    /// # Errors
+    /// [`Failure`] if it is not the folder of a cloud.
+    pub fn open_existing(path: &Path) -> Result<Self, Failure> {
+        let folder = Self { path: path.to_path_buf() };
+        if folder.server_key_file().is_file() {
+            return Ok(folder);
+        }
+        Err(Failure::new(
+            Code::NoInput,
+            format_args!("{} is no data folder of a cloud: it has no server-key.pem", path.display()),
+            "check the path; `spark cloud serve --data DIR` makes a new one",
+        ))
+    }
+
+    /// The server's public key as devices hold it, from the private one that the server uses.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file.
+    pub fn server_spki(&self) -> Result<[u8; 294], Failure> {
+        let key = self.server_key()?;
+        rsa_backend::server_spki(key.as_public_key())
+            .map_err(|error| bad_key(&self.server_key_file(), &error))
+    }
+
     fn write_server_key(&self, key: &RsaPrivateKey) -> Result<(), Failure> {
         let text =
             rsa_backend::private_key_pem(key).map_err(|error| bad_key(&self.server_key_file(), &error))?;

@@ -89,12 +89,15 @@ fn on_virtual<T>(
     work: impl FnOnce(&mut dyn Port) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut photon = load(file)?;
+    let before = photon.flash().contents().to_vec();
     let mut port =
         photon.dfu().map_err(|error| Failure::new(Code::Software, chain(&error), "report this"))?;
     let result = work(&mut port);
-    // What was written stays, also after a failure, as on a chip.
-    if let Some(path) = file {
-        files::write_atomically(path, photon.flash().contents())?;
+    // What was written stays, also after a failure, as on a chip. It holds keys.
+    if let Some(path) = file
+        && (photon.flash().contents() != before || !path.exists())
+    {
+        files::write_secret(path, photon.flash().contents())?;
     }
     result
 }

@@ -24,7 +24,7 @@ pub(super) struct PrivateKey {
     pub(super) der_len: Option<usize>,
     /// Bytes behind the key.
     pub(super) trailing_len: Option<usize>,
-    /// Whether a device can use it once it is in the device's form; a damaged one as it is.
+    /// Whether a device can use it: PKCS#1 as it is, other forms once they are canonical PKCS#1 or SEC1.
     pub(super) device_compatible: bool,
     pub(super) fingerprint: Option<String>,
     /// What is noteworthy without being wrong: codes of findings.
@@ -76,17 +76,9 @@ pub(super) fn look(scan: &Scan) -> Option<Look> {
         return None;
     }
     let form = match KeyForm::of(&scan.head) {
-        Some(KeyForm::Pem) => {
-            let mut der = Zeroizing::new([0; load::MAX_DER]);
-            return match pem::decode(&scan.head, &mut *der) {
-                Ok((form, _)) if is_public(form) => Some(Look::Public),
-                // Damaged text is explained as what its first line says.
-                Err(_) if has_label(&scan.head, b" PUBLIC KEY-----") => Some(Look::Public),
-                _ if has_label(&scan.head, b" PRIVATE KEY-----") => Some(Look::Private),
-                _ => None,
-            };
-        }
-        form => form?,
+        Some(form) if form != KeyForm::Pem => form,
+        // Other text may stand before the key.
+        _ => return look_at_text(&scan.head),
     };
     match form {
         form if !is_public(form) => Some(Look::Private),
@@ -96,12 +88,26 @@ pub(super) fn look(scan: &Scan) -> Option<Look> {
     }
 }
 
+fn look_at_text(text: &[u8]) -> Option<Look> {
+    if !has(text, b"-----BEGIN ") {
+        return None;
+    }
+    let mut der = Zeroizing::new([0; load::MAX_DER]);
+    match pem::decode(text, &mut *der) {
+        Ok((form, _)) if is_public(form) => Some(Look::Public),
+        Ok(_) => Some(Look::Private),
+        // Damaged text is explained as what its first line says.
+        Err(_) if has(text, b" PRIVATE KEY-----") => Some(Look::Private),
+        Err(_) => has(text, b" PUBLIC KEY-----").then_some(Look::Public),
+    }
+}
+
 const fn is_public(form: KeyForm) -> bool {
     matches!(form, KeyForm::SpkiRsa | KeyForm::SpkiEc | KeyForm::Pkcs1Public)
 }
 
-fn has_label(text: &[u8], end: &[u8]) -> bool {
-    text.windows(end.len()).any(|window| window == end)
+fn has(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 fn problems(report: &Report) -> Vec<Problem> {
@@ -119,7 +125,8 @@ fn fingerprint(key: &Key<'_>) -> Option<String> {
 
 pub(super) fn private(scan: &Scan) -> (Vec<Problem>, Fields) {
     let mut scratch = Zeroizing::new([0; load::MAX_DER]);
-    let pem = KeyForm::of(&scan.head) == Some(KeyForm::Pem);
+    let pem =
+        KeyForm::of(&scan.head).is_none_or(|form| form == KeyForm::Pem) && has(&scan.head, b"-----BEGIN ");
     let mut fields = PrivateKey {
         algorithm: None,
         bits: None,
@@ -134,15 +141,18 @@ pub(super) fn private(scan: &Scan) -> (Vec<Problem>, Fields) {
     let found = match load::load(&scan.head, &mut *scratch) {
         Ok(loaded) if loaded.key.is_private() => {
             let device_compatible = match &loaded.key {
-                Key::RsaPrivate(key) => DeviceKey::from_view(key).is_ok(),
+                Key::RsaPrivate(_) if loaded.form == KeyForm::Pkcs1Private && !loaded.pem => {
+                    check(&scan.head).device_works()
+                }
+                Key::RsaPrivate(key) => DeviceKey::from_view(key).is_ok_and(|key| !key.is_padded()),
                 _ => true,
             };
-            let remarks = if pem { Vec::new() } else { remarks(&loaded, &scan.head) };
+            let remarks = if loaded.pem { Vec::new() } else { remarks(&loaded, &scan.head) };
             fields = PrivateKey {
                 algorithm: Some(loaded.key.algorithm()),
                 bits: Some(loaded.key.bits()),
                 form: Some(loaded.form.name()),
-                pem,
+                pem: loaded.pem,
                 der_len: Some(loaded.der_len),
                 trailing_len: Some(loaded.trailing.len()),
                 device_compatible,
@@ -200,7 +210,8 @@ fn remarks(loaded: &Loaded<'_>, head: &[u8]) -> Vec<&'static str> {
 
 pub(super) fn public(scan: &Scan) -> (Vec<Problem>, Fields) {
     let mut scratch = Zeroizing::new([0; load::MAX_DER]);
-    let pem = KeyForm::of(&scan.head) == Some(KeyForm::Pem);
+    let pem =
+        KeyForm::of(&scan.head).is_none_or(|form| form == KeyForm::Pem) && has(&scan.head, b"-----BEGIN ");
     let form = KeyForm::of(&scan.head).map(KeyForm::name);
     let unread = |problem: Problem| {
         let fields = PublicKey {
@@ -226,7 +237,7 @@ pub(super) fn public(scan: &Scan) -> (Vec<Problem>, Fields) {
                 algorithm: Some(loaded.key.algorithm()),
                 bits: Some(loaded.key.bits()),
                 form: Some(loaded.form.name()),
-                pem,
+                pem: loaded.pem,
                 der_len: Some(loaded.der_len),
                 trailing_len: Some(loaded.trailing.len()),
                 server_key,
@@ -246,7 +257,12 @@ fn bundled(fingerprint: &spark_keys::Fingerprint) -> Option<&'static str> {
 
 /// Key and address of a server, as in a device. What is missing at the end counts as erased.
 pub(super) fn region(scan: &Scan) -> (Vec<Problem>, Fields) {
-    let ec = KeyForm::of(&scan.head) == Some(KeyForm::SpkiEc) || scan.len() <= 320;
+    let ec = match KeyForm::of(&scan.head) {
+        Some(KeyForm::SpkiEc) => true,
+        Some(_) => false,
+        // Only the length is left to tell.
+        None => scan.len() <= 320,
+    };
     let (kind, at, algorithm) =
         if ec { (ServerKeyKind::Ec, 192, "ec-p256") } else { (ServerKeyKind::Rsa, 384, "rsa") };
     let mut bytes = vec![0xFF; at + 128];

@@ -1,8 +1,8 @@
 //! `spark keys check`: everything that is wrong with the keys in a device, or with a key file.
 
 use super::protocol::Protocol;
-use super::secret::{Finding, describe};
-use super::server::{Shown, address_at, region_len};
+use super::secret::{Finding, Secret, describe};
+use super::server::{Shown, address_at, leads_anywhere, region_len};
 use crate::cloud::folder::Folder;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
@@ -134,7 +134,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 /// The bytes that were, or were to be, in the device.
 fn candidate(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let content = Zeroizing::new(files::read(path)?);
-    Ok(match super::secret::Secret::load(path, &content) {
+    Ok(match Secret::load(path, &content) {
         Ok(secret) => Zeroizing::new(secret.field().to_vec()),
         // What a device held need not be a key.
         Err(_) => content,
@@ -164,9 +164,10 @@ fn report(
     }
 }
 
-/// What is wrong with a device's private key.
-pub(super) fn findings(protocol: Protocol, field: &[u8], copy: Option<&[u8]>) -> Vec<Finding> {
-    report(protocol, field, None, None, copy).findings().map(describe).collect()
+/// What is wrong with a device's private key, and whether the device can use it as it is.
+pub(super) fn judge(protocol: Protocol, field: &[u8], copy: Option<&[u8]>) -> (Vec<Finding>, bool) {
+    let report = report(protocol, field, None, None, copy);
+    (report.findings().map(describe).collect(), report.device_works())
 }
 
 fn of_file(
@@ -243,12 +244,13 @@ fn of_device(
     mut copy: Option<Vec<u8>>,
 ) -> Result<Checked, Failure> {
     let protocol = Protocol::of(device, args.protocol)?;
+    let mut next = None;
     if let Some(cloud) = &args.cloud {
         let id = device.id().ok_or_else(|| {
             let next = "give the cloud's record with --public-key";
             Failure::new(Code::Usage, "the device does not tell its id", next)
         })?;
-        let (folder, _) = Folder::open(cloud, &mut rand::rng())?;
+        let folder = Folder::open_existing(cloud)?;
         copy = Some(folder.device_key(id)?.map(|(_, spki)| spki).ok_or_else(|| {
             Failure::new(
                 Code::Data,
@@ -256,12 +258,27 @@ fn of_device(
                 "`spark keys send-ready --cloud` makes it known",
             )
         })?);
+        next = folder.next_key(id)?.map(|(_, spki)| spki);
     }
     let place = device.segment(protocol.private_key())?;
     let field = Zeroizing::new(device.read(&place, protocol.private_key_len())?);
     let cache = cache(device, protocol)?;
+    let unfinished = next.filter(|next| {
+        Secret::of_field(protocol, &field).is_some_and(|present| present.public().spki == *next)
+    });
+    let is_unfinished = unfinished.is_some();
+    copy = unfinished.or(copy);
     let report = report(protocol, &field, cache.as_deref(), candidates, copy.as_deref());
-    let private = Examined::of("device private key", &report);
+    let mut private = Examined::of("device private key", &report);
+    if is_unfinished {
+        private.findings.push(Finding {
+            code: "key-exchange-unfinished".to_owned(),
+            what: "device holds the key that the cloud takes beside its record".to_owned(),
+            device: "connects with it".to_owned(),
+            cloud: "takes it, and makes it the record at the first connection".to_owned(),
+            next: "nothing needs to be done; `spark keys doctor` finishes it at once".to_owned(),
+        });
+    }
 
     let place = device.segment(protocol.server_key())?;
     let region = device.read(&place, region_len(protocol))?;
@@ -272,7 +289,10 @@ fn of_device(
     let mut server = Examined::of("server public key", &check_server_key(kind, &region));
     let block = region.get(address_at(protocol)..).and_then(<[u8]>::first_chunk).copied();
     let block = block.unwrap_or([0xFF; 128]);
-    server.findings.extend(address_finding(protocol, &block));
+    if let Some((finding, connects)) = address_finding(protocol, &block) {
+        server.works &= connects;
+        server.findings.push(finding);
+    }
     let shown = Shown::of(protocol, &block, device.id().map(|id| id.0));
     Ok(Checked {
         file: None,
@@ -298,9 +318,13 @@ fn cache(device: &mut Particle<'_, '_>, protocol: Protocol) -> Result<Option<Vec
     device.read_at(place.alternate, address, field.len()).map(Some)
 }
 
-fn address_finding(protocol: Protocol, block: &[u8; 128]) -> Option<Finding> {
+/// What is wrong with the server's address, and whether the device connects to anything all the same.
+fn address_finding(protocol: Protocol, block: &[u8; 128]) -> Option<(Finding, bool)> {
     let (code, what) = match ServerAddress::parse(block) {
-        Ok(Some(_)) => return None,
+        Ok(Some(address)) if leads_anywhere(&address) => return None,
+        Ok(Some(_)) => {
+            ("server-address-unusable", "the server address is one of zeros or of erased flash".to_owned())
+        }
         Ok(None) if block.iter().all(|byte| *byte == 0xFF) => {
             ("server-address-erased", "no server address is stored; the device logs `type:255`".to_owned())
         }
@@ -309,17 +333,18 @@ fn address_finding(protocol: Protocol, block: &[u8; 128]) -> Option<Finding> {
         }
         Err(error) => ("server-address-unusable", chain(&error)),
     };
-    let device = match protocol {
-        Protocol::Tcp if code != "server-address-unusable" => {
-            "connects to the vendor's default, device.spark.io; if a name was stored once, its neighbours may be lost, too"
-        }
-        _ => "cannot connect",
+    let by_default = protocol == Protocol::Tcp && code != "server-address-unusable";
+    let device = if by_default {
+        "connects to the vendor's default, device.spark.io; if a name was stored once, its neighbours may be lost, too"
+    } else {
+        "cannot connect"
     };
-    Some(Finding {
+    let finding = Finding {
         code: code.to_owned(),
         what: format!("{what}; device {device}"),
         device: device.to_owned(),
         cloud: "is not reached".to_owned(),
         next: "write key and address with `spark keys server KEY --host HOST`".to_owned(),
-    })
+    };
+    Some((finding, by_default))
 }

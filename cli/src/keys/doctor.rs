@@ -2,10 +2,12 @@
 //!
 //! The order, with a local cloud:
 //!
-//! 1. The device's key is read and checked. A key that works stays, one that can be repaired is repaired, any other is replaced.
-//! 2. What was there, and the new key, go into files.
-//! 3. The cloud gets the new public key *beside* the recorded one ([`Folder::stage`]): from here on it takes both.
-//! 4. The device is written and read back.
+//! 1. The device's key is read and checked. A key that works stays, one that can be repaired is repaired, one that an older
+//!    generation of the device's table still has is taken from there, any other is replaced.
+//! 2. What was there, both generations of the table, and the new key go into files.
+//! 3. The cloud gets to know the key that the device has, if that one works, and the new one *beside* it
+//!    ([`Folder::stage`]): from here on it takes both.
+//! 4. If a host was given, the server's key and address are written, then the device's key; each is read back.
 //! 5. The cloud takes the new key as the recorded one ([`Folder::accept_next`]).
 //!
 //! Whatever ends the program between two steps, device and cloud agree: until step 5 both keys get in, and the first
@@ -24,7 +26,7 @@ use crate::cloud::folder::Folder;
 use crate::dfu::{Access, DeviceOptions};
 use crate::exit::{Code, Failure};
 use crate::particle::{self, Particle, WriteOptions, Written, back_up};
-use crate::ui::{self, Ui};
+use crate::ui;
 use coap_spark::handshake::DeviceId;
 use core::fmt;
 use serde::Serialize;
@@ -34,8 +36,8 @@ use zeroize::Zeroizing;
 
 /// Make the device's key right again: check it, repair or renew it, tell the cloud, write it and read it back.
 ///
-/// A key that works is left alone unless --new is given. All that was in the device, and a new key, are kept in files of
-/// the --backup folder. With --cloud the local cloud takes the old key and the new one until the new one was used, so that
+/// A key that works is left alone unless --new is given. What was in the device (both generations of its table, and the key), and
+/// a new key, are kept in files of the --backup folder. With --cloud the local cloud takes the old key and the new one until the new one was used, so that
 /// the device is never locked out; otherwise ID-FINGERPRINT.pub.pem is what your cloud has to be given.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
@@ -68,8 +70,10 @@ pub struct Args {
 enum Remedy {
     /// It works.
     Keep,
-    /// Rebuilt from its intact parts: the public key stays.
+    /// Rebuilt from its intact parts, or written in the form that the device reads: the public key stays.
     Repair,
+    /// From an older generation of the device's table.
+    Restore,
     /// What an earlier run was about to write.
     Resume,
     /// A new one.
@@ -113,11 +117,13 @@ impl fmt::Display for Cured {
             (Remedy::Keep, _) => "the key works: ",
             (_, true) => "nothing was written; the key would be ",
             (Remedy::Repair, _) => "the key was repaired: ",
+            (Remedy::Restore, _) => "an older generation of the table had a good key: ",
             (Remedy::Resume, _) => "the device has the key that an earlier run was about to write: ",
             (Remedy::Renew, _) => "the device has a new key: ",
         })?;
         match (self.remedy, self.dry_run) {
             (Remedy::Repair, true) => f.write_str("repaired")?,
+            (Remedy::Restore, true) => f.write_str("the one of an older generation of the table")?,
             (Remedy::Resume, true) => f.write_str("the one that an earlier run was about to write")?,
             (Remedy::Renew, true) => f.write_str("a new one")?,
             _ => f.write_str(self.fingerprint.get(..16).unwrap_or_default())?,
@@ -137,30 +143,60 @@ fn cure(args: &Args, device: &mut Particle<'_, '_>) -> Result<Cured, Failure> {
     let protocol = Protocol::of(device, args.protocol)?;
     let segment = device.segment(protocol.private_key())?;
     let cloud = args.cloud.as_ref().map(|folder| Cloud::open(folder, id, protocol)).transpose()?;
-    let mut writes = Vec::new();
-    if let (Some(folder), Some(block)) = (&args.cloud, address) {
-        // The device is of no use to any server until both are there, so the order of the two does not matter.
-        let key = ServerKey::of_cloud(folder, protocol)?;
-        let place = device.segment(protocol.server_key())?;
-        writes.push(device.write(&place, &server::region(protocol, &key.spki, &block), &args.write)?);
-    }
+    let server = match (&args.cloud, address) {
+        (Some(folder), Some(block)) => {
+            let key = ServerKey::of_cloud(folder, protocol)?;
+            Some((device.segment(protocol.server_key())?, server::region(protocol, &key.spki, &block)))
+        }
+        _ => None,
+    };
 
     let field = Zeroizing::new(device.read(&segment, protocol.private_key_len())?);
     let recorded = cloud.as_ref().and_then(|cloud| cloud.recorded.as_deref());
-    let findings = check::findings(protocol, &field, recorded);
+    let (findings, works) = check::judge(protocol, &field, recorded);
     for finding in &findings {
         ui.note(format_args!("{} ({})", finding.what, finding.code));
     }
-    let (remedy, secret) = remedy(args, protocol, &field, cloud.as_ref(), &ui)?;
+    let present = Secret::of_field(protocol, &field).filter(|_| works);
+    let (remedy, secret) = remedy(args, protocol, &field, works, cloud.as_ref(), device)?;
     let fingerprint = secret.fingerprint();
     let file = Names::of(&args.write.backup.join(format!("{}-{}", name(id), fingerprint.short())));
     let dry_run = args.write.dry_run;
+    let mut writes = Vec::new();
     if !dry_run {
         if remedy != Remedy::Keep {
             back_up(&args.write.backup, &name(id), segment.name, &field)?;
             file.write(&secret)?;
         }
-        writes.push(exchange(device, &segment, &secret, remedy, &field, cloud.as_ref(), &args.write)?);
+        if let Some(cloud) = &cloud {
+            // What the device has now gets in, whatever happens next.
+            if let Some(present) = &present {
+                cloud.record(&present.public(), &args.write.backup)?;
+            }
+            if remedy != Remedy::Keep {
+                cloud.stage(&secret.public())?;
+            }
+        }
+        if let Some((place, content)) = &server {
+            writes.push(device.write(place, content, &args.write)?);
+        }
+        writes.push(match remedy {
+            Remedy::Keep => device.unchanged(&segment, field.len()),
+            _ => exchange(device, &segment, &secret, &field, cloud.as_ref(), &args.write).map_err(
+                |failure| {
+                    let done: Vec<_> =
+                        writes.iter().filter(|write| write.changed).map(|write| write.segment).collect();
+                    match done.is_empty() {
+                        true => failure,
+                        false => Failure::new(
+                            failure.code(),
+                            format_args!("{}; written before that: {}", failure.what(), done.join(", ")),
+                            failure.next(),
+                        ),
+                    }
+                },
+            )?,
+        });
     }
     device.finish(&args.write)?;
     Ok(Cured {
@@ -194,12 +230,17 @@ fn remedy(
     args: &Args,
     protocol: Protocol,
     field: &[u8],
+    works: bool,
     cloud: Option<&Cloud>,
-    ui: &Ui,
+    device: &mut Particle<'_, '_>,
 ) -> Result<(Remedy, Secret), Failure> {
-    let present = Secret::of_field(protocol, field);
-    if let (Some(secret), false) = (present, args.new) {
-        return Ok((Remedy::Keep, secret));
+    let ui = args.device.ui();
+    let readable = Secret::of_field(protocol, field);
+    match readable {
+        Some(secret) if !args.new && works => return Ok((Remedy::Keep, secret)),
+        // Every other program reads it, the device does not.
+        Some(secret) if !args.new => return Ok((Remedy::Repair, secret)),
+        _ => {}
     }
     // A run that was ended before or during its write has left the key that the cloud takes already.
     if let Some(secret) = cloud.and_then(|cloud| cloud.unfinished(&args.write.backup)) {
@@ -213,30 +254,22 @@ fn remedy(
             }
             Err(why) => ui.note(format_args!("it cannot be repaired: {why}")),
         }
+        if let Some(secret) = repair::older_generation(protocol, device) {
+            return Ok((Remedy::Restore, secret));
+        }
     }
     Ok((Remedy::Renew, Secret::generate(protocol)?))
 }
 
-/// Steps 3 to 5.
+/// Steps 4 and 5.
 fn exchange(
     device: &mut Particle<'_, '_>,
     segment: &Segment,
     secret: &Secret,
-    remedy: Remedy,
     before: &[u8],
     cloud: Option<&Cloud>,
     options: &WriteOptions,
 ) -> Result<Written, Failure> {
-    let public = secret.public();
-    if remedy == Remedy::Keep {
-        if let Some(cloud) = cloud {
-            cloud.record(&public, &options.backup)?;
-        }
-        return Ok(device.unchanged(segment, before.len()));
-    }
-    if let Some(cloud) = cloud {
-        cloud.stage(&public)?;
-    }
     let result = device.write(segment, secret.field(), options);
     let settle = |commit: bool| match cloud {
         Some(cloud) if commit => cloud.commit(&options.backup),
@@ -286,7 +319,7 @@ impl Cloud {
         let id = id.ok_or_else(|| {
             Failure::new(Code::Usage, "the device does not tell its id", "give it, 24 hex digits")
         })?;
-        let (folder, _) = Folder::open(folder, &mut rand::rng())?;
+        let folder = Folder::open_existing(folder)?;
         let recorded = folder.device_key(id)?.map(|(_, spki)| spki);
         Ok(Self { folder, id, recorded })
     }

@@ -7,9 +7,12 @@ use crate::cloud::folder::Folder;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
 use crate::files;
-use crate::particle::{self, WriteOptions};
+use crate::particle::{self, Particle, WriteOptions};
 use crate::ui;
 use serde_json::json;
+use spark_dct::Field;
+use spark_dct::flash::SectorId;
+use spark_dct::recovery::Dump;
 use spark_keys::{Key, load, repair, repair_ec, repair_with_public_key};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -86,7 +89,7 @@ fn in_device(args: &Args, public: Option<Vec<u8>>) -> Result<(), Failure> {
         let protocol = Protocol::of(device, args.protocol)?;
         let public = match (&args.cloud, device.id()) {
             (Some(cloud), Some(id)) => {
-                let (folder, _) = Folder::open(cloud, &mut rand::rng())?;
+                let folder = Folder::open_existing(cloud)?;
                 folder.device_key(id)?.map(|(_, spki)| spki)
             }
             _ => public,
@@ -135,4 +138,18 @@ pub(super) fn rebuild(
         names => format!("{} computed anew from the others", names.join(", ")),
     };
     Ok((Secret::Tcp(repaired.key), how))
+}
+
+/// A key that works, from the sector of the table that the device does not read: firmware leaves the older generation there.
+pub(super) fn older_generation(protocol: Protocol, device: &mut Particle<'_, '_>) -> Option<Secret> {
+    let field = match protocol {
+        Protocol::Tcp => Field::DEVICE_PRIVATE_KEY,
+        Protocol::Udp => Field::ALT_DEVICE_PRIVATE_KEY,
+    };
+    let dump = Dump::from_slice(device.sectors()?).ok()?;
+    [SectorId::Dct1, SectorId::Dct2].into_iter().find_map(|id| {
+        let range = field.offset()..field.offset() + protocol.private_key_len();
+        let bytes = dump.candidate(id).app.get(range)?;
+        Secret::of_field(protocol, bytes).filter(|_| super::check::judge(protocol, bytes, None).1)
+    })
 }

@@ -86,6 +86,6 @@ fn enrol(cloud: &std::path::Path, id: DeviceId, public: &Public) -> Result<PathB
             "leave --cloud out",
         ));
     }
-    let (folder, _) = Folder::open(cloud, &mut rand::rng())?;
+    let folder = Folder::open_existing(cloud)?;
     folder.enrol(id, &public.spki)
 }

@@ -9,7 +9,7 @@ use crate::particle::{self, Particle, WriteOptions};
 use crate::ui;
 use core::net::{IpAddr, Ipv4Addr};
 use serde_json::{Value, json};
-use spark_dct::server_address::{DEFAULT_DOMAIN_TCP, EXPANDED_CAPACITY, expand_id, raw_value};
+use spark_dct::server_address::{AddressError, DEFAULT_DOMAIN_TCP, EXPANDED_CAPACITY, expand_id, raw_value};
 use spark_dct::{Host, ServerAddress};
 use spark_keys::bundled::BundledKey;
 use spark_keys::{Fingerprint, Key, KeyForm, load};
@@ -31,11 +31,12 @@ pub struct Args {
     /// The vendor's own cloud: its key, and its address unless another one is given.
     #[arg(long, conflicts_with_all = ["key", "cloud"])]
     particle: bool,
-    /// Name or IPv4 address of the server; `mine` for this computer's only address. `$id` in a name becomes the device's id.
+    /// Name or IPv4 address of the server, with or without `:PORT`; `mine` for this computer's only address. `$id` in a name
+    /// becomes the device's id.
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
     /// Port of the server, if it is not the protocol's own.
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65534))]
     port: Option<u16>,
     /// Which of the device's server keys; by default the one that the device uses.
     #[arg(long)]
@@ -81,10 +82,13 @@ impl ServerKey {
         if !fits {
             return Err(refused(&"its exponent is not 65537, the only one that devices know"));
         }
-        let at = address_at(protocol);
-        let block = content.get(at..).and_then(<[u8]>::first_chunk).copied();
-        // Text has no place for an address.
-        let block = block.filter(|_| !loaded.pem);
+        let block = match loaded.form {
+            // Text and other forms have no place for an address.
+            KeyForm::SpkiRsa | KeyForm::SpkiEc if !loaded.pem => {
+                block_behind(content, loaded.der_len, protocol).map_err(|error| refused(&error))?
+            }
+            _ => None,
+        };
         Ok(Self { spki: spki.to_vec(), block })
     }
 
@@ -112,9 +116,9 @@ impl ServerKey {
                 "choose the device's TCP key with --protocol tcp, and `spark keys protocol tcp`",
             ));
         }
-        let (folder, _) = Folder::open(folder, &mut rand::rng())?;
-        let path = folder.server_public_key_file();
-        Self::load(&path, &files::read(&path)?, protocol)
+        // What the server uses, not what a file says of it.
+        let spki = Folder::open_existing(folder)?.server_spki()?;
+        Ok(Self { spki: spki.to_vec(), block: None })
     }
 
     pub(super) fn fingerprint(&self) -> Fingerprint {
@@ -147,29 +151,88 @@ pub(super) fn region(protocol: Protocol, spki: &[u8], block: &[u8; 128]) -> Vec<
     region
 }
 
-/// A host as people write it.
+/// The address that a key file has behind the key, where it has its place and nothing but padding before it.
+fn block_behind(
+    content: &[u8],
+    der_len: usize,
+    protocol: Protocol,
+) -> Result<Option<[u8; 128]>, AddressError> {
+    let at = address_at(protocol);
+    let is_padding = |bytes: &[u8]| [0xFF, 0x00].iter().any(|fill| bytes.iter().all(|byte| byte == fill));
+    let (Some(gap), Some(found)) = (content.get(der_len..at), content.get(at..)) else { return Ok(None) };
+    if !is_padding(gap) || is_padding(found) {
+        return Ok(None);
+    }
+    // What the file lacks at its end is erased.
+    let mut block = [0xFF; 128];
+    block.iter_mut().zip(found).for_each(|(slot, byte)| *slot = *byte);
+    ServerAddress::parse(&block)?;
+    Ok(holds_address(&block).then_some(block))
+}
+
+/// Whether a device finds an address here that leads anywhere.
+pub(super) fn holds_address(block: &[u8; 128]) -> bool {
+    matches!(ServerAddress::parse(block), Ok(Some(address)) if leads_anywhere(&address))
+}
+
+/// Not the addresses of zeroed and of erased flash.
+pub(super) fn leads_anywhere(address: &ServerAddress<'_>) -> bool {
+    !matches!(address.host(), Host::Ipv4(Ipv4Addr::UNSPECIFIED | Ipv4Addr::BROADCAST))
+}
+
+/// A host as people write it, perhaps with a port.
 pub(super) fn address(host: &str, port: Option<u16>) -> Result<[u8; 128], Failure> {
     let mut block = [0; 128];
     let refused = |what: &dyn core::fmt::Display| {
         Failure::new(
             Code::Usage,
             format_args!("host {host}: {what}"),
-            "give a name of at most 63 characters or an IPv4 address",
+            "give a name of at most 63 characters or an IPv4 address, and a port behind `:` or with --port",
         )
     };
-    let address = if host == "mine" {
-        ServerAddress::ipv4(own_address()?, port)
-    } else if let Ok(address) = host.parse::<Ipv4Addr>() {
-        ServerAddress::ipv4(address, port)
-    } else if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-        return Err(refused(&"no IPv4 address"));
-    } else if host.parse::<IpAddr>().is_ok() {
+    if host.parse::<core::net::Ipv6Addr>().is_ok() {
         return Err(refused(&"devices know IPv4 only"));
-    } else {
-        ServerAddress::domain(host, port).map_err(|error| refused(&error))?
+    }
+    let found = match host {
+        "mine" => ServerAddress::ipv4(own_address()?, port),
+        host => ServerAddress::from_text(host).map_err(|error| refused(&error))?,
     };
+    let address = match (found.host(), port.or(found.port())) {
+        _ if port.is_some() && found.port().is_some() && host != "mine" => {
+            return Err(refused(&"it has a port, and --port gives another one"));
+        }
+        (Host::Ipv4(ip), port) => ServerAddress::ipv4(ip, port),
+        (Host::Domain(name), port) => {
+            is_name(name).map_err(|what| refused(&what))?;
+            ServerAddress::domain(name, port).map_err(|error| refused(&error))?
+        }
+    };
+    if !leads_anywhere(&address) {
+        return Err(refused(&"no device can reach that address"));
+    }
     address.encode_into(&mut block);
     Ok(block)
+}
+
+/// A name that a name server can know, once `$id` is the device's id.
+fn is_name(name: &str) -> Result<(), &'static str> {
+    let mut buffer = [0; EXPANDED_CAPACITY - 1];
+    let expanded = expand_id(name, &[0; 12], &mut buffer).map_err(
+        |_| "with the device's id in it the name is longer than the 95 characters of the device's buffer",
+    )?;
+    let is_label = |label: &str| {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (1..64).contains(&label.len())
+            && label.bytes().all(good)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let labels = expanded.strip_suffix('.').unwrap_or(expanded);
+    if labels.split('.').all(is_label) {
+        Ok(())
+    } else {
+        Err("no host name: it has letters, digits, '-' and '_', with '.' between its parts, and `$id`")
+    }
 }
 
 fn own_address() -> Result<Ipv4Addr, Failure> {
@@ -236,8 +299,7 @@ pub(super) fn kept_address(
     protocol: Protocol,
     key: &ServerKey,
 ) -> Result<[u8; 128], Failure> {
-    let holds_address = |block: &[u8; 128]| matches!(ServerAddress::parse(block), Ok(Some(_)));
-    if let Some(block) = key.block.filter(holds_address) {
+    if let Some(block) = key.block {
         return Ok(block);
     }
     match BundledKey::of_spki(&key.spki) {
