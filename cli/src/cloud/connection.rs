@@ -151,7 +151,7 @@ fn authorise(cloud: &Cloud, identified: &Identified) -> Result<(RsaPublicKey, Re
     let Some(offered) = identified.offered_key() else {
         // It does not say which of two keys it holds; a wrong guess is made good when it connects again.
         if let Some((key, _)) = cloud.folder.next_key(id).map_err(failed)?
-            && rand::rng().next_u32() % 2 == 0
+            && rand::rng().next_u32().is_multiple_of(2)
         {
             return Ok((key, Record::Next));
         }
