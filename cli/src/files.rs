@@ -1,7 +1,7 @@
 //! Small file work that must not lose anything.
 
-use crate::exit::Failure;
-use std::io::Write;
+use crate::exit::{Code, Failure};
+use std::io::{Read, Write};
 use std::path::Path;
 
 /// Writes a file so that a reader sees the old or the new content, never a part: beside it first, then renamed.
@@ -60,6 +60,27 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| Failure::reading(path, &error))
 }
 
+/// Reads a file or pipe that has at most `limit` bytes; of a longer one, no more than that is read.
+///
+/// # Errors
+/// [`Failure`] that names the file: [`Code::Data`] if it is longer, else as [`read`].
+pub fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let failure = |error: &std::io::Error| Failure::reading(path, error);
+    let file = std::fs::File::open(path).map_err(|error| failure(&error))?;
+    // The content may be secret: it should not be left behind by a vector that grows.
+    let expected = file.metadata().map_or(0, |metadata| metadata.len()).min(limit);
+    let mut content = Vec::with_capacity(usize::try_from(expected).unwrap_or(0).saturating_add(1));
+    file.take(limit.saturating_add(1)).read_to_end(&mut content).map_err(|error| failure(&error))?;
+    if content.len() as u64 > limit {
+        return Err(Failure::new(
+            Code::Data,
+            format_args!("{} has more than the {limit} bytes that fit here", path.display()),
+            "give the right file; `spark inspect` says what a file is",
+        ));
+    }
+    Ok(content)
+}
+
 /// Makes a folder and those above it.
 ///
 /// # Errors
@@ -79,4 +100,29 @@ pub fn hex(bytes: &[u8]) -> String {
 pub fn sha256(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     hex(&Sha256::digest(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_is_read_up_to_its_limit_and_refused_above_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seven");
+        std::fs::write(&path, b"1234567").unwrap();
+        assert_eq!(read_up_to(&path, 8).unwrap(), b"1234567");
+        assert_eq!(read_up_to(&path, 7).unwrap(), b"1234567");
+        let refused = read_up_to(&path, 6).unwrap_err();
+        assert_eq!(refused.code(), Code::Data);
+        assert!(refused.what().contains("seven") && refused.what().contains("6 bytes"), "{refused}");
+        assert_eq!(read_up_to(&folder.path().join("none"), 6).unwrap_err().code(), Code::NoInput);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn endless_file_is_refused_without_reading_all_of_it() {
+        let refused = read_up_to(Path::new("/dev/zero"), 4096).unwrap_err();
+        assert_eq!(refused.code(), Code::Data);
+    }
 }
