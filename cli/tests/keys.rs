@@ -637,3 +637,11 @@ fn flash_of_the_simulated_device_is_private_and_written_only_when_it_changes() {
     bench.device(&["address"]);
     assert_eq!(about().ino(), inode, "looking changes nothing");
 }
+
+#[cfg(unix)]
+#[test]
+fn file_that_never_ends_is_refused() {
+    let bench = Bench::new("keys");
+    let (code, _, message) = bench.fails(&["check", "/dev/zero"]);
+    assert!(code == 65 && message.contains("/dev/zero"), "{message}");
+}

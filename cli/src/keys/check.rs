@@ -1,5 +1,6 @@
 //! `spark keys check`: everything that is wrong with the keys in a device, or with a key file.
 
+use super::MAX_KEY_FILE;
 use super::protocol::Protocol;
 use super::secret::{Finding, Secret, describe};
 use super::server::{Shown, address_at, leads_anywhere, region_len};
@@ -116,7 +117,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             ));
         }
     };
-    let copy = args.public_key.as_ref().map(|path| files::read(path)).transpose()?;
+    let copy = args.public_key.as_ref().map(|path| files::read_up_to(path, MAX_KEY_FILE)).transpose()?;
     let checked = match &args.file {
         Some(file) => of_file(file, args.protocol, candidates, copy.as_deref())?,
         None => particle::open(&args.device, |device| of_device(device, args, candidates, copy.clone()))?,
@@ -133,7 +134,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 /// The bytes that were, or were to be, in the device.
 fn candidate(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let content = Zeroizing::new(files::read(path)?);
+    let content = Zeroizing::new(files::read_up_to(path, MAX_KEY_FILE)?);
     Ok(match Secret::load(path, &content) {
         Ok(secret) => Zeroizing::new(secret.field().to_vec()),
         // What a device held need not be a key.
@@ -176,7 +177,7 @@ fn of_file(
     candidates: Option<(&[u8], &[u8])>,
     copy: Option<&[u8]>,
 ) -> Result<Checked, Failure> {
-    let content = Zeroizing::new(files::read(file)?);
+    let content = Zeroizing::new(files::read_up_to(file, MAX_KEY_FILE)?);
     let mut scratch = Zeroizing::new([0; load::MAX_DER]);
     let loaded = load::load(&content, &mut *scratch);
     let mut form = KeyForm::of(&content).map(KeyForm::name);

@@ -1,5 +1,6 @@
 //! `spark keys convert`.
 
+use super::MAX_KEY_FILE;
 use super::files::exists;
 use super::secret::to_pem;
 use crate::exit::{Code, Failure, chain};
@@ -92,7 +93,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.output.exists() && !args.force {
         return Err(exists(&args.output));
     }
-    let content = Zeroizing::new(files::read(&args.input)?);
+    let content = Zeroizing::new(files::read_up_to(&args.input, MAX_KEY_FILE)?);
     let mut scratch = Zeroizing::new([0; load::MAX_DER]);
     let bad = |code, error: &dyn core::error::Error, next: &str| {
         Failure::new(code, format_args!("{}: {}", args.input.display(), chain(error)), next)

@@ -1,5 +1,6 @@
 //! `spark keys load`.
 
+use super::MAX_KEY_FILE;
 use super::protocol::Protocol;
 use super::secret::{Secret, to_json};
 use crate::dfu::DeviceOptions;
@@ -29,7 +30,7 @@ pub struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let content = zeroize::Zeroizing::new(files::read(&args.file)?);
+    let content = zeroize::Zeroizing::new(files::read_up_to(&args.file, MAX_KEY_FILE)?);
     let secret = Secret::load(&args.file, &content)?;
     particle::open(&args.device, |device| {
         let protocol = Protocol::of(device, args.protocol)?;

@@ -21,6 +21,9 @@ use crate::exit::Failure;
 use clap::Subcommand;
 use std::process::ExitCode;
 
+/// Longest file that is read as a key; text with comments may stand around it.
+const MAX_KEY_FILE: u64 = 64 * 1024;
+
 /// The subcommands.
 #[derive(Subcommand, Clone, Debug)]
 #[non_exhaustive]

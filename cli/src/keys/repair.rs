@@ -1,5 +1,6 @@
 //! `spark keys repair`: a damaged key from its intact parts.
 
+use super::MAX_KEY_FILE;
 use super::files::Names;
 use super::protocol::Protocol;
 use super::secret::{Secret, to_json};
@@ -47,7 +48,7 @@ pub struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let public = args.public_key.as_ref().map(|path| files::read(path)).transpose()?;
+    let public = args.public_key.as_ref().map(|path| files::read_up_to(path, MAX_KEY_FILE)).transpose()?;
     match &args.file {
         Some(file) => in_file(args, file, public.as_deref()),
         None => in_device(args, public),
@@ -63,7 +64,7 @@ fn lost(place: &dyn core::fmt::Display, why: &str) -> Failure {
 }
 
 fn in_file(args: &Args, file: &Path, public: Option<&[u8]>) -> Result<(), Failure> {
-    let content = Zeroizing::new(files::read(file)?);
+    let content = Zeroizing::new(files::read_up_to(file, MAX_KEY_FILE)?);
     let protocol = args.protocol.unwrap_or(if content.len() <= Protocol::Udp.private_key_len() {
         Protocol::Udp
     } else {

@@ -1,5 +1,6 @@
 //! `spark keys send-ready`.
 
+use super::MAX_KEY_FILE;
 use super::protocol::Protocol;
 use super::secret::{Public, Secret};
 use crate::cloud::folder::Folder;
@@ -36,7 +37,7 @@ pub struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (public, id) = match &args.file {
         Some(file) => {
-            let content = zeroize::Zeroizing::new(files::read(file)?);
+            let content = zeroize::Zeroizing::new(files::read_up_to(file, MAX_KEY_FILE)?);
             (Secret::load(file, &content)?.public(), args.id)
         }
         None => of_device(args)?,

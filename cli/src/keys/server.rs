@@ -1,5 +1,6 @@
 //! `spark keys server` and `spark keys address`.
 
+use super::MAX_KEY_FILE;
 use super::protocol::Protocol;
 use crate::cloud::folder::Folder;
 use crate::dfu::DeviceOptions;
@@ -271,7 +272,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     particle::open(&args.device, |device| {
         let protocol = Protocol::of(device, args.protocol)?;
         let key = match (&args.key, &args.cloud) {
-            (Some(path), _) => ServerKey::load(path, &files::read(path)?, protocol)?,
+            (Some(path), _) => ServerKey::load(path, &files::read_up_to(path, MAX_KEY_FILE)?, protocol)?,
             (None, Some(folder)) => ServerKey::of_cloud(folder, protocol)?,
             (None, None) => ServerKey::bundled(protocol),
         };
