@@ -10,7 +10,7 @@ mod bench;
 
 use bench::Bench;
 use serde_json::Value;
-use spark_dct::wiced::{Generation, Sectors};
+use spark_dct::wiced::{APP_OFFSET, Generation, Sectors};
 use spark_dct::{App, Entry};
 use spark_sim::{PowerCut, config};
 use std::fs;
@@ -345,4 +345,108 @@ fn tables_are_built_for_every_firmware_and_read_back() {
         bench.ok(&["diff", "copy", "photon_4_new_second.bin"])["differences"],
         Value::Array(Vec::new())
     );
+}
+
+fn decision(found: &Value, field: &str) -> Value {
+    let all = found["decisions"].as_array().unwrap();
+    all.iter().find(|one| one["field"] == field).unwrap().clone()
+}
+
+/// Both sectors of a Photon before 0.7.0, alike but for some bytes of their application sections.
+fn pair(changes: [&[(usize, &[u8])]; 2]) -> Vec<u8> {
+    let mut pair = vector("photon_0_factory.bin");
+    let (one, two) = pair.split_at_mut(16384);
+    two.copy_from_slice(one);
+    for (sector, changes) in [one, two].into_iter().zip(changes) {
+        for (offset, bytes) in changes {
+            sector[APP_OFFSET + offset..][..bytes.len()].copy_from_slice(bytes);
+        }
+    }
+    pair
+}
+
+fn and(one: &[u8], two: &[u8]) -> Vec<u8> {
+    one.iter().zip(two).map(|(one, two)| one & two).collect()
+}
+
+/// A server's key with its address, 512 bytes.
+fn server_region(key: &str) -> Vec<u8> {
+    let mut region = vector(key);
+    region.resize(384, 0xFF);
+    region.extend(b"\x01\x09a.example");
+    region.resize(512, 0xFF);
+    region
+}
+
+#[test]
+fn half_written_server_key_is_damaged_although_it_reads_as_a_key() {
+    let bench = Bench::new("dct");
+    let old = server_region("keys/server2048.spki.der");
+    let new = server_region("keys/particle_server_rsa_spki_294.der");
+    bench.put("pair", pair([&[(2082, &and(&old, &new))], &[(2082, &old)]]));
+    bench.put("new", &new);
+    let written = ["recover", "pair", "--written", "server_public_key=@new"];
+    for arguments in [&written[..], &written[..2]] {
+        let found = decision(&bench.json(arguments, 65), "server_public_key");
+        assert_eq!((&found["confidence"], &found["better"]), (&"damaged".into(), &"DCT2".into()), "{found}");
+    }
+    let (_, text, _) = bench.plain(&written);
+    assert!(text.contains("it is the AND of the old and the new value"), "{text}");
+    assert!(text.contains("DCT2 has a better value: --mix takes it"), "{text}");
+    bench.ok(&["recover", "pair", "--mix", "--app", "app"]);
+    assert!(bench.read("app")[2082..][..512] == old);
+
+    let inspect = Bench::new("inspect");
+    inspect.put("pair", bench.read("pair"));
+    let (code, text, _) = inspect.plain(&["pair"]);
+    assert!(code == 65 && text.contains("server_public_key"), "{text}");
+
+    // The good one is not called damaged because the other one is, and not good because it reads.
+    bench.put("good", pair([&[(2082, &old)], &[(2082, &and(&old, &new))]]));
+    let found = decision(&bench.ok(&["recover", "good"]), "server_public_key");
+    assert_eq!((&found["confidence"], &found["source"]), (&"unknown".into(), &"DCT1".into()), "{found}");
+}
+
+#[test]
+fn server_key_of_the_vendor_is_good_with_the_address_of_the_vendor() {
+    let bench = Bench::new("dct");
+    let known = vector("keys/particle_server_rsa_512.der");
+    bench.put("known", pair([&[(2082, &known)], &[(2082, &known)]]));
+    let judged =
+        |file: &str| decision(&bench.ok(&["recover", file]), "server_public_key")["confidence"].clone();
+    assert_eq!(judged("known"), "judged good");
+    assert!(!bench.plain(&["recover", "known"]).1.contains("nothing proves"));
+    let mut other = known.clone();
+    other[386] &= b'`';
+    bench.put("other", pair([&[(2082, &other)], &[(2082, &other)]]));
+    assert_eq!(judged("other"), "plausible");
+    let (_, text, _) = bench.plain(&["recover", "other"]);
+    assert!(text.contains("server_public_key: plausible; it reads as a key, and nothing proves"), "{text}");
+}
+
+#[test]
+fn cached_public_key_is_good_if_the_private_key_confirms_it() {
+    let bench = Bench::new("dct");
+    let mut private = vector("keys/rsa1024_610.der");
+    private.resize(612, 0xFF);
+    let cache_of = |private: &[u8]| {
+        let mut cache = spark_keys::published_by_device(private).to_vec();
+        cache.resize(384, 0);
+        cache
+    };
+    let cache = cache_of(&private);
+    let mut damaged = cache.clone();
+    damaged[40..100].iter_mut().for_each(|byte| *byte &= 0xEE);
+    let stale = cache_of(&vector("keys/field612_ff.bin"));
+    let with = |cache| [(34, &private[..]), (1250, cache)];
+
+    bench.put("good", pair([&with(&cache), &with(&damaged)]));
+    let found = decision(&bench.ok(&["recover", "good"]), "device_public_key");
+    assert_eq!(found["confidence"], "judged good", "{found}");
+    bench.put("damaged", pair([&with(&damaged), &with(&cache)]));
+    let found = decision(&bench.json(&["recover", "damaged"], 65), "device_public_key");
+    assert_eq!((&found["confidence"], &found["better"]), (&"damaged".into(), &"DCT2".into()), "{found}");
+    bench.put("stale", pair([&with(&stale), &with(&stale)]));
+    let found = decision(&bench.ok(&["recover", "stale"]), "device_public_key");
+    assert_eq!(found["confidence"], "plausible", "{found}");
 }

@@ -2,7 +2,7 @@
 
 use super::diff;
 use super::image::{File, Firmware, PAIR, Which, dump, name, target};
-use super::judge::judge;
+use super::judge;
 use super::value::entry;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
@@ -25,7 +25,9 @@ use zeroize::Zeroizing;
 ///
 /// Both sectors are looked at: each holds a generation of the table, even when no firmware would read it. The result says what
 /// each sector is, which one each firmware reads, how they differ, which fields are damaged, and where every
-/// field of the repaired table comes from. Keys are judged by computing with them. Exit code 65: something remains damaged.
+/// field of the repaired table comes from. Private keys are judged by computing with them; RSA public keys can only be
+/// read, and are judged good only where a private key or a known key confirms them. Exit code 65: something remains
+/// damaged.
 ///
 /// A device is read through alternate setting 0. Its sectors cannot be written that way; --apply writes the fields that
 /// differ through alternate setting 1.
@@ -138,7 +140,7 @@ fn recover(args: &Args, pair: &[u8], device: Option<&mut Particle<'_, '_>>) -> R
     if let Some(base) = args.base {
         options = options.base(base.into());
     }
-    let plan = Plan::new(dump, target, options, judge).map_err(|error| {
+    let plan = judge::plan(dump, target, options).map_err(|error| {
         Failure::new(Code::Data, chain(&error), "nothing can be recovered from these bytes")
     })?;
     let software = |error: &dyn core::error::Error| {
@@ -251,6 +253,16 @@ fn show(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Result<(), 
         if let Some(better) = decision.better {
             ui::print(format_args!("    {better} has a better value: --mix takes it"))?;
         }
+    }
+    let server = plan.decision(Field::SERVER_PUBLIC_KEY);
+    if matches!(server.confidence, Confidence::Unknown | Confidence::Plausible)
+        && plan.bytes(&server).iter().any(|byte| *byte != 0xFF)
+    {
+        ui::print(format_args!(
+            "  {}: {}; it reads as a key, and nothing proves that it is whole: compare it with the server's",
+            server.field.name(),
+            server.confidence
+        ))?;
     }
     for field in lost_keys(plan) {
         ui::print(format_args!(

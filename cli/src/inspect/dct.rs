@@ -3,12 +3,12 @@
 use super::Scan;
 use super::report::{Fields, Problem};
 use crate::dct::image::{self, PAIR};
-use crate::dct::judge::{judge, report};
+use crate::dct::judge::{self, judge, report};
 use core::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use spark_dct::flash::SectorId;
-use spark_dct::recovery::{Confidence, Dump, Format, Judgement, Options, Plan, Standing, Target};
+use spark_dct::recovery::{Confidence, Dump, Format, Judgement, Options, Standing, Target};
 use spark_dct::value::Content;
 use spark_dct::{App, Entry, Field, FirmwareVersion, app};
 
@@ -207,7 +207,7 @@ fn look_into(dump: Dump<'_>, at: usize, fields: &mut DctFlash) -> Vec<Problem> {
 
 /// Fields that look damaged against the other sector.
 fn damaged(dump: Dump<'_>, target: Target, known: &[Problem]) -> Vec<Problem> {
-    let Ok(plan) = Plan::new(dump, target, Options::default(), judge) else { return Vec::new() };
+    let Ok(plan) = judge::plan(dump, target, Options::default()) else { return Vec::new() };
     let decisions = plan
         .decisions()
         .iter()
