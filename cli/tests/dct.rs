@@ -450,3 +450,113 @@ fn cached_public_key_is_good_if_the_private_key_confirms_it() {
     let found = decision(&bench.ok(&["recover", "stale"]), "device_public_key");
     assert_eq!(found["confidence"], "plausible", "{found}");
 }
+
+#[test]
+fn field_of_a_device_is_written_with_all_of_its_bytes() {
+    let bench = Bench::new("dct");
+    bench.device(&["show"]);
+    let field: Vec<u8> = (0..768_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    bench.put("field", &field);
+    let set = bench.device(&["set", "server_public_key=@field", "--force"]);
+    assert_eq!(set["writes"][0]["bytes"], 768, "{set}");
+    assert!(bench.table()[2082..2850] == field);
+    bench.damage(34, &[0x55; 1216]);
+    bench.device(&["set", "server_public_key=unset", "device_private_key=unset", "--force"]);
+    let table = bench.table();
+    assert!(table[2082..2850].iter().chain(&table[34..1250]).all(|byte| *byte == 0xFF));
+    assert_ne!(table[1250..], [0xFF; 7141], "nothing else was erased");
+
+    // A field and its first part begin at the same place.
+    bench.put("ip", (1..=24).collect::<Vec<u8>>());
+    bench.device(&["set", "ip_config=@ip", "ip_config.mode=0"]);
+    let mut expected: Vec<u8> = (1..=24).collect();
+    expected[0] = 0;
+    assert_eq!(bench.table()[1634..1658], expected);
+}
+
+/// Runs `spark dct` with a file as its standard input.
+#[cfg(unix)]
+fn piped(bench: &Bench, arguments: &[&str], input: &[u8]) -> std::process::Output {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spark"));
+    command.arg("dct").args(arguments).current_dir(bench.path(""));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn file_that_can_be_read_once_is_read_once() {
+    let bench = Bench::new("dct");
+    let mut whole = vec![0x11; 0x10_0000];
+    whole[0x4000..0xC000].copy_from_slice(&vector("photon_4_new_second.bin"));
+    let set = piped(&bench, &["set", "-f", "/dev/stdin", "-o", "out", "country_code=DE/0"], &whole);
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    let out = bench.read("out");
+    assert_eq!(out.len(), 0x10_0000);
+    assert!(out[..0x4000] == whole[..0x4000] && out[0xC000..] == whole[0xC000..]);
+    assert!(out[0x4000..0xC000] != whole[0x4000..0xC000]);
+
+    bench.put("whole", &whole);
+    let expected = bench.plain(&["diff", "whole"]).1;
+    let found = piped(&bench, &["diff", "/dev/stdin"], &whole);
+    assert_eq!(String::from_utf8_lossy(&found.stdout), expected);
+    assert!(expected.contains("DCT2"), "{expected}");
+}
+
+#[test]
+fn private_key_is_not_shown_wherever_it_is() {
+    let bench = Bench::new("dct");
+    bench.vector("app_v2.3.1.bin");
+    let key = vector("keys/rsa1024_610.der");
+    bench.put("key", &key);
+    bench.put("ec", vector("keys/ec_p256.sec1.der"));
+    bench.put("ec.pem", vector("keys/ec_p256.pem"));
+    let inspect = Bench::new("inspect");
+    for (assignment, field, at) in [
+        ("server_public_key=@key", "server_public_key.key", 2082),
+        ("server_public_key.tail=@ec", "server_public_key.tail", 2594),
+        ("server_public_key=@ec.pem", "server_public_key.key", 2082),
+        ("alt_server_public_key=@ec", "alt_server_public_key", 3298),
+    ] {
+        let (_, set, _) = bench.plain(&["set", "--force", "-f", "app_v2.3.1.bin", "-o", "out", assignment]);
+        let secret = hex(&bench.read("out")[at + 40..at + 60]);
+        inspect.put("out", bench.read("out"));
+        for text in [
+            set,
+            bench.plain(&["show", "out"]).1,
+            bench.ok(&["show", "out"]).to_string(),
+            bench.plain(&["diff", "app_v2.3.1.bin", "out"]).1,
+            bench.ok(&["diff", "app_v2.3.1.bin", "out"]).to_string(),
+            bench.plain(&["get", field, "--file", "out"]).2,
+            inspect.plain(&["out", "--json"]).1,
+        ] {
+            assert!(!text.contains(&secret) && text.contains(field.split('.').next().unwrap()), "{text}");
+        }
+        assert_eq!(bench.fails(&["get", field, "--file", "out"]).0, 64, "{assignment}");
+        assert!(bench.plain(&["get", field, "--file", "out", "--secrets"]).1.contains(&secret));
+    }
+    // The other half of the key is in the part behind it.
+    bench.ok(&["set", "--force", "-f", "app_v2.3.1.bin", "-o", "out", "server_public_key=@key"]);
+    let shown = bench.plain(&["show", "out"]).1;
+    assert!(!shown.contains(&hex(&key[384..400])) && !shown.contains(&hex(&key[512..528])), "{shown}");
+}
+
+#[cfg(unix)]
+#[test]
+fn files_are_read_no_further_than_what_fits() {
+    let bench = Bench::new("dct");
+    bench.vector("app_v2.3.1.bin");
+    let set = ["set", "-f", "app_v2.3.1.bin", "-o", "out", "claimed=@/dev/zero"];
+    let (code, _, message) = bench.fails(&set);
+    assert!(code == 65 && message.contains("/dev/zero") && message.contains("1 bytes"), "{message}");
+    let (code, _, message) = bench.fails(&["show", "/dev/zero"]);
+    assert!(code == 65 && message.contains("/dev/zero") && message.contains("1048576"), "{message}");
+    bench.vector("photon_4_new_second.bin");
+    let written = ["recover", "photon_4_new_second.bin", "--written"];
+    let (code, _, message) = bench.fails(&[&written[..], &["device_private_key=@/dev/zero"]].concat());
+    assert!(code == 65 && message.contains("1216"), "{message}");
+}

@@ -3,7 +3,7 @@
 use super::diff;
 use super::image::{File, Firmware, PAIR, Which, dump, name, target};
 use super::judge;
-use super::value::entry;
+use super::value::{content_for, entry};
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
 use crate::files;
@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     match &args.file {
         Some(path) => match File::read(path)? {
-            File::Pair(pair) => recover(args, &pair, None),
+            File::Pair(pair) => recover(args, pair.sectors(), None),
             File::App(_) => Err(Failure::new(
                 Code::Data,
                 format_args!("{} holds one table, and what it lost is not in it", path.display()),
@@ -177,7 +177,7 @@ fn given(text: &str) -> Result<(Field, Zeroizing<Vec<u8>>), Failure> {
     if field.part_name().is_some() {
         return Err(usage());
     }
-    Ok((field.field(), Zeroizing::new(files::read(path.as_ref())?)))
+    Ok((field.field(), content_for(field, path.as_ref())?))
 }
 
 /// Writes the fields that differ from what the device reads now.
@@ -308,7 +308,8 @@ fn to_json(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Value {
         .collect();
     let found: Vec<Value> = both(&dump)
         .map(|(first, second)| {
-            differences(first, second).map(|difference| diff::of(&difference, args.secrets)).collect()
+            let one = |difference| diff::of(&difference, [first, second], args.secrets);
+            differences(first, second).map(one).collect()
         })
         .unwrap_or_default();
     let decisions: Vec<Decided> = plan.decisions().iter().map(Decided::from).collect();

@@ -4,6 +4,7 @@ use super::Scan;
 use super::report::{Fields, Problem};
 use crate::dct::image::{self, PAIR};
 use crate::dct::judge::{self, judge, report};
+use crate::dct::value::is_hidden;
 use core::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
@@ -92,7 +93,7 @@ fn values(app: App<'_>) -> Map<String, Json> {
     });
     set.map(|value| {
         let entry = value.entry();
-        (entry.to_string(), if entry.is_secret() { Json::Null } else { value.to_string().into() })
+        (entry.to_string(), if is_hidden(app, entry) { Json::Null } else { value.to_string().into() })
     })
     .collect()
 }
