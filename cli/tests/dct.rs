@@ -10,7 +10,7 @@ mod bench;
 
 use bench::Bench;
 use serde_json::Value;
-use spark_dct::wiced::{APP_OFFSET, Generation, Sectors};
+use spark_dct::wiced::{APP_OFFSET, Generation, Sectors, WifiConfig};
 use spark_dct::{App, Entry};
 use spark_sim::{PowerCut, config};
 use std::fs;
@@ -452,6 +452,27 @@ fn cached_public_key_is_good_if_the_private_key_confirms_it() {
 }
 
 #[test]
+fn recovery_says_what_it_does_not_write_outside_of_the_application_section() {
+    let bench = Bench::new("dct");
+    bench.device(&["show"]);
+    let mut flash = bench.read("flash");
+    let mut sectors = pair([&[], &[(1825, b"1")]]);
+    sectors[16384 + WifiConfig::OFFSET..][..40].fill(0x41);
+    flash[0x4000..0xC000].copy_from_slice(&sectors);
+    bench.put("flash", flash);
+    bench.put("pair", sectors);
+    let found = bench.device(&["recover", "--base", "2", "--apply", "--dry-run"]);
+    assert_eq!(found["outside"]["current"], "DCT1");
+    assert_eq!(found["outside"]["differs"], serde_json::json!(["Wi-Fi credentials"]));
+    let (_, text, _) = bench.plain(&["recover", "pair", "--base", "2"]);
+    assert!(text.contains("Wi-Fi credentials") && text.contains("--apply does not write them"), "{text}");
+    // Nothing is said where nothing is lost.
+    assert_eq!(bench.ok(&["recover", "pair"])["outside"]["differs"], Value::Array(Vec::new()));
+    let (_, text, _) = bench.plain(&["recover", "pair"]);
+    assert!(!text.contains("Wi-Fi"), "{text}");
+}
+
+#[test]
 fn field_of_a_device_is_written_with_all_of_its_bytes() {
     let bench = Bench::new("dct");
     bench.device(&["show"]);
@@ -472,6 +493,20 @@ fn field_of_a_device_is_written_with_all_of_its_bytes() {
     let mut expected: Vec<u8> = (1..=24).collect();
     expected[0] = 0;
     assert_eq!(bench.table()[1634..1658], expected);
+}
+
+#[test]
+fn repaired_fields_are_written_with_all_of_their_bytes() {
+    let bench = Bench::new("dct");
+    bench.device(&["show"]);
+    let mut flash = bench.read("flash");
+    let tail = [0x5A; 256];
+    flash[0x4000..0xC000].copy_from_slice(&pair([&[], &[(2082 + 512, &tail)]]));
+    bench.put("flash", flash);
+    let found = bench.device(&["recover", "--base", "2", "--apply"]);
+    assert_eq!(found["writes"][0]["bytes"], 768, "{found}");
+    let shown = bench.device(&["get", "server_public_key.tail"]);
+    assert_eq!(value(&shown, "server_public_key.tail"), &Value::from(hex(&tail)));
 }
 
 /// Runs `spark dct` with a file as its standard input.
@@ -505,6 +540,19 @@ fn file_that_can_be_read_once_is_read_once() {
     let found = piped(&bench, &["diff", "/dev/stdin"], &whole);
     assert_eq!(String::from_utf8_lossy(&found.stdout), expected);
     assert!(expected.contains("DCT2"), "{expected}");
+}
+
+#[test]
+fn recovered_sectors_and_section_need_two_files() {
+    let bench = Bench::new("dct");
+    bench.vector("photon_4_new_second.bin");
+    for app in ["same", "./same"] {
+        let arguments = ["recover", "photon_4_new_second.bin", "-o", "same", "--app", app];
+        let (code, _, message) = bench.fails(&arguments);
+        assert!(code == 64 && message.contains("two names"), "{message}");
+        assert!(!bench.path("same").exists());
+    }
+    bench.ok(&["recover", "photon_4_new_second.bin", "-o", "same", "--app", "other"]);
 }
 
 #[test]
@@ -559,4 +607,6 @@ fn files_are_read_no_further_than_what_fits() {
     let written = ["recover", "photon_4_new_second.bin", "--written"];
     let (code, _, message) = bench.fails(&[&written[..], &["device_private_key=@/dev/zero"]].concat());
     assert!(code == 65 && message.contains("1216"), "{message}");
+    let (code, _, message) = bench.fails(&[&written[..], &["device_private_key=@/dev/null"]].concat());
+    assert!(code == 65 && message.contains("empty"), "{message}");
 }

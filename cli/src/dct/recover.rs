@@ -17,7 +17,7 @@ use spark_dct::recovery::{
 };
 use spark_dct::segment::{DCT_ALTERNATE, Platform, Segment};
 use spark_dct::{App, Field, wiced};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zeroize::Zeroizing;
 
@@ -30,7 +30,8 @@ use zeroize::Zeroizing;
 /// damaged.
 ///
 /// A device is read through alternate setting 0. Its sectors cannot be written that way; --apply writes the fields that
-/// differ through alternate setting 1.
+/// differ through alternate setting 1. What is outside of the application section, as Wi-Fi credentials, is not written; the
+/// result says so where it matters.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Both sectors (32768 bytes from 08004000), or the whole flash; without it the device is read.
@@ -75,6 +76,15 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             ));
         }
     }
+    if let (Some(sectors), Some(app)) = (&args.output, &args.app)
+        && is_same_place(sectors, app)
+    {
+        return Err(Failure::new(
+            Code::Usage,
+            format_args!("{} cannot be the file of both --output and --app", app.display()),
+            "give two names",
+        ));
+    }
     match &args.file {
         Some(path) => match File::read(path)? {
             File::Pair(pair) => recover(args, pair.sectors(), None),
@@ -96,6 +106,15 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             recover(args, &pair, Some(device))
         }),
     }
+}
+
+/// Whether two paths of files that do not exist yet are one.
+fn is_same_place(one: &Path, two: &Path) -> bool {
+    let place = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(folder.canonicalize().ok()?.join(path.file_name()?))
+    };
+    one == two || place(one).is_some_and(|place_of_one| place(two) == Some(place_of_one))
 }
 
 /// A decision for machines.
@@ -177,7 +196,15 @@ fn given(text: &str) -> Result<(Field, Zeroizing<Vec<u8>>), Failure> {
     if field.part_name().is_some() {
         return Err(usage());
     }
-    Ok((field.field(), content_for(field, path.as_ref())?))
+    let content = content_for(field, path.as_ref())?;
+    if content.is_empty() {
+        return Err(Failure::new(
+            Code::Data,
+            format_args!("{path} is empty, and explains no damage"),
+            "give the file with the bytes that were being written",
+        ));
+    }
+    Ok((field.field(), content))
 }
 
 /// Writes the fields that differ from what the device reads now.
@@ -191,9 +218,8 @@ fn write_back(
     let mut writes = Vec::new();
     for decision in plan.decisions() {
         let field = decision.field;
-        let Some(segment) = Segment::for_field(device.platform(), field) else { continue };
-        let len = segment.size.and_then(|size| usize::try_from(size).ok()).unwrap_or(field.len());
-        let range = field.offset()..field.offset() + len.min(field.len());
+        let Some(segment) = Segment::in_table(device.platform(), field.into()) else { continue };
+        let range = field.range();
         let (Some(now), Some(repaired)) = (present.get(range.clone()), app.get(range)) else { continue };
         if now == repaired || decision.confidence == Confidence::Damaged {
             continue;
@@ -216,6 +242,47 @@ fn noteworthy<'p>(plan: &'p Plan<'_>) -> impl Iterator<Item = &'p Decision> {
 fn targets(plan: &Plan<'_>) -> impl Iterator<Item = Target> {
     let wanted = core::mem::discriminant(&plan.target());
     Target::ALL.into_iter().filter(move |target| core::mem::discriminant(target) == wanted)
+}
+
+/// What is outside of the application section and therefore not written by `--apply`.
+#[derive(Serialize)]
+struct Outside {
+    /// The sector that the firmware reads now.
+    current: Option<&'static str>,
+    /// Sections in which the base differs from it, or has something if there is none.
+    differs: Vec<&'static str>,
+}
+
+impl Outside {
+    fn of(plan: &Plan<'_>) -> Self {
+        use wiced::{MfgInfo, NetworkConfig, Security, WifiConfig};
+        let (dump, base) = (plan.dump(), plan.base());
+        let current = dump.select(plan.target()).sector;
+        let mut differs = Vec::new();
+        // An Electron has nothing else in its sectors.
+        if let Target::Wiced(generation) = plan.target()
+            && current != Some(base.id)
+        {
+            let new = generation == wiced::Generation::V0_7_0;
+            let sections = [
+                ("manufacturing information", MfgInfo::OFFSET, MfgInfo::LEN),
+                ("WICED keys", Security::OFFSET, Security::LEN),
+                ("Wi-Fi credentials", WifiConfig::OFFSET, WifiConfig::LEN),
+                ("network configuration", NetworkConfig::OFFSET, if new { NetworkConfig::LEN } else { 0 }),
+            ];
+            for (name, at, len) in sections {
+                let bytes = |id| dump.sector(id).get(at..at + len).unwrap_or_default();
+                let same = match current {
+                    Some(current) => bytes(base.id) == bytes(current),
+                    None => bytes(base.id).iter().all(|byte| *byte == 0xFF),
+                };
+                if !same {
+                    differs.push(name);
+                }
+            }
+        }
+        Self { current: current.map(name), differs }
+    }
 }
 
 fn both<'a>(dump: &Dump<'a>) -> Option<(App<'a>, App<'a>)> {
@@ -252,6 +319,20 @@ fn show(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Result<(), 
         ui::print(format_args!("  {decision}"))?;
         if let Some(better) = decision.better {
             ui::print(format_args!("    {better} has a better value: --mix takes it"))?;
+        }
+    }
+    let Outside { current, differs } = Outside::of(plan);
+    if !differs.is_empty() {
+        let (base, differs) = (name(plan.base().id), differs.join(", "));
+        match current {
+            Some(current) => ui::print(format_args!(
+                "outside of the application section {base} differs from {current}, which the device reads now: {differs}\n  \
+                 --output has those of {base}; --apply does not write them, the device keeps those of {current}"
+            ))?,
+            None => ui::print(format_args!(
+                "outside of the application section {base} has what no firmware reads now: {differs}\n  \
+                 --output has them; --apply does not write them"
+            ))?,
         }
     }
     let server = plan.decision(Field::SERVER_PUBLIC_KEY);
@@ -316,6 +397,6 @@ fn to_json(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Value {
     json!({
         "sectors": sectors, "selections": selections, "differences": found, "target": plan.target().to_string(),
         "base": name(plan.base().id), "mixed": plan.is_mixed(), "confidence": plan.confidence().to_string(),
-        "decisions": decisions, "output": args.output, "app": args.app, "writes": writes,
+        "decisions": decisions, "outside": Outside::of(plan), "output": args.output, "app": args.app, "writes": writes,
     })
 }
