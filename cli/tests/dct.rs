@@ -10,10 +10,9 @@ mod bench;
 
 use bench::Bench;
 use serde_json::Value;
-use spark_dct::wiced::{Generation, Sectors};
+use spark_dct::wiced::{APP_OFFSET, Generation, Sectors, WifiConfig};
 use spark_dct::{App, Entry};
 use spark_sim::{PowerCut, config};
-use std::fs;
 
 fn vector(name: &str) -> Vec<u8> {
     let (krate, name) = name.split_once('/').unwrap_or(("dct", name));
@@ -211,7 +210,9 @@ fn values_of_a_device_are_backed_up_written_and_read_back() {
     let app = App::new(&table).unwrap();
     assert!(!app.claimed() && app.country_code().unwrap().letters == *b"US");
     // `claimed` had a value, the country code had none.
-    assert_eq!(fs::read_dir(bench.path("kept")).unwrap().count(), 1);
+    let backup = |at: usize| writes[at]["backup"].as_str();
+    assert_eq!(bench.read(backup(1).unwrap()), b"1", "in the order of addresses");
+    assert_eq!(backup(0), None);
 
     let flash = bench.read("flash");
     let again = bench.device(&["set", "claimed=false", "--backup", "kept"]);
@@ -345,4 +346,268 @@ fn tables_are_built_for_every_firmware_and_read_back() {
         bench.ok(&["diff", "copy", "photon_4_new_second.bin"])["differences"],
         Value::Array(Vec::new())
     );
+}
+
+fn decision(found: &Value, field: &str) -> Value {
+    let all = found["decisions"].as_array().unwrap();
+    all.iter().find(|one| one["field"] == field).unwrap().clone()
+}
+
+/// Both sectors of a Photon before 0.7.0, alike but for some bytes of their application sections.
+fn pair(changes: [&[(usize, &[u8])]; 2]) -> Vec<u8> {
+    let mut pair = vector("photon_0_factory.bin");
+    let (one, two) = pair.split_at_mut(16384);
+    two.copy_from_slice(one);
+    for (sector, changes) in [one, two].into_iter().zip(changes) {
+        for (offset, bytes) in changes {
+            sector[APP_OFFSET + offset..][..bytes.len()].copy_from_slice(bytes);
+        }
+    }
+    pair
+}
+
+fn and(one: &[u8], two: &[u8]) -> Vec<u8> {
+    one.iter().zip(two).map(|(one, two)| one & two).collect()
+}
+
+/// A server's key with its address, 512 bytes.
+fn server_region(key: &str) -> Vec<u8> {
+    let mut region = vector(key);
+    region.resize(384, 0xFF);
+    region.extend(b"\x01\x09a.example");
+    region.resize(512, 0xFF);
+    region
+}
+
+#[test]
+fn half_written_server_key_is_damaged_although_it_reads_as_a_key() {
+    let bench = Bench::new("dct");
+    let old = server_region("keys/server2048.spki.der");
+    let new = server_region("keys/particle_server_rsa_spki_294.der");
+    bench.put("pair", pair([&[(2082, &and(&old, &new))], &[(2082, &old)]]));
+    bench.put("new", &new);
+    let written = ["recover", "pair", "--written", "server_public_key=@new"];
+    for arguments in [&written[..], &written[..2]] {
+        let found = decision(&bench.json(arguments, 65), "server_public_key");
+        assert_eq!((&found["confidence"], &found["better"]), (&"damaged".into(), &"DCT2".into()), "{found}");
+    }
+    let (_, text, _) = bench.plain(&written);
+    assert!(text.contains("it is the AND of the old and the new value"), "{text}");
+    assert!(text.contains("DCT2 has a better value: --mix takes it"), "{text}");
+    bench.ok(&["recover", "pair", "--mix", "--app", "app"]);
+    assert!(bench.read("app")[2082..][..512] == old);
+
+    let inspect = Bench::new("inspect");
+    inspect.put("pair", bench.read("pair"));
+    let (code, text, _) = inspect.plain(&["pair"]);
+    assert!(code == 65 && text.contains("server_public_key"), "{text}");
+
+    // The good one is not called damaged because the other one is, and not good because it reads.
+    bench.put("good", pair([&[(2082, &old)], &[(2082, &and(&old, &new))]]));
+    let found = decision(&bench.ok(&["recover", "good"]), "server_public_key");
+    assert_eq!((&found["confidence"], &found["source"]), (&"unknown".into(), &"DCT1".into()), "{found}");
+}
+
+#[test]
+fn server_key_of_the_vendor_is_good_with_the_address_of_the_vendor() {
+    let bench = Bench::new("dct");
+    let known = vector("keys/particle_server_rsa_512.der");
+    bench.put("known", pair([&[(2082, &known)], &[(2082, &known)]]));
+    let judged =
+        |file: &str| decision(&bench.ok(&["recover", file]), "server_public_key")["confidence"].clone();
+    assert_eq!(judged("known"), "judged good");
+    assert!(!bench.plain(&["recover", "known"]).1.contains("nothing proves"));
+    let mut other = known.clone();
+    other[386] &= b'`';
+    bench.put("other", pair([&[(2082, &other)], &[(2082, &other)]]));
+    assert_eq!(judged("other"), "plausible");
+    let (_, text, _) = bench.plain(&["recover", "other"]);
+    assert!(text.contains("server_public_key: plausible; it reads as a key, and nothing proves"), "{text}");
+}
+
+#[test]
+fn cached_public_key_is_good_if_the_private_key_confirms_it() {
+    let bench = Bench::new("dct");
+    let mut private = vector("keys/rsa1024_610.der");
+    private.resize(612, 0xFF);
+    let cache_of = |private: &[u8]| {
+        let mut cache = spark_keys::published_by_device(private).to_vec();
+        cache.resize(384, 0);
+        cache
+    };
+    let cache = cache_of(&private);
+    let mut damaged = cache.clone();
+    damaged[40..100].iter_mut().for_each(|byte| *byte &= 0xEE);
+    let stale = cache_of(&vector("keys/field612_ff.bin"));
+    let with = |cache| [(34, &private[..]), (1250, cache)];
+
+    bench.put("good", pair([&with(&cache), &with(&damaged)]));
+    let found = decision(&bench.ok(&["recover", "good"]), "device_public_key");
+    assert_eq!(found["confidence"], "judged good", "{found}");
+    bench.put("damaged", pair([&with(&damaged), &with(&cache)]));
+    let found = decision(&bench.json(&["recover", "damaged"], 65), "device_public_key");
+    assert_eq!((&found["confidence"], &found["better"]), (&"damaged".into(), &"DCT2".into()), "{found}");
+    bench.put("stale", pair([&with(&stale), &with(&stale)]));
+    let found = decision(&bench.ok(&["recover", "stale"]), "device_public_key");
+    assert_eq!(found["confidence"], "plausible", "{found}");
+}
+
+#[test]
+fn recovery_says_what_it_does_not_write_outside_of_the_application_section() {
+    let bench = Bench::new("dct");
+    bench.device(&["show"]);
+    let mut flash = bench.read("flash");
+    let mut sectors = pair([&[], &[(1825, b"1")]]);
+    sectors[16384 + WifiConfig::OFFSET..][..40].fill(0x41);
+    flash[0x4000..0xC000].copy_from_slice(&sectors);
+    bench.put("flash", flash);
+    bench.put("pair", sectors);
+    let found = bench.device(&["recover", "--base", "2", "--apply", "--dry-run"]);
+    assert_eq!(found["outside"]["current"], "DCT1");
+    assert_eq!(found["outside"]["differs"], serde_json::json!(["Wi-Fi credentials"]));
+    let (_, text, _) = bench.plain(&["recover", "pair", "--base", "2"]);
+    assert!(text.contains("Wi-Fi credentials") && text.contains("--apply does not write them"), "{text}");
+    // Nothing is said where nothing is lost.
+    assert_eq!(bench.ok(&["recover", "pair"])["outside"]["differs"], Value::Array(Vec::new()));
+    let (_, text, _) = bench.plain(&["recover", "pair"]);
+    assert!(!text.contains("Wi-Fi"), "{text}");
+}
+
+#[test]
+fn field_of_a_device_is_written_with_all_of_its_bytes() {
+    let bench = Bench::new("dct");
+    bench.device(&["show"]);
+    let field: Vec<u8> = (0..768_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    bench.put("field", &field);
+    let set = bench.device(&["set", "server_public_key=@field", "--force"]);
+    assert_eq!(set["writes"][0]["bytes"], 768, "{set}");
+    assert!(bench.table()[2082..2850] == field);
+    bench.damage(34, &[0x55; 1216]);
+    bench.device(&["set", "server_public_key=unset", "device_private_key=unset", "--force"]);
+    let table = bench.table();
+    assert!(table[2082..2850].iter().chain(&table[34..1250]).all(|byte| *byte == 0xFF));
+    assert_ne!(table[1250..], [0xFF; 7141], "nothing else was erased");
+
+    // A field and its first part begin at the same place.
+    bench.put("ip", (1..=24).collect::<Vec<u8>>());
+    bench.device(&["set", "ip_config=@ip", "ip_config.mode=0"]);
+    let mut expected: Vec<u8> = (1..=24).collect();
+    expected[0] = 0;
+    assert_eq!(bench.table()[1634..1658], expected);
+}
+
+#[test]
+fn repaired_fields_are_written_with_all_of_their_bytes() {
+    let bench = Bench::new("dct");
+    bench.device(&["show"]);
+    let mut flash = bench.read("flash");
+    let tail = [0x5A; 256];
+    flash[0x4000..0xC000].copy_from_slice(&pair([&[], &[(2082 + 512, &tail)]]));
+    bench.put("flash", flash);
+    let found = bench.device(&["recover", "--base", "2", "--apply"]);
+    assert_eq!(found["writes"][0]["bytes"], 768, "{found}");
+    let shown = bench.device(&["get", "server_public_key.tail"]);
+    assert_eq!(value(&shown, "server_public_key.tail"), &Value::from(hex(&tail)));
+}
+
+/// Runs `spark dct` with a file as its standard input.
+#[cfg(unix)]
+fn piped(bench: &Bench, arguments: &[&str], input: &[u8]) -> std::process::Output {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spark"));
+    command.arg("dct").args(arguments).current_dir(bench.path(""));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn file_that_can_be_read_once_is_read_once() {
+    let bench = Bench::new("dct");
+    let mut whole = vec![0x11; 0x10_0000];
+    whole[0x4000..0xC000].copy_from_slice(&vector("photon_4_new_second.bin"));
+    let set = piped(&bench, &["set", "-f", "/dev/stdin", "-o", "out", "country_code=DE/0"], &whole);
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    let out = bench.read("out");
+    assert_eq!(out.len(), 0x10_0000);
+    assert!(out[..0x4000] == whole[..0x4000] && out[0xC000..] == whole[0xC000..]);
+    assert!(out[0x4000..0xC000] != whole[0x4000..0xC000]);
+
+    bench.put("whole", &whole);
+    let expected = bench.plain(&["diff", "whole"]).1;
+    let found = piped(&bench, &["diff", "/dev/stdin"], &whole);
+    assert_eq!(String::from_utf8_lossy(&found.stdout), expected);
+    assert!(expected.contains("DCT2"), "{expected}");
+}
+
+#[test]
+fn recovered_sectors_and_section_need_two_files() {
+    let bench = Bench::new("dct");
+    bench.vector("photon_4_new_second.bin");
+    for app in ["same", "./same"] {
+        let arguments = ["recover", "photon_4_new_second.bin", "-o", "same", "--app", app];
+        let (code, _, message) = bench.fails(&arguments);
+        assert!(code == 64 && message.contains("two names"), "{message}");
+        assert!(!bench.path("same").exists());
+    }
+    bench.ok(&["recover", "photon_4_new_second.bin", "-o", "same", "--app", "other"]);
+}
+
+#[test]
+fn private_key_is_not_shown_wherever_it_is() {
+    let bench = Bench::new("dct");
+    bench.vector("app_v2.3.1.bin");
+    let key = vector("keys/rsa1024_610.der");
+    bench.put("key", &key);
+    bench.put("ec", vector("keys/ec_p256.sec1.der"));
+    bench.put("ec.pem", vector("keys/ec_p256.pem"));
+    let inspect = Bench::new("inspect");
+    for (assignment, field, at) in [
+        ("server_public_key=@key", "server_public_key.key", 2082),
+        ("server_public_key.tail=@ec", "server_public_key.tail", 2594),
+        ("server_public_key=@ec.pem", "server_public_key.key", 2082),
+        ("alt_server_public_key=@ec", "alt_server_public_key", 3298),
+    ] {
+        let (_, set, _) = bench.plain(&["set", "--force", "-f", "app_v2.3.1.bin", "-o", "out", assignment]);
+        let secret = hex(&bench.read("out")[at + 40..at + 60]);
+        inspect.put("out", bench.read("out"));
+        for text in [
+            set,
+            bench.plain(&["show", "out"]).1,
+            bench.ok(&["show", "out"]).to_string(),
+            bench.plain(&["diff", "app_v2.3.1.bin", "out"]).1,
+            bench.ok(&["diff", "app_v2.3.1.bin", "out"]).to_string(),
+            bench.plain(&["get", field, "--file", "out"]).2,
+            inspect.plain(&["out", "--json"]).1,
+        ] {
+            assert!(!text.contains(&secret) && text.contains(field.split('.').next().unwrap()), "{text}");
+        }
+        assert_eq!(bench.fails(&["get", field, "--file", "out"]).0, 64, "{assignment}");
+        assert!(bench.plain(&["get", field, "--file", "out", "--secrets"]).1.contains(&secret));
+    }
+    // The other half of the key is in the part behind it.
+    bench.ok(&["set", "--force", "-f", "app_v2.3.1.bin", "-o", "out", "server_public_key=@key"]);
+    let shown = bench.plain(&["show", "out"]).1;
+    assert!(!shown.contains(&hex(&key[384..400])) && !shown.contains(&hex(&key[512..528])), "{shown}");
+}
+
+#[cfg(unix)]
+#[test]
+fn files_are_read_no_further_than_what_fits() {
+    let bench = Bench::new("dct");
+    bench.vector("app_v2.3.1.bin");
+    let set = ["set", "-f", "app_v2.3.1.bin", "-o", "out", "claimed=@/dev/zero"];
+    let (code, _, message) = bench.fails(&set);
+    assert!(code == 65 && message.contains("/dev/zero") && message.contains("1 bytes"), "{message}");
+    let (code, _, message) = bench.fails(&["show", "/dev/zero"]);
+    assert!(code == 65 && message.contains("/dev/zero") && message.contains("1048576"), "{message}");
+    bench.vector("photon_4_new_second.bin");
+    let written = ["recover", "photon_4_new_second.bin", "--written"];
+    let (code, _, message) = bench.fails(&[&written[..], &["device_private_key=@/dev/zero"]].concat());
+    assert!(code == 65 && message.contains("1216"), "{message}");
+    let (code, _, message) = bench.fails(&[&written[..], &["device_private_key=@/dev/null"]].concat());
+    assert!(code == 65 && message.contains("empty"), "{message}");
 }

@@ -140,6 +140,31 @@ impl Segment {
         })
     }
 
+    /// Where all bytes of an entry are in the configuration table, under the entry's own name; `None` on the Core, which has
+    /// none. The segments of the host tool are shorter than two fields: 612 of 1216 bytes of the device's key, 512 of 768 of
+    /// the server's.
+    ///
+    /// ```
+    /// use spark_dct::Entry;
+    /// use spark_dct::segment::{Platform, Segment};
+    /// let key = Entry::by_name("server_public_key").ok_or("no such entry")?;
+    /// let segment = Segment::in_table(Platform::Photon, key).ok_or("no table")?;
+    /// assert_eq!((segment.alternate, segment.address, segment.size), (1, 2082, Some(768)));
+    /// # Ok::<(), &'static str>(())
+    /// ```
+    #[must_use]
+    pub fn in_table(platform: Platform, entry: Entry) -> Option<Segment> {
+        (platform != Platform::Core).then(|| Segment {
+            name: entry.part_name().unwrap_or(entry.field().name()),
+            alternate: DCT_ALTERNATE,
+            address: to_u32(entry.offset()),
+            size: Some(to_u32(entry.len())),
+            server_address_at: None,
+            write_padding: 1,
+            erase_is_void: platform.erase_is_void(DCT_ALTERNATE),
+        })
+    }
+
     /// Checks a write and says how to do it. `firmware` is the release on the device, where it is known: a field that it
     /// does not have is refused, since the bytes there belong to something else or to nobody.
     ///
@@ -465,6 +490,19 @@ mod tests {
         let core: alloc::vec::Vec<_> =
             Field::ALL.iter().filter_map(|field| Segment::for_field(Platform::Core, *field)).collect();
         assert_eq!(core.len(), 2);
+    }
+
+    #[test]
+    fn every_entry_has_all_of_its_bytes_in_the_table() {
+        for platform in [Platform::Photon, Platform::P1, Platform::Electron, Platform::Duo, Platform::Gen3] {
+            for entry in Entry::leaves().chain(Field::ALL.iter().copied().map(Entry::from)) {
+                let segment = Segment::in_table(platform, entry).unwrap();
+                assert_eq!((segment.alternate, segment.address as usize), (1, entry.offset()), "{entry}");
+                assert!(segment.check_write(entry.len()).is_ok() && segment.erase_is_void, "{entry}");
+                assert!(segment.check_write(entry.len() + 1).is_err(), "{entry}");
+            }
+        }
+        assert_eq!(Segment::in_table(Platform::Core, Field::CLAIMED.into()), None);
     }
 
     #[test]

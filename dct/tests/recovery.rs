@@ -329,6 +329,52 @@ fn in_place_damage_is_named_for_what_it_is() {
     assert_eq!(plan.decision(Field::CLAIMED).confidence, Confidence::Plausible);
 }
 
+/// A pair of v0.6.4 whose sectors are alike but for the server's key.
+fn pair_with_server_keys(keys: [&[u8]; 2]) -> Flash {
+    let mut flash = Flash::load("photon_0_factory.bin");
+    let [dct1, dct2] = &mut *flash.0;
+    *dct2 = *dct1;
+    for (sector, key) in [dct1, dct2].into_iter().zip(keys) {
+        sector[wiced::APP_OFFSET + Field::SERVER_PUBLIC_KEY.offset()..][..key.len()].copy_from_slice(key);
+    }
+    flash
+}
+
+#[test]
+fn half_written_public_key_is_damaged_although_it_reads() {
+    let target = Target::Wiced(wiced::Generation::V0_4_4);
+    let (old, new) = (key(7), key(99));
+    let and: Vec<u8> = old.iter().zip(&new).map(|(old, new)| old & new).collect();
+    let flash = pair_with_server_keys([&and, &old]);
+    for written in [&[(Field::SERVER_PUBLIC_KEY, &new[..])][..], &[]] {
+        let plan = Plan::new(dump(&flash), target, Options::default().written(written), nobody).unwrap();
+        let decision = plan.decision(Field::SERVER_PUBLIC_KEY);
+        assert_eq!((plan.base().id, decision.confidence), (SectorId::Dct1, Confidence::Damaged));
+        assert_eq!(decision.better, Some(Source::Sector(SectorId::Dct2)), "{decision}");
+        assert_eq!(plan.confidence(), Confidence::Damaged);
+    }
+}
+
+#[test]
+fn good_value_is_not_blamed_for_the_bits_that_the_other_sector_lost_or_gained() {
+    let target = Target::Wiced(wiced::Generation::V0_4_4);
+    let (old, new) = (key(7), key(99));
+    let and: Vec<u8> = old.iter().zip(&new).map(|(old, new)| old & new).collect();
+    let flash = pair_with_server_keys([&old, &and]);
+    let plan = Plan::new(dump(&flash), target, Options::default().mix(true), nobody).unwrap();
+    let decision = plan.decision(Field::SERVER_PUBLIC_KEY);
+    assert_eq!((decision.source, decision.why), (Source::Sector(SectorId::Dct1), Why::Base), "{decision}");
+    assert_eq!(decision.confidence, Confidence::Unknown);
+
+    // the erase of the other sector was interrupted
+    let mut flash = pair_with_server_keys([&old, &old]);
+    flash.0[1][wiced::APP_OFFSET..].iter_mut().step_by(2).for_each(|byte| *byte |= 0x5A);
+    assert_eq!(dump(&flash).candidate(SectorId::Dct2).standing, Standing::PartlyErased);
+    let plan = Plan::new(dump(&flash), target, Options::default(), nobody).unwrap();
+    let decision = plan.decision(Field::SERVER_PUBLIC_KEY);
+    assert_eq!((decision.sign, decision.confidence), (None, Confidence::Unknown), "{decision}");
+}
+
 #[test]
 fn recorded_images_have_their_standing_and_order() {
     use SectorId::{Dct1, Dct2};

@@ -2,7 +2,7 @@
 
 use super::image::{Firmware, Table};
 use super::judge::must_work;
-use super::value::{Assignment, apply, of};
+use super::value::{Assignment, apply, to_json};
 use crate::exit::{Code, Failure, chain};
 use crate::files;
 use crate::ui;
@@ -94,7 +94,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     files::write_secret(&args.output, &content)?;
     let entries = args.assignments.iter().map(Assignment::entry).collect::<Result<Vec<_>, _>>()?;
     if args.json {
-        let values: Vec<_> = entries.iter().map(|entry| of(app, *entry, false)).collect();
+        let values: Vec<_> = entries.iter().map(|entry| to_json(app, *entry, false)).collect();
         return ui::print(
             json!({ "entries": values, "output": args.output, "bytes": content.len(), "firmware": version.to_string() }),
         );

@@ -1,7 +1,7 @@
 //! `spark dct diff`.
 
 use super::image::{File, Firmware, Table, Which, dump, name};
-use super::value::{text, to_json};
+use super::value::{is_hidden, text, to_json};
 use crate::dfu::DeviceOptions;
 use crate::exit::Failure;
 use crate::ui;
@@ -31,16 +31,18 @@ pub struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    if let (File::Pair(pair), None) = (File::read(&args.first)?, &args.second) {
-        let dump = dump(&pair)?;
+    let file = File::read(&args.first)?;
+    if let (File::Pair(pair), None) = (&file, &args.second) {
+        let dump = dump(pair.sectors())?;
         let [one, two] = [SectorId::Dct1, SectorId::Dct2].map(|id| dump.candidate(id));
         let view = |candidate: &spark_dct::recovery::Candidate<'_>| {
-            Table::of_file(&args.first, args.firmware, Some(which(candidate.id)))
+            let file = File::Pair(pair.clone());
+            Table::of(file, &args.first, args.firmware, Some(which(candidate.id)))
         };
         let (first, second) = (view(&one)?, view(&two)?);
         return show(args, (name(one.id), first.view()?), (name(two.id), second.view()?));
     }
-    let first = Table::of_file(&args.first, args.firmware, None)?;
+    let first = Table::of(file, &args.first, args.firmware, None)?;
     let second = Table::load(args.second.as_deref(), args.firmware, None, &args.device)?;
     let names = (
         args.first.display().to_string(),
@@ -62,7 +64,8 @@ const fn which(id: SectorId) -> Which {
 fn show(args: &Args, first: (&str, App<'_>), second: (&str, App<'_>)) -> Result<(), Failure> {
     let mut differences = diff(first.1, second.1).peekable();
     if args.device.json() {
-        let found: Vec<Value> = differences.map(|difference| of(&difference, args.secrets)).collect();
+        let apps = [first.1, second.1];
+        let found: Vec<Value> = differences.map(|difference| of(&difference, apps, args.secrets)).collect();
         return ui::print(json!({ "first": first.0, "second": second.0, "differences": found }));
     }
     if differences.peek().is_none() {
@@ -70,23 +73,25 @@ fn show(args: &Args, first: (&str, App<'_>), second: (&str, App<'_>)) -> Result<
     }
     for difference in differences {
         ui::print(format_args!("{}", difference.entry))?;
-        let Difference { first: a, second: b, first_sign, second_sign, .. } = difference;
-        for (label, value, sign) in [(first.0, a, first_sign), (second.0, b, second_sign)] {
+        let Difference { entry, first_sign, second_sign, .. } = difference;
+        for ((label, app), sign) in [(first, first_sign), (second, second_sign)] {
             let sign = sign.map(|sign| format!("  ({sign})")).unwrap_or_default();
-            ui::print(format_args!("  {label}: {}{sign}", text(value, args.secrets)))?;
+            ui::print(format_args!("  {label}: {}{sign}", text(app, entry, args.secrets)))?;
         }
     }
     Ok(())
 }
 
-/// One difference for machines.
-pub(super) fn of(difference: &Difference<'_>, secrets: bool) -> Value {
+/// One difference between two tables for machines.
+pub(super) fn of(difference: &Difference<'_>, tables: [App<'_>; 2], secrets: bool) -> Value {
+    let entry = difference.entry;
+    let [first, second] = tables.map(|app| to_json(app, entry, secrets)["value"].take());
     json!({
-        "name": difference.entry.to_string(),
-        "offset": difference.entry.offset(),
-        "first": to_json(difference.first, secrets)["value"],
-        "second": to_json(difference.second, secrets)["value"],
-        "secret": difference.entry.is_secret(),
+        "name": entry.to_string(),
+        "offset": entry.offset(),
+        "first": first,
+        "second": second,
+        "secret": tables.into_iter().any(|app| is_hidden(app, entry)),
         "first_sign": difference.first_sign.map(|sign| sign.to_string()),
         "second_sign": difference.second_sign.map(|sign| sign.to_string()),
     })

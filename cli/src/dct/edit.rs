@@ -1,8 +1,8 @@
 //! `spark dct set`.
 
-use super::image::{Firmware, Origin, PAIR, Table};
+use super::image::{Firmware, Origin, Table};
 use super::judge::must_work;
-use super::value::{Assignment, apply, of};
+use super::value::{Assignment, apply, text, to_json};
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
 use crate::files;
@@ -12,7 +12,7 @@ use serde_json::json;
 use spark_dct::flash::{FlashOp, SECTOR_SIZE, SectorId};
 use spark_dct::recovery::Target;
 use spark_dct::segment::Segment;
-use spark_dct::{App, dcd, wiced};
+use spark_dct::{App, Entry, dcd, wiced};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -90,17 +90,11 @@ fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
     check(args, app)?;
     let changed = changed(&table.app, &image);
     let content = match &table.origin {
-        Origin::Pair { pair, target, .. } => write_pair(pair, *target, &image, changed.clone())?,
+        // The whole flash comes out as the whole flash.
+        Origin::Pair { pair, target, .. } => {
+            pair.file_with(&write_pair(pair.sectors(), *target, &image, changed)?)
+        }
         _ => image.clone(),
-    };
-    // The whole flash comes out as the whole flash.
-    let whole = Zeroizing::new(files::read(file)?);
-    let content = if whole.len() > PAIR && content.len() == PAIR {
-        let mut whole = whole;
-        whole.iter_mut().skip(0x4000).zip(content.iter()).for_each(|(slot, byte)| *slot = *byte);
-        whole
-    } else {
-        content
     };
     if !args.write.dry_run {
         files::write_secret(output, &content)?;
@@ -176,24 +170,24 @@ fn in_device(args: &Args, device: &mut Particle<'_, '_>) -> Result<(), Failure> 
     apply(&args.assignments, &mut image)?;
     let app = App::new(&image).map_err(|error| Failure::new(Code::Data, chain(&error), "report this"))?;
     check(args, app)?;
-    // Each entry once, in the order of addresses, and nothing before all of them are known to fit.
-    let mut places = BTreeMap::new();
+    // Each entry with all of its bytes, once, in the order of addresses, and nothing before all of them are known to fit.
+    let mut places: BTreeMap<usize, (Segment, Entry)> = BTreeMap::new();
     for assignment in &args.assignments {
         let entry = assignment.entry()?;
-        let segment = Segment::for_entry(device.platform(), entry).ok_or_else(|| {
+        let segment = Segment::in_table(device.platform(), entry).ok_or_else(|| {
             Failure::new(Code::Usage, format_args!("DFU does not reach {entry}"), "use a dump")
         })?;
-        let len = segment.size.and_then(|size| usize::try_from(size).ok()).unwrap_or(entry.len());
-        let len = len.min(entry.len());
         segment
-            .plan_write(len, args.firmware.map(|Firmware(version)| version))
+            .plan_write(entry.len(), args.firmware.map(|Firmware(version)| version))
             .map_err(|error| Failure::new(Code::Usage, chain(&error), "nothing was written"))?;
-        let start = entry.offset();
-        places.insert(start, (segment, start..start + len));
+        // A field and its first part begin at the same place.
+        if places.get(&entry.offset()).is_none_or(|(_, present)| present.len() < entry.len()) {
+            places.insert(entry.offset(), (segment, entry));
+        }
     }
     let mut writes = Vec::new();
-    for (segment, range) in places.into_values() {
-        let data = image.get(range).unwrap_or_default();
+    for (segment, entry) in places.into_values() {
+        let data = image.get(entry.range()).unwrap_or_default();
         writes.push(device.write(&segment, data, &args.write)?);
     }
     device.finish(&args.write)?;
@@ -208,13 +202,13 @@ fn report(
 ) -> Result<(), Failure> {
     let entries = args.assignments.iter().map(Assignment::entry).collect::<Result<Vec<_>, _>>()?;
     if args.device.json() {
-        let values: Vec<_> = entries.iter().map(|entry| of(app, *entry, false)).collect();
+        let values: Vec<_> = entries.iter().map(|entry| to_json(app, *entry, false)).collect();
         return ui::print(
             json!({ "entries": values, "writes": writes, "output": output, "dry_run": args.write.dry_run }),
         );
     }
     for entry in entries {
-        ui::print(format_args!("{entry} = {}", app.value(entry).hidden()))?;
+        ui::print(format_args!("{entry} = {}", text(app, entry, false)))?;
     }
     for written in writes.iter().flatten() {
         ui::print(written)?;

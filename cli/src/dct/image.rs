@@ -71,32 +71,53 @@ pub(super) enum File {
     /// The application section.
     App(Zeroizing<Vec<u8>>),
     /// Both sectors.
-    Pair(Zeroizing<Vec<u8>>),
+    Pair(Pair),
+}
+
+/// Both sectors, and the file that they are in: it can be read once only if it is a pipe.
+#[derive(Clone)]
+pub(super) struct Pair {
+    file: Zeroizing<Vec<u8>>,
+    /// Where they are in it.
+    at: usize,
+}
+
+impl Pair {
+    pub(super) fn sectors(&self) -> &[u8] {
+        self.file.get(self.at..self.at + PAIR).unwrap_or_default()
+    }
+
+    /// The file with other sectors.
+    pub(super) fn file_with(&self, sectors: &[u8]) -> Zeroizing<Vec<u8>> {
+        let mut file = self.file.clone();
+        file.iter_mut().skip(self.at).take(PAIR).zip(sectors).for_each(|(slot, byte)| *slot = *byte);
+        file
+    }
 }
 
 impl File {
     /// Reads a file: an application section, both sectors, or the whole flash.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let bytes = Zeroizing::new(files::read(path)?);
-        Self::of(bytes).map_err(|len| {
+        let next = "give an application section (4258 to 16384 bytes), both sectors (32768 bytes from 08004000), or the whole flash (1 MiB)";
+        let bytes = files::read_up_to(path, FLASH as u64).map_err(|failure| match failure.code() {
+            Code::Data => Failure::new(Code::Data, format_args!("{} as a table", failure.what()), next),
+            _ => failure,
+        })?;
+        Self::of(Zeroizing::new(bytes)).map_err(|len| {
             Failure::new(
                 Code::Data,
                 format_args!("{} has {len} bytes, which is no table", path.display()),
-                "give an application section (4258 to 16384 bytes), both sectors (32768 bytes from 08004000), or the whole flash (1 MiB)",
+                next,
             )
         })
     }
 
     /// By the length.
-    pub(super) fn of(mut bytes: Zeroizing<Vec<u8>>) -> Result<Self, usize> {
+    fn of(bytes: Zeroizing<Vec<u8>>) -> Result<Self, usize> {
         match bytes.len() {
             app::LEN_OLD..=app::MAX_LEN => Ok(Self::App(bytes)),
-            PAIR => Ok(Self::Pair(bytes)),
-            FLASH => {
-                bytes.drain(..PAIR_AT);
-                bytes.truncate(PAIR);
-                Ok(Self::Pair(bytes))
-            }
+            PAIR => Ok(Self::Pair(Pair { file: bytes, at: 0 })),
+            FLASH => Ok(Self::Pair(Pair { file: bytes, at: PAIR_AT })),
             len => Err(len),
         }
     }
@@ -113,7 +134,7 @@ pub(crate) struct Table {
 pub(super) enum Origin {
     Image,
     Device,
-    Pair { pair: Zeroizing<Vec<u8>>, target: Target, selection: Selection },
+    Pair { pair: Pair, target: Target, selection: Selection },
 }
 
 impl Table {
@@ -135,11 +156,21 @@ impl Table {
         firmware: Option<Firmware>,
         sector: Option<Which>,
     ) -> Result<Self, Failure> {
-        let pair = match File::read(path)? {
+        Self::of(File::read(path)?, path, firmware, sector)
+    }
+
+    /// The table of a file that was read; `path` is for messages.
+    pub(super) fn of(
+        file: File,
+        path: &Path,
+        firmware: Option<Firmware>,
+        sector: Option<Which>,
+    ) -> Result<Self, Failure> {
+        let pair = match file {
             File::App(app) => return Ok(Self { app, origin: Origin::Image }),
             File::Pair(pair) => pair,
         };
-        let dump = dump(&pair)?;
+        let dump = dump(pair.sectors())?;
         let Some(target) = target(&dump, firmware) else {
             return Err(Failure::new(
                 Code::Data,

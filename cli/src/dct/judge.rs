@@ -1,12 +1,21 @@
 //! What the key library says of the fields that hold keys.
 
 use crate::exit::{Code, Failure};
-use spark_dct::recovery::Judgement;
+use spark_dct::recovery::{Dump, Judgement, Options, Plan, PlanError};
+use spark_dct::server_address::{AddressError, Host};
 use spark_dct::{App, Entry, Field, ServerAddress};
 use spark_keys::check;
 use spark_keys::check::{PublicCache, Report, ServerKeyKind, check_ec, check_server_key};
+use spark_keys::{BundledKey, Fingerprint};
 
-/// What is known of a field's bytes.
+/// The address that the vendor's tool stores with the vendor's RSA key.
+const VENDORS_HOST: Host<'_> = Host::Domain("device.spark.io");
+
+/// What a field's bytes alone prove.
+///
+/// Good is what computes: a private key, and a P-256 key, whose point would not be on the curve if a bit of it were
+/// wrong; and what is known: the vendor's server key with its address. An RSA public key or an address can only be read, and the AND of
+/// two of them reads as well, so nothing is claimed of it.
 pub(crate) fn judge(field: Field, bytes: &[u8]) -> Judgement {
     let all = |fill| bytes.iter().all(|byte| *byte == fill);
     // Places that this device does not use are zero in images that were compiled.
@@ -21,30 +30,77 @@ pub(crate) fn judge(field: Field, bytes: &[u8]) -> Judgement {
         return Judgement::Unknown;
     }
     match report(field, bytes) {
-        Some(report) if !report.device_works() => return Judgement::Invalid,
-        Some(_) => {}
-        None => return judge_rest(field, bytes),
-    }
-    match address(field, bytes) {
-        Some(Err(_)) => Judgement::Invalid,
-        _ => Judgement::Valid,
+        Some(report) if !report.device_works() => Judgement::Invalid,
+        Some(report) if field == Field::SERVER_PUBLIC_KEY => match address(field, bytes) {
+            Some(Err(_)) => Judgement::Invalid,
+            Some(Ok(Some(address)))
+                if report.bundled() == Some(BundledKey::ParticleRsa)
+                    && address.host() == VENDORS_HOST
+                    && address.port().is_none() =>
+            {
+                Judgement::Valid
+            }
+            _ => Judgement::Unknown,
+        },
+        Some(_) => Judgement::Valid,
+        None => judge_rest(field, bytes),
     }
 }
 
 fn judge_rest(field: Field, bytes: &[u8]) -> Judgement {
     match field {
         Field::DEVICE_PUBLIC_KEY | Field::ALT_DEVICE_PUBLIC_KEY => match PublicCache::of(bytes) {
-            PublicCache::Key { .. } => Judgement::Valid,
             PublicCache::Unknown => Judgement::Invalid,
             _ => Judgement::Unknown,
         },
         Field::ALT_SERVER_ADDRESS => match bytes.first_chunk().map(ServerAddress::parse) {
-            Some(Ok(Some(_))) => Judgement::Valid,
             Some(Err(_)) => Judgement::Invalid,
             _ => Judgement::Unknown,
         },
         Field::CLAIMED if bytes == b"1" => Judgement::Valid,
         _ => Judgement::Unknown,
+    }
+}
+
+/// A plan whose judge knows the private keys of the resulting table as well: they confirm the caches of their public keys.
+pub(crate) fn plan<'a>(
+    dump: Dump<'a>,
+    target: spark_dct::recovery::Target,
+    options: Options<'a>,
+) -> Result<Plan<'a>, PlanError> {
+    let first = Plan::new(dump, target, options, judge)?;
+    let keys = PrivateKeys::of(&first);
+    let second = Plan::new(dump, target, options, |field, bytes| keys.judge(field, bytes))?;
+    // A cache says nothing about which private key is taken.
+    Ok(if PrivateKeys::of(&second) == keys { second } else { first })
+}
+
+/// Fingerprints of the public keys, computed from the private keys of a plan that work.
+#[derive(PartialEq)]
+struct PrivateKeys {
+    rsa: Option<Fingerprint>,
+    ec: Option<Fingerprint>,
+}
+
+impl PrivateKeys {
+    fn of(plan: &Plan<'_>) -> Self {
+        let fingerprint = |field| {
+            let report = report(field, plan.bytes(&plan.decision(field)))?;
+            report.fingerprint().filter(|_| report.device_works())
+        };
+        Self { rsa: fingerprint(Field::DEVICE_PRIVATE_KEY), ec: fingerprint(Field::ALT_DEVICE_PRIVATE_KEY) }
+    }
+
+    fn judge(&self, field: Field, bytes: &[u8]) -> Judgement {
+        let expected = match field {
+            Field::DEVICE_PUBLIC_KEY => self.rsa,
+            Field::ALT_DEVICE_PUBLIC_KEY => self.ec,
+            _ => None,
+        };
+        match PublicCache::of(bytes) {
+            PublicCache::Key { spki, .. } if expected == Some(Fingerprint::of_spki(spki)) => Judgement::Valid,
+            _ => judge(field, bytes),
+        }
     }
 }
 
@@ -62,12 +118,12 @@ pub(crate) fn report(field: Field, bytes: &[u8]) -> Option<Report> {
 }
 
 /// The address beside the server's key.
-fn address(field: Field, bytes: &[u8]) -> Option<Result<(), spark_dct::server_address::AddressError>> {
+fn address(field: Field, bytes: &[u8]) -> Option<Result<Option<ServerAddress<'_>>, AddressError>> {
     let block = match field {
         Field::SERVER_PUBLIC_KEY => bytes.get(384..)?.first_chunk()?,
         _ => return None,
     };
-    Some(ServerAddress::parse(block).map(|_| ()))
+    Some(ServerAddress::parse(block))
 }
 
 /// Refuses a key that the device could not use. An address beside a key is another matter.

@@ -7,7 +7,7 @@ pub mod image;
 pub(crate) mod judge;
 pub mod recover;
 pub mod show;
-mod value;
+pub(crate) mod value;
 
 use crate::exit::Failure;
 use clap::Subcommand;

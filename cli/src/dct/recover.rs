@@ -2,8 +2,8 @@
 
 use super::diff;
 use super::image::{File, Firmware, PAIR, Which, dump, name, target};
-use super::judge::judge;
-use super::value::entry;
+use super::judge;
+use super::value::{content_for, entry};
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
 use crate::files;
@@ -17,7 +17,7 @@ use spark_dct::recovery::{
 };
 use spark_dct::segment::{DCT_ALTERNATE, Platform, Segment};
 use spark_dct::{App, Field, wiced};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zeroize::Zeroizing;
 
@@ -25,10 +25,13 @@ use zeroize::Zeroizing;
 ///
 /// Both sectors are looked at: each holds a generation of the table, even when no firmware would read it. The result says what
 /// each sector is, which one each firmware reads, how they differ, which fields are damaged, and where every
-/// field of the repaired table comes from. Keys are judged by computing with them. Exit code 65: something remains damaged.
+/// field of the repaired table comes from. Private keys are judged by computing with them; RSA public keys can only be
+/// read, and are judged good only where a private key or a known key confirms them. Exit code 65: something remains
+/// damaged.
 ///
 /// A device is read through alternate setting 0. Its sectors cannot be written that way; --apply writes the fields that
-/// differ through alternate setting 1.
+/// differ through alternate setting 1. What is outside of the application section, as Wi-Fi credentials, is not written; the
+/// result says so where it matters.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Both sectors (32768 bytes from 08004000), or the whole flash; without it the device is read.
@@ -73,9 +76,18 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             ));
         }
     }
+    if let (Some(sectors), Some(app)) = (&args.output, &args.app)
+        && is_same_place(sectors, app)
+    {
+        return Err(Failure::new(
+            Code::Usage,
+            format_args!("{} cannot be the file of both --output and --app", app.display()),
+            "give two names",
+        ));
+    }
     match &args.file {
         Some(path) => match File::read(path)? {
-            File::Pair(pair) => recover(args, &pair, None),
+            File::Pair(pair) => recover(args, pair.sectors(), None),
             File::App(_) => Err(Failure::new(
                 Code::Data,
                 format_args!("{} holds one table, and what it lost is not in it", path.display()),
@@ -94,6 +106,15 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             recover(args, &pair, Some(device))
         }),
     }
+}
+
+/// Whether two paths of files that do not exist yet are one.
+fn is_same_place(one: &Path, two: &Path) -> bool {
+    let place = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(folder.canonicalize().ok()?.join(path.file_name()?))
+    };
+    one == two || place(one).is_some_and(|place_of_one| place(two) == Some(place_of_one))
 }
 
 /// A decision for machines.
@@ -138,7 +159,7 @@ fn recover(args: &Args, pair: &[u8], device: Option<&mut Particle<'_, '_>>) -> R
     if let Some(base) = args.base {
         options = options.base(base.into());
     }
-    let plan = Plan::new(dump, target, options, judge).map_err(|error| {
+    let plan = judge::plan(dump, target, options).map_err(|error| {
         Failure::new(Code::Data, chain(&error), "nothing can be recovered from these bytes")
     })?;
     let software = |error: &dyn core::error::Error| {
@@ -175,7 +196,15 @@ fn given(text: &str) -> Result<(Field, Zeroizing<Vec<u8>>), Failure> {
     if field.part_name().is_some() {
         return Err(usage());
     }
-    Ok((field.field(), Zeroizing::new(files::read(path.as_ref())?)))
+    let content = content_for(field, path.as_ref())?;
+    if content.is_empty() {
+        return Err(Failure::new(
+            Code::Data,
+            format_args!("{path} is empty, and explains no damage"),
+            "give the file with the bytes that were being written",
+        ));
+    }
+    Ok((field.field(), content))
 }
 
 /// Writes the fields that differ from what the device reads now.
@@ -189,9 +218,8 @@ fn write_back(
     let mut writes = Vec::new();
     for decision in plan.decisions() {
         let field = decision.field;
-        let Some(segment) = Segment::for_field(device.platform(), field) else { continue };
-        let len = segment.size.and_then(|size| usize::try_from(size).ok()).unwrap_or(field.len());
-        let range = field.offset()..field.offset() + len.min(field.len());
+        let Some(segment) = Segment::in_table(device.platform(), field.into()) else { continue };
+        let range = field.range();
         let (Some(now), Some(repaired)) = (present.get(range.clone()), app.get(range)) else { continue };
         if now == repaired || decision.confidence == Confidence::Damaged {
             continue;
@@ -214,6 +242,47 @@ fn noteworthy<'p>(plan: &'p Plan<'_>) -> impl Iterator<Item = &'p Decision> {
 fn targets(plan: &Plan<'_>) -> impl Iterator<Item = Target> {
     let wanted = core::mem::discriminant(&plan.target());
     Target::ALL.into_iter().filter(move |target| core::mem::discriminant(target) == wanted)
+}
+
+/// What is outside of the application section and therefore not written by `--apply`.
+#[derive(Serialize)]
+struct Outside {
+    /// The sector that the firmware reads now.
+    current: Option<&'static str>,
+    /// Sections in which the base differs from it, or has something if there is none.
+    differs: Vec<&'static str>,
+}
+
+impl Outside {
+    fn of(plan: &Plan<'_>) -> Self {
+        use wiced::{MfgInfo, NetworkConfig, Security, WifiConfig};
+        let (dump, base) = (plan.dump(), plan.base());
+        let current = dump.select(plan.target()).sector;
+        let mut differs = Vec::new();
+        // An Electron has nothing else in its sectors.
+        if let Target::Wiced(generation) = plan.target()
+            && current != Some(base.id)
+        {
+            let new = generation == wiced::Generation::V0_7_0;
+            let sections = [
+                ("manufacturing information", MfgInfo::OFFSET, MfgInfo::LEN),
+                ("WICED keys", Security::OFFSET, Security::LEN),
+                ("Wi-Fi credentials", WifiConfig::OFFSET, WifiConfig::LEN),
+                ("network configuration", NetworkConfig::OFFSET, if new { NetworkConfig::LEN } else { 0 }),
+            ];
+            for (name, at, len) in sections {
+                let bytes = |id| dump.sector(id).get(at..at + len).unwrap_or_default();
+                let same = match current {
+                    Some(current) => bytes(base.id) == bytes(current),
+                    None => bytes(base.id).iter().all(|byte| *byte == 0xFF),
+                };
+                if !same {
+                    differs.push(name);
+                }
+            }
+        }
+        Self { current: current.map(name), differs }
+    }
 }
 
 fn both<'a>(dump: &Dump<'a>) -> Option<(App<'a>, App<'a>)> {
@@ -251,6 +320,30 @@ fn show(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Result<(), 
         if let Some(better) = decision.better {
             ui::print(format_args!("    {better} has a better value: --mix takes it"))?;
         }
+    }
+    let Outside { current, differs } = Outside::of(plan);
+    if !differs.is_empty() {
+        let (base, differs) = (name(plan.base().id), differs.join(", "));
+        match current {
+            Some(current) => ui::print(format_args!(
+                "outside of the application section {base} differs from {current}, which the device reads now: {differs}\n  \
+                 --output has those of {base}; --apply does not write them, the device keeps those of {current}"
+            ))?,
+            None => ui::print(format_args!(
+                "outside of the application section {base} has what no firmware reads now: {differs}\n  \
+                 --output has them; --apply does not write them"
+            ))?,
+        }
+    }
+    let server = plan.decision(Field::SERVER_PUBLIC_KEY);
+    if matches!(server.confidence, Confidence::Unknown | Confidence::Plausible)
+        && plan.bytes(&server).iter().any(|byte| *byte != 0xFF)
+    {
+        ui::print(format_args!(
+            "  {}: {}; it reads as a key, and nothing proves that it is whole: compare it with the server's",
+            server.field.name(),
+            server.confidence
+        ))?;
     }
     for field in lost_keys(plan) {
         ui::print(format_args!(
@@ -296,13 +389,14 @@ fn to_json(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Value {
         .collect();
     let found: Vec<Value> = both(&dump)
         .map(|(first, second)| {
-            differences(first, second).map(|difference| diff::of(&difference, args.secrets)).collect()
+            let one = |difference| diff::of(&difference, [first, second], args.secrets);
+            differences(first, second).map(one).collect()
         })
         .unwrap_or_default();
     let decisions: Vec<Decided> = plan.decisions().iter().map(Decided::from).collect();
     json!({
         "sectors": sectors, "selections": selections, "differences": found, "target": plan.target().to_string(),
         "base": name(plan.base().id), "mixed": plan.is_mixed(), "confidence": plan.confidence().to_string(),
-        "decisions": decisions, "output": args.output, "app": args.app, "writes": writes,
+        "decisions": decisions, "outside": Outside::of(plan), "output": args.output, "app": args.app, "writes": writes,
     })
 }

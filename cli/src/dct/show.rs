@@ -1,7 +1,7 @@
 //! `spark dct show` and `spark dct get`.
 
 use super::image::{Firmware, Table, Which};
-use super::value::{entry, is_set, text, to_json};
+use super::value::{entry, is_hidden, is_set, text, to_json};
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure};
 use crate::files;
@@ -39,13 +39,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         args.all || is_set(value) && !(value.entry().field().is_gap() && is_padding(*value))
     });
     if args.device.json() {
-        let entries: Vec<Value> = shown.map(|value| to_json(value, args.secrets)).collect();
+        let entries: Vec<Value> = shown.map(|value| to_json(app, value.entry(), args.secrets)).collect();
         return ui::print(json!({ "table": table.to_json(), "entries": entries }));
     }
     ui::print(&table)?;
     for value in shown {
         let name = value.entry().to_string();
-        let text = short(text(value, args.secrets), value.entry().len());
+        let text = short(text(app, value.entry(), args.secrets), value.entry().len());
         ui::print(format_args!("{:>5}  {name:<36} {text}", value.entry().offset()))?;
     }
     Ok(())
@@ -113,16 +113,19 @@ pub(super) fn get(args: &GetArgs) -> Result<(), Failure> {
         }
         return files::write_secret(path, bytes);
     }
-    let secret = entries.iter().find(|entry| entry.is_secret() && is_set(&app.value(**entry)));
+    let secret = entries.iter().find(|entry| is_hidden(app, **entry) && is_set(&app.value(**entry)));
     if let (Some(entry), false) = (secret, args.secrets) {
         return Err(Failure::new(
             Code::Usage,
-            format_args!("{entry} is a secret"),
+            format_args!(
+                "{entry} is a secret{}",
+                if entry.is_secret() { "" } else { ": it holds a private key" }
+            ),
             "--secrets prints it, --raw FILE writes it into a file that only you can read",
         ));
     }
     if args.device.json() {
-        let values = entries.iter().map(|entry| to_json(app.value(*entry), true)).collect::<Vec<_>>();
+        let values = entries.iter().map(|entry| to_json(app, *entry, true)).collect::<Vec<_>>();
         return ui::print(json!({ "table": table.to_json(), "entries": values }));
     }
     entries.iter().try_for_each(|entry| ui::print(app.value(*entry)))

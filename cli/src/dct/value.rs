@@ -5,6 +5,7 @@ use crate::files;
 use serde_json::{Value as Json, json};
 use spark_dct::value::{Content, Value};
 use spark_dct::{App, AppMut, Entry, Field};
+use spark_keys::KeyForm;
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -27,9 +28,31 @@ pub(super) fn entry(name: &str) -> Result<Entry, Failure> {
     })
 }
 
+/// Whether a value is shown only if asked for: it is a secret by its place, or a private key where none belongs.
+pub(crate) fn is_hidden(app: App<'_>, entry: Entry) -> bool {
+    let bytes = |place: Entry| app.as_bytes().get(place.range()).unwrap_or_default();
+    let whole = Entry::of(entry.field());
+    // A key in a field is spread over the parts of it, and one in a part is shown with the field.
+    let parts = Entry::parts(entry.field()).filter(|_| entry == whole);
+    entry.is_secret() || parts.chain([whole, entry]).any(|place| is_private_key(bytes(place)))
+}
+
+fn is_private_key(bytes: &[u8]) -> bool {
+    const LABEL: &[u8] = b"PRIVATE KEY";
+    KeyForm::of(bytes).is_some_and(KeyForm::is_private)
+        || bytes.windows(LABEL.len()).any(|window| window == LABEL)
+}
+
 /// The text of a value; secrets only if asked for.
-pub(super) fn text(value: Value<'_>, secrets: bool) -> String {
-    if secrets { value.to_string() } else { value.hidden().to_string() }
+pub(super) fn text(app: App<'_>, entry: Entry, secrets: bool) -> String {
+    let value = app.value(entry);
+    match secrets {
+        true => value.to_string(),
+        false if is_set(&value) && !entry.is_secret() && is_hidden(app, entry) => {
+            format!("hidden, {} bytes with a private key", entry.len())
+        }
+        false => value.hidden().to_string(),
+    }
 }
 
 pub(super) fn is_set(value: &Value<'_>) -> bool {
@@ -37,9 +60,10 @@ pub(super) fn is_set(value: &Value<'_>) -> bool {
 }
 
 /// One entry for machines.
-pub(super) fn to_json(value: Value<'_>, secrets: bool) -> Json {
-    let entry = value.entry();
-    let hidden = entry.is_secret() && !secrets && is_set(&value);
+pub(super) fn to_json(app: App<'_>, entry: Entry, secrets: bool) -> Json {
+    let value = app.value(entry);
+    let secret = is_hidden(app, entry);
+    let hidden = secret && !secrets && is_set(&value);
     json!({
         "name": entry.to_string(),
         "offset": entry.offset(),
@@ -48,7 +72,7 @@ pub(super) fn to_json(value: Value<'_>, secrets: bool) -> Json {
         "since": entry.since().to_string(),
         "set": is_set(&value),
         "malformed": value.is_malformed(),
-        "secret": entry.is_secret(),
+        "secret": secret,
         "value": (is_set(&value) && !hidden).then(|| value.to_string()),
     })
 }
@@ -83,18 +107,24 @@ impl Assignment {
                 Failure::new(Code::Usage, chain(&error), next)
             });
         };
-        let content = Zeroizing::new(files::read(Path::new(path))?);
-        if content.len() > bytes.len() {
-            return Err(Failure::new(
-                Code::Data,
-                format_args!("{path} has {} bytes, {entry} takes {}", content.len(), bytes.len()),
-                "check the form of the file; for keys, `spark keys convert --field` makes it",
-            ));
-        }
+        let content = content_for(entry, Path::new(path))?;
         bytes.fill(0xFF);
         bytes.iter_mut().zip(content.iter()).for_each(|(slot, byte)| *slot = *byte);
         Ok(())
     }
+}
+
+/// The bytes of a file for an entry, which are not more than it has.
+pub(super) fn content_for(entry: Entry, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let content = files::read_up_to(path, entry.len() as u64).map_err(|failure| match failure.code() {
+        Code::Data => Failure::new(
+            Code::Data,
+            format_args!("{} has more than the {} bytes that {entry} takes", path.display(), entry.len()),
+            "check the form of the file; for keys, `spark keys convert --field` makes it",
+        ),
+        _ => failure,
+    })?;
+    Ok(Zeroizing::new(content))
 }
 
 /// Applies assignments to an image.
@@ -113,9 +143,4 @@ pub(super) fn apply(assignments: &[Assignment], image: &mut [u8]) -> Result<(), 
     // The length was right before and did not change.
     let _ = AppMut::new(image);
     Ok(())
-}
-
-/// A stored value of an image, for results.
-pub(super) fn of(app: App<'_>, entry: Entry, secrets: bool) -> Json {
-    to_json(app.value(entry), secrets)
 }

@@ -3,12 +3,13 @@
 use super::Scan;
 use super::report::{Fields, Problem};
 use crate::dct::image::{self, PAIR};
-use crate::dct::judge::{judge, report};
+use crate::dct::judge::{self, judge, report};
+use crate::dct::value::is_hidden;
 use core::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use spark_dct::flash::SectorId;
-use spark_dct::recovery::{Confidence, Dump, Format, Judgement, Options, Plan, Standing, Target};
+use spark_dct::recovery::{Confidence, Dump, Format, Judgement, Options, Standing, Target};
 use spark_dct::value::Content;
 use spark_dct::{App, Entry, Field, FirmwareVersion, app};
 
@@ -92,7 +93,7 @@ fn values(app: App<'_>) -> Map<String, Json> {
     });
     set.map(|value| {
         let entry = value.entry();
-        (entry.to_string(), if entry.is_secret() { Json::Null } else { value.to_string().into() })
+        (entry.to_string(), if is_hidden(app, entry) { Json::Null } else { value.to_string().into() })
     })
     .collect()
 }
@@ -207,7 +208,7 @@ fn look_into(dump: Dump<'_>, at: usize, fields: &mut DctFlash) -> Vec<Problem> {
 
 /// Fields that look damaged against the other sector.
 fn damaged(dump: Dump<'_>, target: Target, known: &[Problem]) -> Vec<Problem> {
-    let Ok(plan) = Plan::new(dump, target, Options::default(), judge) else { return Vec::new() };
+    let Ok(plan) = judge::plan(dump, target, Options::default()) else { return Vec::new() };
     let decisions = plan
         .decisions()
         .iter()

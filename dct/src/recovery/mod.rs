@@ -12,7 +12,8 @@
 //! 5. [`Plan::build_app`] and [`Plan::build_sectors`] make the repaired image and sectors for a [`Target`].
 //!
 //! Keys cannot be judged here. The caller's judge looks at the bytes of a field and says [`Judgement::Valid`],
-//! [`Judgement::Invalid`] or [`Judgement::Unknown`]; without one nothing is ever more than plausible or covered by a CRC.
+//! [`Judgement::Invalid`] or [`Judgement::Unknown`]. Valid means proof; a public key that can be read is none, as the AND of two
+//! can be read as well. Without a judge nothing is ever more than plausible or covered by a CRC.
 //! Nothing is mixed from two generations unless [`Options::mix`] says so, and each mixed field is listed as such.
 //!
 //! ```

@@ -12,7 +12,9 @@ use crate::flash::SectorId;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Judgement {
-    /// They are a good value: a key that computes, a name that is known.
+    /// They are proven to be a good value: a private key that computes, a point that is on its curve, bytes that are known
+    /// from elsewhere. It outweighs every [`Sign`]. What can only be read, as an RSA public key, is [`Unknown`](Self::Unknown):
+    /// half a key written over another one reads as well.
     Valid,
     /// They cannot be a value.
     Invalid,
@@ -36,7 +38,7 @@ pub enum Confidence {
     /// another question: the firmware computes its CRC over damage from older firmware, too. And the Photon's checksum
     /// does not see two pieces of 32 bytes that were changed alike, see [`sector_crc`](crate::wiced::sector_crc).
     Stored,
-    /// The caller's judge takes the value for good.
+    /// The caller's judge has proof that the value is good.
     Judged,
 }
 
@@ -507,7 +509,23 @@ impl<'a> Evidence<'a> {
                 }
             }
         };
-        found.filter(|sign| sign.is_specific() || is_random(self.field))
+        found.filter(|sign| (sign.is_specific() || is_random(self.field)) && !self.is_others(*sign))
+    }
+
+    /// Lost and gained bits are relative: what one value lost the other one gained. Where both sectors are complete, no erase was
+    /// interrupted, which gains bits all over a sector, but a write may have been, in the one that has fewer. A checksum
+    /// outweighs that, and a sector that was written to its end one that was not.
+    fn is_others(&self, sign: Sign) -> bool {
+        let (base, Some(other)) = (self.base.standing, self.other.map(|other| other.standing)) else {
+            return false;
+        };
+        let written_over = matches!(other, Standing::CrcBad { .. }) && !base.is_crc_good();
+        match sign {
+            _ if !base.is_complete() => false,
+            Sign::BitsCleared { .. } => !other.is_complete() && !written_over && self.given.is_none(),
+            Sign::BitsSet { .. } => base.is_crc_good() || !other.is_crc_good(),
+            _ => false,
+        }
     }
 
     fn bytes_of(&self, candidate: &Candidate<'a>) -> &'a [u8] {
