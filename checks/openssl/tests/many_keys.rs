@@ -28,7 +28,10 @@ fn about_one_in_a_hundred_openssl_keys_is_misread_by_the_device() {
         let loaded = load_device_key(&der).expect("a key of 1024 bits");
         assert_eq!(incompatible.is_some(), loaded.is_padded());
         assert!(check(loaded.as_field()).device_works());
-        assert!(Rsa::private_key_from_der(loaded.as_der()).is_ok_and(|key| key.check_key().is_ok_and(|good| good)));
+        assert!(
+            Rsa::private_key_from_der(loaded.as_der())
+                .is_ok_and(|key| key.check_key().is_ok_and(|good| good))
+        );
         let [works, fails] = by_length.entry(der.len()).or_default();
         match incompatible {
             None => *works += 1,
