@@ -76,8 +76,9 @@ async fn serve(args: &Args) -> Result<(), Failure> {
     let address = listener.local_addr().map_or_else(|_| args.listen.clone(), |address| address.to_string());
     say(format_args!("listening on {address}, {modules} module files"));
     if new {
-        say(format_args!("this is a new cloud. Next, give a device its public key and address:"));
-        say(format_args!("  {}", server_key.display()));
+        say(format_args!("this is a new cloud, its public key is {}", server_key.display()));
+        say("next, with a device in DFU mode, give it key and address and let the cloud know it:");
+        say(format_args!("  spark keys doctor --cloud {} --host THIS-HOST", args.data.display()));
     }
     let mut events = cloud.subscribe();
     let serving = tokio::spawn(cloud.serve(listener));
