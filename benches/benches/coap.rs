@@ -5,7 +5,7 @@ use aes::Aes128;
 use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit, block_padding::Pkcs7};
 use coap_spark::coap::{Code, Message, ParseOptions, Token, Type, Writer};
 use coap_spark::handshake::{DEVICE_PUBLIC_KEY_LEN, DeviceId, device, server};
-use coap_spark::session::{Opener, Sealer, SessionKeys, sealed_len};
+use coap_spark::session::{Opener, Sealer, SessionBatch, SessionKeys, Unsealed, seal_batches, sealed_len};
 use core::hint::black_box;
 use core::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -33,7 +33,47 @@ fn naive_open(key: &[u8; 16], iv: &mut [u8; 16], frame: &[u8]) -> Vec<u8> {
     plain.unwrap()
 }
 
-fn frames(c: &mut Criterion) {
+/// OpenSSL's AES-128-CBC with the same framing: one context for all frames, one new IV for each.
+#[cfg(feature = "openssl")]
+struct OpenSsl {
+    context: openssl::cipher_ctx::CipherCtx,
+    iv: [u8; 16],
+}
+
+#[cfg(feature = "openssl")]
+impl OpenSsl {
+    fn sealer(keys: &SessionKeys) -> Self {
+        let mut context = openssl::cipher_ctx::CipherCtx::new().unwrap();
+        let cipher = openssl::cipher::Cipher::aes_128_cbc();
+        context.encrypt_init(Some(cipher), Some(&keys.key()), Some(&keys.iv())).unwrap();
+        Self { context, iv: keys.iv() }
+    }
+
+    fn opener(keys: &SessionKeys) -> Self {
+        let mut context = openssl::cipher_ctx::CipherCtx::new().unwrap();
+        let cipher = openssl::cipher::Cipher::aes_128_cbc();
+        context.decrypt_init(Some(cipher), Some(&keys.key()), Some(&keys.iv())).unwrap();
+        Self { context, iv: keys.iv() }
+    }
+
+    fn seal<'o>(&mut self, message: &[u8], out: &'o mut [u8]) -> &'o [u8] {
+        self.context.encrypt_init(None, None, Some(&self.iv)).unwrap();
+        let mut len = self.context.cipher_update(message, Some(&mut out[2..])).unwrap();
+        len += self.context.cipher_final(&mut out[2 + len..]).unwrap();
+        out[..2].copy_from_slice(&u16::try_from(len).unwrap().to_be_bytes());
+        self.iv.copy_from_slice(&out[2..18]);
+        &out[..2 + len]
+    }
+
+    fn open(&mut self, body: &[u8], out: &mut [u8]) -> usize {
+        self.context.decrypt_init(None, None, Some(&self.iv)).unwrap();
+        let len = self.context.cipher_update(body, Some(out)).unwrap();
+        self.iv.copy_from_slice(&body[..16]);
+        len + self.context.cipher_final(&mut out[len..]).unwrap()
+    }
+}
+
+fn seal(c: &mut Criterion) {
     let keys = SessionKeys::new(KEYS);
     for len in [32_usize, 512] {
         let message = image(len);
@@ -50,6 +90,14 @@ fn frames(c: &mut Criterion) {
                 assert_eq!(frame.len(), sealed_len(len));
             });
         });
+        #[cfg(feature = "openssl")]
+        {
+            assert_eq!(OpenSsl::sealer(&keys).seal(&message, &mut out), sealed);
+            let mut peer = OpenSsl::sealer(&keys);
+            group.bench_function("openssl", |b| {
+                b.iter(|| assert_eq!(peer.seal(black_box(&message), &mut out).len(), sealed_len(len)));
+            });
+        }
         let mut iv = keys.iv();
         group.bench_function("cbc, naive", |b| {
             b.iter(|| {
@@ -58,25 +106,106 @@ fn frames(c: &mut Criterion) {
             });
         });
         group.finish();
+        seal_many(c, &message);
+    }
+}
 
+/// Many frames at once; the throughput counts all of them.
+fn seal_many(c: &mut Criterion, message: &[u8]) {
+    let keys = SessionKeys::new(KEYS);
+    let len = message.len();
+    for count in [8_usize, 64] {
+        let mut group = c.benchmark_group(format!("frame/seal/{len}/{count} at once"));
+        group.throughput(Throughput::Bytes((len * count) as u64));
+        let mut buffers = vec![vec![0; sealed_len(len)]; count];
+        let check = |sealer: &mut Sealer, buffers: &[Vec<u8>]| {
+            let mut out = [0; 600];
+            buffers.iter().for_each(|frame| assert_eq!(sealer.seal(message, &mut out).unwrap(), frame));
+        };
+        let lay = |buffers: &'_ mut [Vec<u8>]| {
+            buffers.iter_mut().for_each(|buffer| buffer[2..2 + len].copy_from_slice(black_box(message)));
+        };
+
+        let mut sealer = Sealer::new(&keys);
+        let mut one_session = |buffers: &mut [Vec<u8>]| {
+            lay(buffers);
+            let mut frames: Vec<_> = buffers.iter_mut().map(|buffer| Unsealed { buffer, len }).collect();
+            sealer.seal_batch(&mut frames).unwrap();
+        };
+        one_session(&mut buffers);
+        check(&mut Sealer::new(&keys), &buffers);
+        group.bench_function("coap-spark, one session", |b| b.iter(|| one_session(&mut buffers)));
+
+        let mut sealers: Vec<_> = (0..count).map(|_| Sealer::new(&keys)).collect();
+        let mut sessions = |buffers: &mut [Vec<u8>]| {
+            lay(buffers);
+            let mut frames: Vec<_> = buffers.iter_mut().map(|buffer| [Unsealed { buffer, len }]).collect();
+            let mut batches: Vec<_> = sealers
+                .iter_mut()
+                .zip(&mut frames)
+                .map(|(sealer, frames)| SessionBatch { sealer, frames })
+                .collect();
+            seal_batches(&mut batches).unwrap();
+        };
+        sessions(&mut buffers);
+        buffers.iter().for_each(|frame| check(&mut Sealer::new(&keys), core::slice::from_ref(frame)));
+        group.bench_function("coap-spark, as many sessions", |b| b.iter(|| sessions(&mut buffers)));
+
+        #[cfg(feature = "openssl")]
+        {
+            let mut peer = OpenSsl::sealer(&keys);
+            let mut one_by_one = |buffers: &mut [Vec<u8>]| {
+                for buffer in buffers {
+                    assert_eq!(peer.seal(black_box(message), buffer).len(), sealed_len(len));
+                }
+            };
+            let mut longer = vec![vec![0; sealed_len(len) + 16]; count];
+            one_by_one(&mut longer);
+            longer.iter_mut().for_each(|frame| frame.truncate(sealed_len(len)));
+            check(&mut Sealer::new(&keys), &longer);
+            longer.iter_mut().for_each(|frame| frame.resize(sealed_len(len) + 16, 0));
+            group.bench_function("openssl, one by one", |b| b.iter(|| one_by_one(&mut longer)));
+        }
+        group.finish();
+    }
+}
+
+fn open(c: &mut Criterion) {
+    let keys = SessionKeys::new(KEYS);
+    for len in [32_usize, 512] {
+        let message = image(len);
+        let mut out = [0; 600];
+        let sealed = Sealer::new(&keys).seal(&message, &mut out).unwrap().to_vec();
+        // Opened again and again: only the first block depends on the IV, the rest is as it was.
         let mut group = c.benchmark_group(format!("frame/open/{len}"));
         group.throughput(Throughput::Bytes(len as u64));
+        let mut opener = Opener::new(&keys);
+        let mut frame = sealed.clone();
         group.bench_function("coap-spark", |b| {
-            b.iter_batched_ref(
-                || (Opener::new(&keys), sealed.clone()),
-                |(opener, frame)| {
-                    let plain = opener.open_in_place(&mut frame[2..]).unwrap();
-                    assert_eq!(frame[2..2 + plain], message);
-                },
-                BatchSize::SmallInput,
-            );
+            b.iter(|| {
+                frame.copy_from_slice(black_box(&sealed));
+                let plain = opener.open_in_place(&mut frame[2..]).unwrap();
+                assert_eq!((plain, frame[2 + plain - 1]), (len, message[len - 1]));
+            });
         });
+        #[cfg(feature = "openssl")]
+        {
+            let mut peer = OpenSsl::opener(&keys);
+            assert_eq!(peer.open(&sealed[2..], &mut out), len);
+            assert_eq!(out[..len], message);
+            group.bench_function("openssl", |b| {
+                b.iter(|| {
+                    let plain = peer.open(black_box(&sealed[2..]), &mut out);
+                    assert_eq!((plain, out[plain - 1]), (len, message[len - 1]));
+                });
+            });
+        }
+        let mut iv = keys.iv();
         group.bench_function("cbc, naive", |b| {
-            b.iter_batched_ref(
-                || (keys.iv(), sealed.clone()),
-                |(iv, frame)| assert_eq!(naive_open(&KEYS[..16].try_into().unwrap(), iv, frame), message),
-                BatchSize::SmallInput,
-            );
+            b.iter(|| {
+                let plain = naive_open(&KEYS[..16].try_into().unwrap(), &mut iv, black_box(&sealed));
+                assert_eq!((plain.len(), plain[len - 1]), (len, message[len - 1]));
+            });
         });
         group.finish();
     }
@@ -226,5 +355,5 @@ fn handshake(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(all, frames, messages, handshake);
+criterion_group!(all, seal, open, messages, handshake);
 criterion_main!(all);

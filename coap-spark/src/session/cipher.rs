@@ -8,7 +8,11 @@ use core::fmt;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq, ConstantTimeGreater};
 use zeroize::Zeroize;
 
-const BLOCK: usize = 16;
+pub(super) const BLOCK: usize = 16;
+/// The longest message: its frame's length is the largest multiple of 16 that the prefix can express, less one byte.
+const MAX_PLAIN: usize = 65_519;
+
+pub(super) type Block16 = Block<Aes128>;
 
 /// Why a message could not be sealed. Nothing was written and the IV did not move.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -38,15 +42,16 @@ pub const fn sealed_len(plain: usize) -> usize {
 
 /// The sending half of a session.
 pub struct Sealer {
-    aes: Aes128,
-    iv: [u8; BLOCK],
+    pub(super) aes: Aes128,
+    pub(super) key: [u8; BLOCK],
+    pub(super) iv: [u8; BLOCK],
 }
 
 impl Sealer {
     /// The sending half at the start of a session. Server and device start alike.
     #[must_use]
     pub fn new(keys: &SessionKeys) -> Self {
-        Self { aes: cipher(keys), iv: keys.iv() }
+        Self { aes: cipher(keys), key: keys.key(), iv: keys.iv() }
     }
 
     /// Encrypts one message into `out` and returns the frame, prefix included.
@@ -68,27 +73,36 @@ impl Sealer {
     /// # Errors
     /// [`SealError`].
     pub fn seal_in_place<'o>(&mut self, frame: &'o mut [u8], len: usize) -> Result<&'o [u8], SealError> {
-        let needed = sealed_len(len);
-        let available = frame.len();
-        let frame = frame.get_mut(..needed).ok_or(SealError::BufferTooSmall { needed, available })?;
-        let cipher_len = u16::try_from(needed - LENGTH_PREFIX).map_err(|_| SealError::TooLong { len })?;
-        // 1..=16, so it fits.
-        let pad = u8::try_from(needed - LENGTH_PREFIX - len).unwrap_or(16);
-        if let Some(padding) = frame.get_mut(LENGTH_PREFIX + len..) {
-            padding.fill(pad);
-        }
-        let Some((prefix, body)) = frame.split_first_chunk_mut::<LENGTH_PREFIX>() else {
-            return Err(SealError::BufferTooSmall { needed, available });
-        };
-        *prefix = cipher_len.to_be_bytes();
+        check(frame.len(), len)?;
         let mut cbc = cbc::Encryptor::<&Aes128>::inner_iv_init(&self.aes, &Array(self.iv));
-        let (blocks, _) = Block::<Aes128>::slice_as_chunks_mut(body);
+        let blocks = lay_out(frame, len).unwrap_or_default();
         cbc.encrypt_blocks(blocks);
         if let Some(first) = blocks.first() {
             self.iv = first.0;
         }
-        Ok(frame)
+        Ok(frame.get(..sealed_len(len)).unwrap_or_default())
     }
+}
+
+/// A buffer of `available` bytes takes the frame of a message of `len` bytes.
+pub(super) fn check(available: usize, len: usize) -> Result<(), SealError> {
+    if len > MAX_PLAIN {
+        return Err(SealError::TooLong { len });
+    }
+    let needed = sealed_len(len);
+    if available < needed { Err(SealError::BufferTooSmall { needed, available }) } else { Ok(()) }
+}
+
+/// Writes prefix and padding around the message at `frame[2..2 + len]`, which was checked, and gives the blocks to
+/// encrypt.
+pub(super) fn lay_out(frame: &mut [u8], len: usize) -> Option<&mut [Block16]> {
+    let frame = frame.get_mut(..sealed_len(len))?;
+    let (prefix, body) = frame.split_first_chunk_mut::<LENGTH_PREFIX>()?;
+    *prefix = u16::try_from(body.len()).ok()?.to_be_bytes();
+    let padding = body.get_mut(len..)?;
+    // 1..=16, so it fits.
+    padding.fill(u8::try_from(padding.len()).ok()?);
+    Some(Block16::slice_as_chunks_mut(body).0)
 }
 
 /// The receiving half of a session.
@@ -113,7 +127,7 @@ impl Opener {
     pub fn open_in_place(&mut self, body: &mut [u8]) -> Result<usize, FrameError> {
         let found = body.len();
         let length = FrameError::Length { found, limit: usize::from(u16::MAX) / BLOCK * BLOCK };
-        let (blocks, rest) = Block::<Aes128>::slice_as_chunks_mut(body);
+        let (blocks, rest) = Block16::slice_as_chunks_mut(body);
         if !rest.is_empty() {
             return Err(length);
         }

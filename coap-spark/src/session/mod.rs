@@ -10,10 +10,13 @@
 //! # Source
 //! device-os@v2.3.1: `communication/src/lightssl_message_channel.cpp`; both JavaScript servers emit the same.
 
+mod batch;
 mod cipher;
+mod eight;
 mod framing;
 mod keys;
 
+pub use batch::{SessionBatch, Unsealed, seal_batches};
 pub use cipher::{Opener, SealError, Sealer, sealed_len};
 pub use framing::{Decoded, FrameBuffer, FrameError, FrameLimit, LENGTH_PREFIX, MAX_SERVER_FRAME, split};
 pub use keys::SessionKeys;

@@ -1,6 +1,7 @@
 use super::*;
 use alloc::vec::Vec;
 use hex_literal::hex;
+use proptest::prelude::*;
 
 fn keys() -> SessionKeys {
     SessionKeys::new(hex!(
@@ -81,4 +82,78 @@ fn sealing_into_a_short_buffer_keeps_the_iv() {
         Err(SealError::BufferTooSmall { needed: 18, available: 17 })
     );
     assert_eq!(sealer.seal(FRAMES[0].0, &mut [0; 18]).unwrap(), FRAMES[0].1);
+}
+
+/// The frames of one session, one after the other.
+fn one_by_one(sealer: &mut Sealer, lens: &[usize]) -> Vec<Vec<u8>> {
+    lens.iter().map(|&len| sealer.seal(&message(len), &mut [0; 2048]).unwrap().to_vec()).collect()
+}
+
+fn message(len: usize) -> Vec<u8> {
+    (0..len).map(|i| u8::try_from((i * 7 + len) % 251).unwrap()).collect()
+}
+
+/// Buffers with the messages in place, some longer than needed.
+fn buffers(lens: &[usize]) -> Vec<Vec<u8>> {
+    lens.iter()
+        .map(|&len| {
+            let mut buffer = alloc::vec![0xEE; sealed_len(len) + len % 3];
+            buffer[2..2 + len].copy_from_slice(&message(len));
+            buffer
+        })
+        .collect()
+}
+
+fn unsealed<'b>(buffers: &'b mut [Vec<u8>], lens: &[usize]) -> Vec<Unsealed<'b>> {
+    buffers.iter_mut().zip(lens).map(|(buffer, &len)| Unsealed { buffer, len }).collect()
+}
+
+proptest! {
+    #[test]
+    fn frames_sealed_at_once_are_those_sealed_one_by_one(
+        lens in proptest::collection::vec(0usize..1200, 0..150),
+    ) {
+        let (mut sealer, mut alone) = (Sealer::new(&keys()), Sealer::new(&keys()));
+        let mut buffers = buffers(&lens);
+        let mut frames = unsealed(&mut buffers, &lens);
+        sealer.seal_batch(&mut frames).unwrap();
+        prop_assert!(frames.iter().map(Unsealed::sealed).eq(one_by_one(&mut alone, &lens)));
+        prop_assert_eq!(one_by_one(&mut sealer, &[33]), one_by_one(&mut alone, &[33]), "the IV after them");
+    }
+
+    #[test]
+    fn frames_of_many_sessions_sealed_at_once_are_those_sealed_one_by_one(
+        lens in proptest::collection::vec(proptest::collection::vec(0usize..700, 0..7), 0..40),
+    ) {
+        let session = |i: usize| SessionKeys::new(core::array::from_fn(|at| u8::try_from(i + at).unwrap()));
+        let mut sealers: Vec<_> = (0..lens.len()).map(|i| Sealer::new(&session(i))).collect();
+        let mut all: Vec<_> = lens.iter().map(|lens| buffers(lens)).collect();
+        let mut frames: Vec<_> = all.iter_mut().zip(&lens).map(|(all, lens)| unsealed(all, lens)).collect();
+        let mut batches: Vec<_> =
+            sealers.iter_mut().zip(&mut frames).map(|(sealer, frames)| SessionBatch { sealer, frames }).collect();
+        seal_batches(&mut batches).unwrap();
+        for (i, frames) in frames.iter().enumerate() {
+            let mut alone = Sealer::new(&session(i));
+            prop_assert!(frames.iter().map(Unsealed::sealed).eq(one_by_one(&mut alone, &lens[i])), "session {i}");
+            prop_assert_eq!(one_by_one(&mut sealers[i], &[5]), one_by_one(&mut alone, &[5]), "the IV after them");
+        }
+    }
+}
+
+#[test]
+fn one_message_that_cannot_be_sealed_leaves_all_as_they_were() {
+    for (available, len, error) in [
+        (17, 3, SealError::BufferTooSmall { needed: 18, available: 17 }),
+        (70_000, 65_520, SealError::TooLong { len: 65_520 }),
+    ] {
+        let mut sealer = Sealer::new(&keys());
+        let mut buffers = [alloc::vec![7; 34], alloc::vec![7; available], alloc::vec![7; 34]];
+        let before = buffers.clone();
+        let mut frames = unsealed(&mut buffers, &[20, len, 20]);
+        assert_eq!(sealer.seal_batch(&mut frames), Err(error));
+        let batch = SessionBatch { sealer: &mut sealer, frames: &mut frames };
+        assert_eq!(seal_batches(&mut [batch]), Err(error));
+        assert_eq!(buffers, before);
+        assert_eq!(sealer.seal(FRAMES[0].0, &mut [0; 18]).unwrap(), FRAMES[0].1);
+    }
 }
