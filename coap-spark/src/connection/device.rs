@@ -1,58 +1,31 @@
 //! The device's end.
 
-use super::link::{ConnectionError, Link, Owed, SendError, Sent};
+use super::link::{ConnectionError, Counters, FrameLimits, Link, Owed, SendError, Sent};
 use super::profile::{Profile, ReplyStyle};
-use crate::coap::{Token, Type};
+use super::rate::EventRate;
+use super::request::{DeviceRequestKind, Received, Request, RequestKind, answer_code_from_server};
+use super::server::{at_most, check_event};
+use super::waiting::{Answers, Table, Waiting};
+use crate::coap::{Code, Token, Type};
 use crate::handshake::{Cause, Failure, Stage};
-use crate::message::{Envelope, FromDevice, FromServer, Response};
+use crate::message::{Envelope, Event, FromDevice, FromServer, Response, Subscribe};
 use crate::session::SessionKeys;
 use core::time::Duration;
 
-/// What a request asks for; it decides the form of the answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum RequestKind {
-    /// Describe.
-    Describe,
-    /// A variable.
-    Variable,
-    /// A function call: always an empty acknowledgement, then a non-confirmable result.
-    Function,
-    /// Signal and everything else: answered in the acknowledgement.
-    Other,
+/// Firmware gives an acknowledgement this long (`SEND_EVENT_ACK_TIMEOUT`).
+const ACK_TIMEOUT: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Copy, Debug)]
+enum Reply {
+    Ack(u16),
+    /// 4.00 in the acknowledgement: the function's argument is too long.
+    Refusal(u16),
 }
 
-/// A server's request that waits for its answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Request {
-    /// Its id.
-    pub id: u16,
-    /// Its token.
-    pub token: Token,
-    /// What it asks for.
-    pub kind: RequestKind,
-}
-
-impl Request {
-    /// The request in a message, if it is one that wants an answer.
-    #[must_use]
-    pub const fn of(message: &Envelope<FromServer<'_>>) -> Option<Self> {
-        let kind = match message.body {
-            FromServer::Describe { .. } => RequestKind::Describe,
-            FromServer::VariableRequest { .. } => RequestKind::Variable,
-            FromServer::FunctionCall { .. } => RequestKind::Function,
-            FromServer::Signal { .. } | FromServer::KeyChange => RequestKind::Other,
-            _ => return None,
-        };
-        Some(Self { id: message.id, token: message.token, kind })
-    }
-}
-
-/// The connection to the server, seen from the device. `N` bounds the ciphertext of a frame from the server.
+/// The connection to the server, seen from the device. `N` bounds the ciphertext of a frame from the server, `P` the
+/// messages that wait for an acknowledgement or answer.
 #[derive(Debug)]
-pub struct DeviceConnection<const N: usize = 800> {
+pub struct DeviceConnection<const N: usize = 800, const P: usize = 8> {
     link: Link<N>,
     profile: Profile,
     is_up: bool,
@@ -60,18 +33,23 @@ pub struct DeviceConnection<const N: usize = 800> {
     since: Duration,
     ping_sent: bool,
     updating: bool,
-    owed: Owed<u16>,
+    owed: Owed<Reply>,
     ping_owed: bool,
+    waiting: Table<DeviceRequestKind, P>,
+    /// What the message in the buffer answers.
+    answers: Option<Answers<DeviceRequestKind>>,
+    rate: EventRate,
 }
 
-impl<const N: usize> DeviceConnection<N> {
+impl<const N: usize, const P: usize> DeviceConnection<N, P> {
     /// Begins after step 3 of the handshake. Send Hello first.
     #[must_use]
     pub fn new(keys: &SessionKeys, profile: Profile, now: Duration) -> Self {
         let salt = keys.salt();
-        let (id, token) = (profile.id_base(salt), profile.token_base(salt));
+        let last = Counters { id: profile.id_base(salt), token: profile.token_base(salt) };
+        let limits = FrameLimits { sent: profile.max_frame, received: profile.max_received };
         Self {
-            link: Link::new(keys, profile.max_frame, id, token, now),
+            link: Link::new(keys, limits, last, now),
             profile,
             is_up: false,
             since: now,
@@ -79,6 +57,9 @@ impl<const N: usize> DeviceConnection<N> {
             updating: false,
             owed: Owed::new(),
             ping_owed: false,
+            waiting: Table::new(),
+            answers: None,
+            rate: EventRate::default(),
         }
     }
 
@@ -109,44 +90,60 @@ impl<const N: usize> DeviceConnection<N> {
                 Failure::new(Stage::ReceiveHello, Cause::Frame).into()
             }
         })?;
+        self.answers = None;
         if !complete {
             return Ok(used);
         }
         self.ping_sent = false;
         let message = Envelope::<FromServer<'_>>::decode(self.link.message().unwrap_or_default())?;
-        let swallow = match message.body {
+        let limits = &self.profile.limits;
+        match message.body {
             FromServer::Hello => {
                 self.is_up = true;
                 if message.kind == Type::Confirmable {
-                    self.owed.push(message.id);
+                    self.owed.push(Reply::Ack(message.id));
                 }
-                false
             }
             FromServer::Ping => {
-                self.owed.push(message.id);
-                true
+                self.owed.push(Reply::Ack(message.id));
+                self.link.swallow();
             }
-            FromServer::SocketPing => true,
-            _ => false,
-        };
-        if swallow {
-            self.link.swallow();
+            FromServer::SocketPing => self.link.swallow(),
+            FromServer::FunctionCall { name, argument }
+                if name.len() > usize::from(limits.function_name)
+                    || argument.len() > usize::from(limits.function_argument) =>
+            {
+                self.owed.push(Reply::Refusal(message.id));
+                self.link.swallow();
+            }
+            _ => {
+                if let Some(code) = answer_code_from_server(&message.body) {
+                    self.answers = self.waiting.resolve(message.kind, code, message.id, message.token);
+                }
+            }
         }
         Ok(used)
     }
 
-    /// The message that [`DeviceConnection::handle_input`] completed, once. Pings are answered, not shown.
-    pub fn poll_message(&mut self) -> Option<Envelope<FromServer<'_>>> {
+    /// The message that [`DeviceConnection::handle_input`] completed, once. Pings are answered, and calls whose argument
+    /// is too long refused, without being shown.
+    pub fn poll_message(&mut self) -> Option<Received<FromServer<'_>, DeviceRequestKind>> {
+        let answers = self.answers;
         // It decoded before.
-        Envelope::<FromServer<'_>>::decode(self.link.poll()?).ok()
+        let envelope = Envelope::<FromServer<'_>>::decode(self.link.poll()?).ok()?;
+        Some(Received { envelope, answers })
     }
 
     /// The same in the caller's buffer, so that the connection is free to send while the message is looked at.
-    pub fn take_message<'b>(&mut self, buffer: &'b mut [u8; N]) -> Option<Envelope<FromServer<'b>>> {
+    pub fn take_message<'b>(
+        &mut self,
+        buffer: &'b mut [u8; N],
+    ) -> Option<Received<FromServer<'b>, DeviceRequestKind>> {
         let bytes = self.link.poll()?;
         let copy = buffer.get_mut(..bytes.len())?;
         copy.copy_from_slice(bytes);
-        Envelope::<FromServer<'_>>::decode(copy).ok()
+        let envelope = Envelope::<FromServer<'_>>::decode(copy).ok()?;
+        Some(Received { envelope, answers: self.answers })
     }
 
     /// The next owed acknowledgement or ping, sealed into `out` (32 bytes are enough). Call until `None`.
@@ -158,8 +155,14 @@ impl<const N: usize> DeviceConnection<N> {
         now: Duration,
         out: &'o mut [u8],
     ) -> Result<Option<&'o [u8]>, SendError> {
-        if let Some(id) = self.owed.first() {
-            let bytes = self.acknowledge(id, out)?;
+        if let Some(reply) = self.owed.first() {
+            let bytes = match reply {
+                Reply::Ack(id) => self.acknowledge(id, out)?,
+                Reply::Refusal(id) => {
+                    let response = Response { code: Code::BAD_REQUEST, payload: &[] };
+                    self.piggyback(id, Token::EMPTY, response, out)?
+                }
+            };
             self.owed.pop();
             return Ok(Some(bytes));
         }
@@ -173,7 +176,87 @@ impl<const N: usize> DeviceConnection<N> {
         Ok(Some(sent.bytes))
     }
 
-    /// Sends a message with the next id. A time request gets the next token.
+    /// Publishes an event within the limits of this firmware generation. `acknowledged` asks the server to acknowledge it
+    /// and waits 20 s for that; generations that cannot send it without.
+    ///
+    /// # Errors
+    /// [`SendError`]: too long, too many, or an update is running. Nothing was counted.
+    pub fn publish<'o>(
+        &mut self,
+        now: Duration,
+        event: Event<'_>,
+        acknowledged: bool,
+        out: &'o mut [u8],
+    ) -> Result<Sent<'o>, SendError> {
+        check_event(&self.profile.limits, &event)?;
+        let is_system = self.profile.system_names.contains(&event.name);
+        if self.updating && !is_system {
+            return Err(SendError::Busy { reason: "a firmware update is running" });
+        }
+        let due = self.rate.due(now, is_system);
+        if due > now {
+            return Err(SendError::TooManyEvents { due });
+        }
+        let body = FromDevice::Event(event);
+        let sent = if acknowledged && self.profile.confirmable_events {
+            self.request(now, body, out)
+        } else {
+            self.send(Type::NonConfirmable, body, out)
+        }?;
+        self.rate.count(now, is_system);
+        Ok(sent)
+    }
+
+    /// Subscribes to events; the server acknowledges or refuses it.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn subscribe<'o>(
+        &mut self,
+        now: Duration,
+        subscribe: Subscribe<'_>,
+        out: &'o mut [u8],
+    ) -> Result<Sent<'o>, SendError> {
+        at_most("subscription", self.profile.limits.subscription, subscribe.prefix.len())?;
+        self.request(now, FromDevice::Subscribe(subscribe), out)
+    }
+
+    /// Asks for the time, one question at a time.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn ask_time<'o>(&mut self, now: Duration, out: &'o mut [u8]) -> Result<Sent<'o>, SendError> {
+        if self.waiting.iter().any(|waiting| waiting.kind == DeviceRequestKind::Time) {
+            return Err(SendError::Busy { reason: "the time was asked for already" });
+        }
+        self.request(now, FromDevice::TimeRequest, out)
+    }
+
+    /// Sends a confirmable message and waits 20 s for its acknowledgement or answer: it is told with the message in
+    /// [`Received::answers`], or by [`DeviceConnection::poll_expired`].
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was counted.
+    pub fn request<'o>(
+        &mut self,
+        now: Duration,
+        body: FromDevice<'_>,
+        out: &'o mut [u8],
+    ) -> Result<Sent<'o>, SendError> {
+        let kind = DeviceRequestKind::of(&body).ok_or(SendError::NoRequest)?;
+        self.waiting.room()?;
+        let sent = self.send(Type::Confirmable, body, out)?;
+        let (id, token, deadline) = (sent.id, sent.token.as_byte(), now.saturating_add(ACK_TIMEOUT));
+        self.waiting.insert(Waiting { id, token, kind, deadline, acknowledged: false, answered: false });
+        Ok(sent)
+    }
+
+    /// A message that was not acknowledged in time. Call until `None` after [`DeviceConnection::handle_deadline`].
+    pub fn poll_expired(&mut self, now: Duration) -> Option<Waiting<DeviceRequestKind>> {
+        self.waiting.expire(now)
+    }
+
+    /// Sends a message with the next id. A time request gets the next token. Nothing is waited for.
     ///
     /// # Errors
     /// [`SendError`]; nothing was counted.
@@ -184,7 +267,7 @@ impl<const N: usize> DeviceConnection<N> {
         out: &'o mut [u8],
     ) -> Result<Sent<'o>, SendError> {
         let is_request = matches!(body, FromDevice::TimeRequest);
-        let token = if is_request { self.link.next_token() } else { Token::EMPTY };
+        let token = if is_request { Token::byte(self.link.last_token.wrapping_add(1)) } else { Token::EMPTY };
         let sent = self.seal_next(kind, token, body, out)?;
         if let Some(token) = token.as_byte() {
             self.link.last_token = token;
@@ -244,7 +327,8 @@ impl<const N: usize> DeviceConnection<N> {
             RequestKind::Describe => self.profile.describe,
             RequestKind::Variable => self.profile.variable,
             RequestKind::Function => ReplyStyle::SeparateNonConfirmable,
-            RequestKind::Other => ReplyStyle::Piggybacked,
+            RequestKind::KeyChange => return self.acknowledge(request.id, out),
+            _ => ReplyStyle::Piggybacked,
         };
         let kind = match style {
             ReplyStyle::Piggybacked => {
@@ -280,9 +364,14 @@ impl<const N: usize> DeviceConnection<N> {
         self.link.seal(&envelope, |e, body| e.encode_into(body).map(<[u8]>::len), out)
     }
 
-    /// When [`DeviceConnection::handle_deadline`] has something to do; `None` during an update.
+    /// When [`DeviceConnection::handle_deadline`] or [`DeviceConnection::poll_expired`] has something to do; `None`
+    /// during an update.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
+        [self.silence_deadline(), self.waiting.next_deadline()].into_iter().flatten().min()
+    }
+
+    fn silence_deadline(&self) -> Option<Duration> {
         if !self.is_up {
             return Some(self.since.saturating_add(self.profile.hello_timeout));
         }
@@ -296,12 +385,12 @@ impl<const N: usize> DeviceConnection<N> {
         })
     }
 
-    /// Owes a ping or ends the connection if the deadline has come.
+    /// Owes a ping or ends the connection if the time has come. Early calls are harmless.
     ///
     /// # Errors
     /// [`ConnectionError::Silent`] if a ping was not answered; the handshake failure if no Hello came.
     pub fn handle_deadline(&mut self, now: Duration) -> Result<(), ConnectionError> {
-        if self.next_deadline().is_none_or(|deadline| now < deadline) {
+        if self.silence_deadline().is_none_or(|deadline| now < deadline) {
             return Ok(());
         }
         if !self.is_up {

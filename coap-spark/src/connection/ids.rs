@@ -37,6 +37,12 @@ impl ReceiveIds {
         Self { last: hello_id, check }
     }
 
+    /// The last id that came.
+    #[must_use]
+    pub const fn last(&self) -> u16 {
+        self.last
+    }
+
     /// Counts a ping.
     pub const fn count(&mut self) {
         self.last = self.last.wrapping_add(1);

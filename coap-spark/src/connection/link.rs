@@ -3,7 +3,10 @@
 use crate::coap::{Token, Type};
 use crate::handshake::Failure;
 use crate::message::{DecodeError, EncodeError, Envelope};
-use crate::session::{FrameBuffer, FrameError, LENGTH_PREFIX, Opener, SealError, Sealer, SessionKeys};
+use crate::session::{
+    FrameBuffer, FrameError, FrameLimit, LENGTH_PREFIX, Opener, SavedSession, SealError, Sealer, SessionKeys,
+    sealed_len,
+};
 use core::time::Duration;
 
 /// Why a connection ended. Close the socket; the protocol has no goodbye for errors.
@@ -45,6 +48,27 @@ pub enum SendError {
     /// The frame does not fit the buffer.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// As many requests as there is room for wait for their answers. Send it when one has come.
+    #[error("{limit} requests wait for their answers, which is as many as there is room for")]
+    TooManyRequests {
+        /// The room.
+        limit: usize,
+    },
+    /// A message that has no answer was to be sent as a request.
+    #[error("this message has no answer to wait for, send it without")]
+    NoRequest,
+    /// Devices publish no events of the application while a firmware update runs, and ask for the time once at a time.
+    #[error("not now: {reason}")]
+    Busy {
+        /// What runs.
+        reason: &'static str,
+    },
+    /// More events than firmware lets pass.
+    #[error("too many events, the next may be sent at {due:?}")]
+    TooManyEvents {
+        /// When there is room again.
+        due: Duration,
+    },
     /// The peer would refuse a frame of this length.
     #[error("frame of {found} bytes, the peer takes at most {limit}")]
     FrameTooLong {
@@ -99,6 +123,20 @@ impl<R: Copy> Owed<R> {
     }
 }
 
+/// Largest ciphertexts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FrameLimits {
+    pub(super) sent: usize,
+    pub(super) received: usize,
+}
+
+/// The last id and token used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counters {
+    pub(super) id: u16,
+    pub(super) token: u8,
+}
+
 /// Both directions of the sealed stream.
 #[derive(Debug)]
 pub(super) struct Link<const N: usize> {
@@ -110,7 +148,7 @@ pub(super) struct Link<const N: usize> {
     /// The message was not polled yet.
     fresh: bool,
     /// Limit for sent frames.
-    max_frame: usize,
+    pub(super) max_frame: usize,
     /// Own id counter: the last used.
     pub(super) last_id: u16,
     /// Own token counter: the last used.
@@ -120,24 +158,47 @@ pub(super) struct Link<const N: usize> {
 }
 
 impl<const N: usize> Link<N> {
-    pub(super) fn new(
-        keys: &SessionKeys,
-        max_frame: usize,
-        last_id: u16,
-        last_token: u8,
+    pub(super) fn new(keys: &SessionKeys, limits: FrameLimits, last: Counters, now: Duration) -> Self {
+        Self::resumed((Sealer::new(keys), Opener::new(keys)), limits, last, now)
+    }
+
+    pub(super) fn resumed(
+        (sealer, opener): (Sealer, Opener),
+        limits: FrameLimits,
+        last: Counters,
         now: Duration,
     ) -> Self {
         Self {
-            opener: Opener::new(keys),
-            sealer: Sealer::new(keys),
-            rx: FrameBuffer::new(),
+            opener,
+            sealer,
+            rx: FrameBuffer::with_limit(FrameLimit::new(limits.received)),
             message: None,
             fresh: false,
-            max_frame,
-            last_id,
-            last_token,
+            max_frame: limits.sent,
+            last_id: last.id,
+            last_token: last.token,
             heard: now,
         }
+    }
+
+    /// Key and IVs.
+    pub(super) fn saved(&self) -> SavedSession {
+        SavedSession::of(&self.sealer, &self.opener)
+    }
+
+    /// A message is open and was not polled.
+    pub(super) const fn has_message(&self) -> bool {
+        self.fresh
+    }
+
+    /// What came of a frame that is not complete.
+    pub(super) fn partial(&self) -> (&[u8], &[u8]) {
+        if self.message.is_some() { (&[], &[]) } else { self.rx.partial() }
+    }
+
+    /// Puts the beginning of a frame back.
+    pub(super) fn restore(&mut self, partial: &[u8]) -> Result<bool, FrameError> {
+        Ok(self.rx.push(partial)? == partial.len() && self.rx.frame().is_none())
     }
 
     /// Takes bytes up to the end of one frame; `true` when a message is complete and open.
@@ -169,10 +230,6 @@ impl<const N: usize> Link<N> {
         self.fresh = false;
     }
 
-    pub(super) fn next_token(&self) -> Token {
-        Token::byte(self.last_token.wrapping_add(1))
-    }
-
     /// Encodes through `encode` and seals. Ids and tokens are counted by the caller, after success.
     pub(super) fn seal<'o, B>(
         &mut self,
@@ -185,7 +242,7 @@ impl<const N: usize> Link<N> {
             .get_mut(LENGTH_PREFIX..)
             .ok_or(SealError::BufferTooSmall { needed: LENGTH_PREFIX + 16, available })?;
         let len = encode(envelope, body)?;
-        let found = (len / 16 + 1) * 16;
+        let found = sealed_len(len) - LENGTH_PREFIX;
         if found > self.max_frame {
             return Err(SendError::FrameTooLong { found, limit: self.max_frame });
         }

@@ -1,5 +1,7 @@
 //! Where device firmware generations differ, as one table.
 
+use super::limits::Limits;
+use super::rate::SystemNames;
 use core::time::Duration;
 
 /// Byte order in which a device reads its first message id out of the salt.
@@ -55,8 +57,16 @@ pub struct Profile {
     pub ping_interval: Duration,
     /// Silence after a ping that ends the connection.
     pub ping_timeout: Duration,
-    /// Largest ciphertext of a frame.
+    /// Largest ciphertext that it sends.
     pub max_frame: usize,
+    /// Largest ciphertext that it takes.
+    pub max_received: usize,
+    /// Events can be confirmable.
+    pub confirmable_events: bool,
+    /// Which events count as the system's.
+    pub system_names: SystemNames,
+    /// What it takes of names, arguments and data.
+    pub limits: Limits,
 }
 
 /// Of Photon, P1 and Core in every version looked at.
@@ -64,7 +74,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Profile {
-    /// Device OS 0.4.9 to 0.7.0 on Core, Photon and P1 (`spark_protocol.cpp`).
+    /// Device OS 0.6.1 to 0.7.0 on Photon and P1 (`spark_protocol.cpp`).
     pub const V0_7_0: Self = Self {
         id_order: IdOrder::BigEndian,
         token_source: TokenSource::Salt,
@@ -73,15 +83,27 @@ impl Profile {
         hello_timeout: Duration::from_secs(2),
         ping_interval: PING_INTERVAL,
         ping_timeout: PING_TIMEOUT,
-        max_frame: 800,
+        max_frame: 784,
+        max_received: 800,
+        confirmable_events: true,
+        system_names: SystemNames::SparkAnyCase,
+        limits: Limits::V0_7_0,
     };
+
+    /// Device OS 0.4.9 and 0.5.x on Photon and P1: all events are non-confirmable.
+    pub const V0_4_9: Self = Self { confirmable_events: false, ..Self::V0_7_0 };
+
+    /// Every version on the Core, which kept this code to its end, in a buffer of 640 bytes.
+    pub const CORE: Self = Self { max_frame: 624, max_received: 640, limits: Limits::CORE, ..Self::V0_7_0 };
 
     /// Device OS 0.8.0 to 1.4.x on Photon and P1 (`lightssl_message_channel.cpp`).
     pub const V0_8_0: Self = Self {
         id_order: IdOrder::LittleEndian,
         token_source: TokenSource::Counter,
         hello_timeout: Duration::from_secs(4),
-        max_frame: 768,
+        max_received: 768,
+        system_names: SystemNames::SparkOrParticle,
+        limits: Limits::V0_8_0,
         ..Self::V0_7_0
     };
 

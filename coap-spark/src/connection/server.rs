@@ -1,74 +1,66 @@
 //! The server's end.
 
-use super::ids::{IdCheck, ReceiveIds};
-use super::link::{ConnectionError, Link, Owed, SendError, Sent, is_counted};
-use crate::coap::{Token, Type};
+use super::ids::ReceiveIds;
+use super::limits::Limits;
+use super::link::{ConnectionError, Counters, FrameLimits, Link, Owed, SendError, Sent, is_counted};
+use super::policy::{EventAcks, EventLimit, ServerPolicy};
+use super::request::{Received, RequestKind, answer_code_from_device};
+use super::waiting::{Answers, Table, Waiting};
+use crate::coap::{Code, Token, Type};
 use crate::handshake::{Cause, Failure, Stage};
-use crate::message::{Envelope, FromDevice, FromServer, Response};
-use crate::session::{MAX_SERVER_FRAME, SessionKeys};
+use crate::message::{EncodeError, Envelope, Event, FromDevice, FromServer, Response};
+use crate::session::SessionKeys;
 use core::time::Duration;
 
-/// What a server demands of a device.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct ServerPolicy {
-    /// Wait for the device's Hello; both JavaScript servers wait 30 s.
-    pub hello_timeout: Duration,
-    /// Silence that ends the connection. Devices ping after 15 s and give up 10 s later, so two such rounds.
-    pub idle_timeout: Duration,
-    /// The same during a firmware update, when devices neither ping nor answer fast chunks.
-    pub update_timeout: Duration,
-    /// Comparison of message ids.
-    pub ids: IdCheck,
-    /// Largest ciphertext to send.
-    pub max_frame: usize,
-}
-
-impl ServerPolicy {
-    /// Fits every Photon and P1.
-    pub const DEFAULT: Self = Self {
-        hello_timeout: Duration::from_secs(30),
-        idle_timeout: Duration::from_secs(50),
-        update_timeout: Duration::from_secs(600),
-        ids: IdCheck::DEFAULT,
-        max_frame: MAX_SERVER_FRAME,
-    };
-}
-
-impl Default for ServerPolicy {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
-enum Reply {
+pub(super) enum Reply {
     Hello,
     Ack(u16),
+    /// 4.00 without a token, as devices expect it.
+    Refusal(u16),
 }
 
-/// A connected device, seen from the server. `N` bounds the ciphertext of a frame from the device.
+/// A connected device, seen from the server. `N` bounds the ciphertext of a frame from the device, `P` the requests that
+/// wait for an answer.
 #[derive(Debug)]
-pub struct ServerConnection<const N: usize = 1024> {
-    link: Link<N>,
+pub struct ServerConnection<const N: usize = 1024, const P: usize = 8> {
+    pub(super) link: Link<N>,
     /// `None` until the device's Hello came.
-    ids: Option<ReceiveIds>,
-    owed: Owed<Reply>,
+    pub(super) ids: Option<ReceiveIds>,
+    pub(super) owed: Owed<Reply>,
+    pub(super) waiting: Table<RequestKind, P>,
+    /// What the message in the buffer answers.
+    answers: Option<Answers<RequestKind>>,
     policy: ServerPolicy,
-    updating: bool,
+    pub(super) limits: Option<Limits>,
+    pub(super) updating: bool,
+    events: Events,
 }
 
-impl<const N: usize> ServerConnection<N> {
+/// Events counted against the limit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Events {
+    since: Duration,
+    count: u16,
+    dropped: u64,
+}
+
+impl<const N: usize, const P: usize> ServerConnection<N, P> {
     /// Begins after step 3 of the handshake. `first_id` should be random; it becomes the id of the server's Hello.
     #[must_use]
     pub fn new(keys: &SessionKeys, policy: ServerPolicy, first_id: u16, now: Duration) -> Self {
-        Self {
-            link: Link::new(keys, policy.max_frame, first_id.wrapping_sub(1), 0, now),
-            ids: None,
-            owed: Owed::new(),
-            policy,
-            updating: false,
-        }
+        let last = Counters { id: first_id.wrapping_sub(1), token: 0 };
+        Self::with_link(Link::new(keys, Self::frame_limits(&policy), last, now), policy, None)
+    }
+
+    pub(super) const fn frame_limits(policy: &ServerPolicy) -> FrameLimits {
+        FrameLimits { sent: policy.max_frame, received: N }
+    }
+
+    pub(super) fn with_link(link: Link<N>, policy: ServerPolicy, ids: Option<ReceiveIds>) -> Self {
+        let (owed, waiting) = (Owed::new(), Table::new());
+        let (answers, limits, events) = (None, None, Events::default());
+        Self { link, ids, owed, waiting, answers, policy, limits, updating: false, events }
     }
 
     /// The device's Hello came; everything else may follow.
@@ -80,6 +72,29 @@ impl<const N: usize> ServerConnection<N> {
     /// Tells that a firmware update begins or ends: meanwhile a longer silence is fine.
     pub const fn set_updating(&mut self, updating: bool) {
         self.updating = updating;
+    }
+
+    /// What the device takes: learned from its Hello if the policy says so. `None` means that nothing is checked.
+    #[must_use]
+    pub const fn limits(&self) -> Option<&Limits> {
+        self.limits.as_ref()
+    }
+
+    /// Sets what the device takes.
+    pub fn set_limits(&mut self, limits: Option<Limits>) {
+        self.limits = limits;
+        let device = limits.map_or(usize::MAX, |limits| usize::from(limits.frame));
+        self.link.max_frame = self.policy.max_frame.min(device);
+    }
+
+    /// Events that were not shown because the device sent too many.
+    #[must_use]
+    pub const fn dropped_events(&self) -> u64 {
+        self.events.dropped
+    }
+
+    pub(super) const fn set_dropped_events(&mut self, dropped: u64) {
+        self.events.dropped = dropped;
     }
 
     /// Takes bytes up to the end of one frame and says how many. Takes none while four replies are owed.
@@ -95,6 +110,7 @@ impl<const N: usize> ServerConnection<N> {
             None => hello_failure(error.into()).into(),
             Some(_) => ConnectionError::Frame(error),
         })?;
+        self.answers = None;
         if !complete {
             return Ok(used);
         }
@@ -108,11 +124,15 @@ impl<const N: usize> ServerConnection<N> {
         let (kind, id) = (message.kind, message.id);
         match &mut self.ids {
             None => {
-                if !matches!(message.body, FromDevice::Hello(_)) {
+                let FromDevice::Hello(hello) = message.body else {
                     return Err(hello_failure(Cause::NotHello).into());
-                }
+                };
                 self.ids = Some(ReceiveIds::new(id, self.policy.ids));
                 self.owed.push(Reply::Hello);
+                if self.policy.learn_limits {
+                    self.set_limits(Some(Limits::of_hello(&hello)));
+                }
+                return Ok(used);
             }
             Some(ids) if is_counted(kind) => match message.body {
                 FromDevice::Ping => ids.count(),
@@ -120,30 +140,58 @@ impl<const N: usize> ServerConnection<N> {
             },
             Some(_) => {}
         }
-        let is_ping = matches!(message.body, FromDevice::Ping);
-        // A time request is answered in its acknowledgement, a subscription may be refused in it.
-        let caller_answers = matches!(message.body, FromDevice::TimeRequest | FromDevice::Subscribe(_));
-        if kind == Type::Confirmable && !caller_answers {
-            self.owed.push(Reply::Ack(id));
+        let ack = Reply::Ack(id);
+        let asks = (kind == Type::Confirmable).then_some(ack);
+        let (reply, is_shown) = match message.body {
+            FromDevice::Ping => (Some(ack), false),
+            // Answered in the acknowledgement, or refused in it, by the caller.
+            FromDevice::TimeRequest | FromDevice::Subscribe(_) => (None, true),
+            FromDevice::Event(event) => {
+                let reply = match self.policy.event_acks {
+                    EventAcks::Confirmable => asks,
+                    EventAcks::Every => Some(ack),
+                    EventAcks::SystemOnly => event.name.starts_with("spark").then_some(ack),
+                };
+                match self.policy.event_limit {
+                    Some(limit) if !self.events.admit(now, limit) => {
+                        (reply.and(Some(Reply::Refusal(id))), false)
+                    }
+                    _ => (reply, true),
+                }
+            }
+            FromDevice::Response(_) if !self.policy.acknowledges_describe => (None, true),
+            _ => (asks, true),
+        };
+        if let Some(code) = answer_code_from_device(&message.body) {
+            self.answers = self.waiting.resolve(kind, code, id, message.token);
         }
-        if is_ping {
+        if let Some(reply) = reply {
+            self.owed.push(reply);
+        }
+        if !is_shown {
             self.link.swallow();
         }
         Ok(used)
     }
 
     /// The message that [`ServerConnection::handle_input`] completed, once. Pings are answered, not shown.
-    pub fn poll_message(&mut self) -> Option<Envelope<FromDevice<'_>>> {
+    pub fn poll_message(&mut self) -> Option<Received<FromDevice<'_>, RequestKind>> {
+        let answers = self.answers;
         // It decoded before.
-        Envelope::<FromDevice<'_>>::decode(self.link.poll()?).ok()
+        let envelope = Envelope::<FromDevice<'_>>::decode(self.link.poll()?).ok()?;
+        Some(Received { envelope, answers })
     }
 
     /// The same in the caller's buffer, so that the connection is free to send while the message is looked at.
-    pub fn take_message<'b>(&mut self, buffer: &'b mut [u8; N]) -> Option<Envelope<FromDevice<'b>>> {
+    pub fn take_message<'b>(
+        &mut self,
+        buffer: &'b mut [u8; N],
+    ) -> Option<Received<FromDevice<'b>, RequestKind>> {
         let bytes = self.link.poll()?;
         let copy = buffer.get_mut(..bytes.len())?;
         copy.copy_from_slice(bytes);
-        Envelope::<FromDevice<'_>>::decode(copy).ok()
+        let envelope = Envelope::<FromDevice<'_>>::decode(copy).ok()?;
+        Some(Received { envelope, answers: self.answers })
     }
 
     /// The next owed reply, sealed into `out` (64 bytes are enough). Call until `None` after each input.
@@ -155,24 +203,61 @@ impl<const N: usize> ServerConnection<N> {
         let bytes = match reply {
             Reply::Hello => self.send(FromServer::Hello, out)?.bytes,
             Reply::Ack(id) => self.acknowledge(id, out)?,
+            Reply::Refusal(id) => self.refuse(id, out)?,
         };
         self.owed.pop();
         Ok(Some(bytes))
     }
 
-    /// Sends a message with the next id and, where the protocol has one, the next token.
+    /// Sends a request and waits for its answer: it is told with the message in [`Received::answers`], or, when none has
+    /// come in the policy's time, by [`ServerConnection::poll_expired`].
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was counted.
+    pub fn request<'o>(
+        &mut self,
+        now: Duration,
+        body: FromServer<'_>,
+        out: &'o mut [u8],
+    ) -> Result<Sent<'o>, SendError> {
+        let kind = RequestKind::of(&body).ok_or(SendError::NoRequest)?;
+        self.waiting.room()?;
+        let deadline = now.saturating_add(self.policy.request_timeout);
+        let sent = self.send(body, out)?;
+        let (id, token) = (sent.id, sent.token.as_byte());
+        self.waiting.insert(Waiting { id, token, kind, deadline, acknowledged: false, answered: false });
+        Ok(sent)
+    }
+
+    /// The requests that wait for an answer.
+    pub fn waiting(&self) -> impl Iterator<Item = &Waiting<RequestKind>> {
+        self.waiting.iter().filter(|waiting| !waiting.answered)
+    }
+
+    /// A request whose time is over without an answer. Call until `None` after [`ServerConnection::handle_deadline`].
+    pub fn poll_expired(&mut self, now: Duration) -> Option<Waiting<RequestKind>> {
+        self.waiting.expire(now)
+    }
+
+    /// Sends a message with the next id and, where the protocol has one, the next token. Nobody waits for an answer:
+    /// chunks of an update and events are sent so, or requests whose answers the caller finds by the token.
     ///
     /// # Errors
     /// [`SendError`]; nothing was counted.
     pub fn send<'o>(&mut self, body: FromServer<'_>, out: &'o mut [u8]) -> Result<Sent<'o>, SendError> {
+        self.check(&body)?;
         let kind = match body {
             FromServer::Hello | FromServer::Event(_) | FromServer::SocketPing => Type::NonConfirmable,
             FromServer::Ack | FromServer::Response(_) => Type::Acknowledgement,
             FromServer::Reset => Type::Reset,
             _ => Type::Confirmable,
         };
-        let has_token = kind == Type::Confirmable && !matches!(body, FromServer::Ping);
-        let token = if has_token { self.link.next_token() } else { Token::EMPTY };
+        let has_token = match body {
+            FromServer::Hello => self.policy.hello_token,
+            FromServer::Ping => false,
+            _ => kind == Type::Confirmable,
+        };
+        let token = if has_token { self.next_token() } else { Token::EMPTY };
         let id = self.link.last_id.wrapping_add(1);
         let bytes = self.seal(Envelope { kind, id, token, body }, out)?;
         self.link.last_id = id;
@@ -180,6 +265,35 @@ impl<const N: usize> ServerConnection<N> {
             self.link.last_token = token;
         }
         Ok(Sent { id, token, bytes })
+    }
+
+    /// The next token that no waiting request has.
+    fn next_token(&self) -> Token {
+        let mut token = self.link.last_token;
+        // There are more tokens than requests can wait.
+        for _ in 0..=P {
+            token = if token >= self.policy.last_token { 0 } else { token + 1 };
+            if !self.waiting.has_token(token) {
+                break;
+            }
+        }
+        Token::byte(token)
+    }
+
+    /// What the device would cut, misread or refuse is not sent.
+    fn check(&self, body: &FromServer<'_>) -> Result<(), SendError> {
+        let Some(limits) = &self.limits else { return Ok(()) };
+        match body {
+            FromServer::FunctionCall { name, argument } => {
+                at_most("function name", limits.function_name, name.len())?;
+                at_most("function argument", limits.function_argument, argument.len())
+            }
+            FromServer::VariableRequest { name } => {
+                at_most("variable name", limits.variable_name, name.len())
+            }
+            FromServer::Event(event) => check_event(limits, event),
+            _ => Ok(()),
+        }
     }
 
     /// Acknowledges message `id` with nothing more.
@@ -191,7 +305,15 @@ impl<const N: usize> ServerConnection<N> {
         self.seal(Envelope { kind, id, token, body }, out)
     }
 
-    /// Answers the device's request `id` with `token` in the acknowledgement: the time, or a refusal.
+    /// Refuses message `id`, a subscription for instance: 4.00 in the acknowledgement.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn refuse<'o>(&mut self, id: u16, out: &'o mut [u8]) -> Result<&'o [u8], SendError> {
+        self.respond(id, Token::EMPTY, Response { code: Code::BAD_REQUEST, payload: &[] }, out)
+    }
+
+    /// Answers the device's request `id` with `token` in the acknowledgement.
     ///
     /// # Errors
     /// [`SendError`].
@@ -206,6 +328,21 @@ impl<const N: usize> ServerConnection<N> {
         self.seal(Envelope { kind, id, token, body }, out)
     }
 
+    /// Answers a time request: seconds since 1970. Devices take every 2.05 for the time, so there is no other.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn respond_time<'o>(
+        &mut self,
+        id: u16,
+        token: Token,
+        unix_time: u32,
+        out: &'o mut [u8],
+    ) -> Result<&'o [u8], SendError> {
+        let payload = &unix_time.to_be_bytes();
+        self.respond(id, token, Response { code: Code::CONTENT, payload }, out)
+    }
+
     fn seal<'o>(
         &mut self,
         envelope: Envelope<FromServer<'_>>,
@@ -214,18 +351,23 @@ impl<const N: usize> ServerConnection<N> {
         self.link.seal(&envelope, |e, body| e.encode_into(body).map(<[u8]>::len), out)
     }
 
-    /// When [`ServerConnection::handle_deadline`] has something to say.
+    /// When [`ServerConnection::handle_deadline`] or [`ServerConnection::poll_expired`] has something to say.
     #[must_use]
-    pub const fn next_deadline(&self) -> Duration {
-        self.link.heard.saturating_add(self.patience())
+    pub fn next_deadline(&self) -> Duration {
+        let silence = self.silence_deadline();
+        self.waiting.next_deadline().map_or(silence, |request| request.min(silence))
     }
 
-    /// Ends the connection if its deadline has come.
+    const fn silence_deadline(&self) -> Duration {
+        self.link.heard.saturating_add(self.policy.patience(self.ids.is_some(), self.updating))
+    }
+
+    /// Ends the connection if it was silent for too long. Early calls are harmless.
     ///
     /// # Errors
     /// [`ConnectionError::Silent`], or the handshake failure if no Hello came.
     pub fn handle_deadline(&mut self, now: Duration) -> Result<(), ConnectionError> {
-        if now < self.next_deadline() {
+        if now < self.silence_deadline() {
             return Ok(());
         }
         Err(match self.ids {
@@ -233,12 +375,32 @@ impl<const N: usize> ServerConnection<N> {
             Some(_) => ConnectionError::Silent { silence: now.saturating_sub(self.link.heard) },
         })
     }
+}
 
-    const fn patience(&self) -> Duration {
-        match self.ids {
-            None => self.policy.hello_timeout,
-            Some(_) if self.updating => self.policy.update_timeout,
-            Some(_) => self.policy.idle_timeout,
+impl Events {
+    /// Counts an event; `false` if it is one too many.
+    fn admit(&mut self, now: Duration, limit: EventLimit) -> bool {
+        if now >= self.since.saturating_add(limit.per) {
+            (self.since, self.count) = (now, 0);
         }
+        let admitted = self.count < limit.events;
+        if admitted {
+            self.count += 1;
+        } else {
+            self.dropped = self.dropped.saturating_add(1);
+        }
+        admitted
     }
+}
+
+pub(super) fn check_event(limits: &Limits, event: &Event<'_>) -> Result<(), SendError> {
+    at_most("event name", limits.event_name, event.name.len())?;
+    at_most("event data", limits.event_data, event.data.unwrap_or_default().len())
+}
+
+pub(super) fn at_most(field: &'static str, limit: u16, found: usize) -> Result<(), SendError> {
+    if found <= usize::from(limit) {
+        return Ok(());
+    }
+    Err(EncodeError::TooLarge { field, limit: limit.into(), found }.into())
 }

@@ -2,8 +2,8 @@
 
 use super::framing::{FrameError, LENGTH_PREFIX};
 use super::keys::SessionKeys;
-use aes::Aes128;
-use aes::cipher::{Array, Block, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit};
+use aes::cipher::{Array, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit};
+use aes::{Aes128Dec, Aes128Enc};
 use core::fmt;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq, ConstantTimeGreater};
 use zeroize::Zeroize;
@@ -12,7 +12,7 @@ pub(super) const BLOCK: usize = 16;
 /// The longest message: its frame's length is the largest multiple of 16 that the prefix can express, less one byte.
 const MAX_PLAIN: usize = 65_519;
 
-pub(super) type Block16 = Block<Aes128>;
+pub(super) type Block16 = aes::Block;
 
 /// Why a message could not be sealed. Nothing was written and the IV did not move.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub const fn sealed_len(plain: usize) -> usize {
 
 /// The sending half of a session.
 pub struct Sealer {
-    pub(super) aes: Aes128,
+    pub(super) aes: Aes128Enc,
     pub(super) key: [u8; BLOCK],
     pub(super) iv: [u8; BLOCK],
 }
@@ -51,7 +51,11 @@ impl Sealer {
     /// The sending half at the start of a session. Server and device start alike.
     #[must_use]
     pub fn new(keys: &SessionKeys) -> Self {
-        Self { aes: cipher(keys), key: keys.key(), iv: keys.iv() }
+        Self::resumed(&keys.key(), keys.iv())
+    }
+
+    pub(super) fn resumed(key: &[u8; BLOCK], iv: [u8; BLOCK]) -> Self {
+        Self { aes: Aes128Enc::new(key.into()), key: *key, iv }
     }
 
     /// Encrypts one message into `out` and returns the frame, prefix included.
@@ -74,7 +78,7 @@ impl Sealer {
     /// [`SealError`].
     pub fn seal_in_place<'o>(&mut self, frame: &'o mut [u8], len: usize) -> Result<&'o [u8], SealError> {
         check(frame.len(), len)?;
-        let mut cbc = cbc::Encryptor::<&Aes128>::inner_iv_init(&self.aes, &Array(self.iv));
+        let mut cbc = cbc::Encryptor::<&Aes128Enc>::inner_iv_init(&self.aes, &Array(self.iv));
         let blocks = lay_out(frame, len).unwrap_or_default();
         cbc.encrypt_blocks(blocks);
         if let Some(first) = blocks.first() {
@@ -107,15 +111,19 @@ pub(super) fn lay_out(frame: &mut [u8], len: usize) -> Option<&mut [Block16]> {
 
 /// The receiving half of a session.
 pub struct Opener {
-    aes: Aes128,
-    iv: [u8; BLOCK],
+    aes: Aes128Dec,
+    pub(super) iv: [u8; BLOCK],
 }
 
 impl Opener {
     /// The receiving half at the start of a session.
     #[must_use]
     pub fn new(keys: &SessionKeys) -> Self {
-        Self { aes: cipher(keys), iv: keys.iv() }
+        Self::resumed(&keys.key(), keys.iv())
+    }
+
+    pub(super) fn resumed(key: &[u8; BLOCK], iv: [u8; BLOCK]) -> Self {
+        Self { aes: Aes128Dec::new(key.into()), iv }
     }
 
     /// Decrypts the ciphertext of one frame in place and returns the length of the message.
@@ -132,7 +140,7 @@ impl Opener {
             return Err(length);
         }
         let next = blocks.first().ok_or(length)?.0;
-        let mut cbc = cbc::Decryptor::<&Aes128>::inner_iv_init(&self.aes, &Array(self.iv));
+        let mut cbc = cbc::Decryptor::<&Aes128Dec>::inner_iv_init(&self.aes, &Array(self.iv));
         cbc.decrypt_blocks(blocks);
         self.iv = next;
         let last = blocks.last().map(|block| block.0).ok_or(length)?;
@@ -146,13 +154,6 @@ impl Opener {
     }
 }
 
-fn cipher(keys: &SessionKeys) -> Aes128 {
-    let mut key = Array(keys.key());
-    let aes = Aes128::new(&key);
-    key.as_mut_slice().zeroize();
-    aes
-}
-
 /// PKCS#7: all of the last `pad` bytes say `pad`.
 fn padding_len(last: &[u8; BLOCK]) -> Option<usize> {
     let pad = last[BLOCK - 1];
@@ -164,20 +165,27 @@ fn padding_len(last: &[u8; BLOCK]) -> Option<usize> {
     bool::from(good).then_some(usize::from(pad))
 }
 
-macro_rules! secret {
-    ($name:ident) => {
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(concat!(stringify!($name), "(secret)"))
-            }
-        }
-
-        impl Drop for $name {
-            fn drop(&mut self) {
-                self.iv.zeroize();
-            }
-        }
-    };
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealer(secret)")
+    }
 }
-secret!(Sealer);
-secret!(Opener);
+
+impl Drop for Sealer {
+    fn drop(&mut self) {
+        self.key.zeroize();
+        self.iv.zeroize();
+    }
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Opener(secret)")
+    }
+}
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        self.iv.zeroize();
+    }
+}

@@ -98,6 +98,7 @@ pub struct FrameBuffer<const N: usize> {
     have: usize,
     /// Ciphertext length, known once the prefix is complete.
     len: Option<usize>,
+    limit: FrameLimit,
 }
 
 impl<const N: usize> core::fmt::Debug for FrameBuffer<N> {
@@ -126,7 +127,24 @@ impl<const N: usize> FrameBuffer<N> {
     /// An empty buffer that takes frames of up to `N` bytes of ciphertext.
     #[must_use]
     pub const fn new() -> Self {
-        Self { body: [0; N], prefix: [0; LENGTH_PREFIX], have: 0, len: None }
+        Self::with_limit(FrameLimit::new(N))
+    }
+
+    /// An empty buffer for a peer that may send less than `N` bytes.
+    #[must_use]
+    pub const fn with_limit(limit: FrameLimit) -> Self {
+        let limit = if limit.get() < N { limit } else { FrameLimit::new(N) };
+        Self { body: [0; N], prefix: [0; LENGTH_PREFIX], have: 0, len: None, limit }
+    }
+
+    /// What was taken of a frame that is not complete: prefix and ciphertext, as they came.
+    #[must_use]
+    pub fn partial(&self) -> (&[u8], &[u8]) {
+        let prefix = self.have.min(LENGTH_PREFIX);
+        (
+            self.prefix.get(..prefix).unwrap_or_default(),
+            self.body.get(..self.have - prefix).unwrap_or_default(),
+        )
     }
 
     /// Takes bytes up to the end of the current frame and says how many.
@@ -149,7 +167,7 @@ impl<const N: usize> FrameBuffer<N> {
         }
         let len = match self.len {
             Some(len) => len,
-            None => *self.len.insert(check_len(self.prefix, FrameLimit::new(N))?),
+            None => *self.len.insert(check_len(self.prefix, self.limit)?),
         };
         let at = self.have - LENGTH_PREFIX;
         let rest = input.get(used..).unwrap_or_default();

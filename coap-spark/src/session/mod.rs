@@ -15,11 +15,14 @@ mod cipher;
 mod eight;
 mod framing;
 mod keys;
+mod saved;
 
 pub use batch::{SessionBatch, Unsealed, seal_batches};
 pub use cipher::{Opener, SealError, Sealer, sealed_len};
 pub use framing::{Decoded, FrameBuffer, FrameError, FrameLimit, LENGTH_PREFIX, MAX_SERVER_FRAME, split};
 pub use keys::SessionKeys;
+pub(crate) use saved::check_magic;
+pub use saved::{ImportError, SavedSession};
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,452 @@
+//! Requests and their answers, from both ends: correlation, limits, times, and what goes wrong with them.
+#![allow(clippy::unwrap_used, clippy::std_instead_of_alloc, reason = "test code")]
+
+mod pair;
+
+use coap_spark::coap::{Code, Token, Type};
+use coap_spark::connection::{
+    Answers, DeviceConnection, DeviceRequestKind, EventAcks, EventLimit, IdCheck, Limits, Profile, Request,
+    RequestKind, SendError, ServerConnection, ServerPolicy,
+};
+use coap_spark::message::{
+    Chunk, EncodeError, Event, FromDevice, FromServer, Name, Response, Scope, Subscribe,
+};
+use core::time::Duration;
+use pair::{Pair, keys};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const fn event<'a>(name: &'a str, data: &'a [u8]) -> Event<'a> {
+    Event { name: Name::new(name), public: false, max_age: None, data: Some(data) }
+}
+
+/// Sends requests, and says which message answered which: id of the request, whether it is the answer.
+struct Asked {
+    pair: Pair,
+    answers: Vec<(u16, RequestKind, bool)>,
+}
+
+impl Asked {
+    fn of(profile: Profile) -> Self {
+        Self { pair: Pair::up(profile), answers: Vec::new() }
+    }
+
+    fn request(&mut self, body: FromServer<'_>) -> u16 {
+        let mut out = [0; 1024];
+        let sent = self.pair.server.request(self.pair.now, body, &mut out).unwrap();
+        self.pair.to_device.extend(sent.bytes);
+        sent.id
+    }
+
+    /// The device gets all, without answering.
+    fn device_takes(&mut self) -> Vec<Request> {
+        let mut requests = Vec::new();
+        for byte in core::mem::take(&mut self.pair.to_device) {
+            self.pair.device.handle_input(self.pair.now, &[byte]).unwrap();
+            if let Some(message) = self.pair.device.poll_message() {
+                requests.extend(Request::of(&message));
+            }
+        }
+        requests
+    }
+
+    fn server_takes(&mut self) {
+        for byte in core::mem::take(&mut self.pair.to_server) {
+            self.pair.server.handle_input(self.pair.now, &[byte]).unwrap();
+            if let Some(Answers { id, kind, is_answer, .. }) =
+                self.pair.server.poll_message().and_then(|message| message.answers)
+            {
+                self.answers.push((id, kind, is_answer));
+            }
+        }
+        // Replies of the server, so that it takes more.
+        let mut out = [0; 64];
+        while let Some(frame) = self.pair.server.poll_output(&mut out).unwrap() {
+            self.pair.to_device.extend(frame);
+        }
+    }
+
+    fn reply(&mut self, request: Request, code: Code) {
+        let mut out = [0; 1024];
+        let response = Response { code, payload: b"x" };
+        let frames = self.pair.device.reply(request, response, &mut out).unwrap();
+        self.pair.to_server.extend(frames);
+    }
+}
+
+#[test]
+fn every_generation_s_answers_find_their_requests() {
+    for profile in
+        [Profile::V0_4_9, Profile::V0_7_0, Profile::CORE, Profile::V0_8_0, Profile::V1_5_0, Profile::V2_3_1]
+    {
+        let mut asked = Asked::of(profile);
+        let bodies = [
+            (FromServer::Describe { flags: None }, RequestKind::Describe),
+            (FromServer::VariableRequest { name: b"v" }, RequestKind::Variable),
+            (FromServer::FunctionCall { name: b"f", argument: b"" }, RequestKind::Function),
+            (FromServer::Signal { on: true }, RequestKind::Signal),
+        ];
+        let ids: Vec<_> = bodies.iter().map(|(body, kind)| (asked.request(*body), *kind)).collect();
+        let requests = asked.device_takes();
+        assert_eq!(requests.iter().map(|request| (request.id, request.kind)).collect::<Vec<_>>(), ids);
+        // The last question is answered first.
+        for request in requests.into_iter().rev() {
+            asked.reply(request, Code::CONTENT);
+        }
+        asked.server_takes();
+        let answered: Vec<_> =
+            asked.answers.iter().filter(|answer| answer.2).map(|&(id, kind, _)| (id, kind)).collect();
+        assert!(answered.iter().rev().eq(&ids), "{answered:?} {ids:?}");
+        assert_eq!(asked.pair.server.waiting().count(), 0);
+    }
+}
+
+#[test]
+fn acknowledgements_with_ids_of_the_device_s_own_find_their_requests() {
+    let mut asked = Asked::of(Profile::V2_3_1);
+    let signal = asked.request(FromServer::Signal { on: true });
+    let ping = asked.request(FromServer::Ping);
+    let token = asked.device_takes()[0].token;
+    let mut out = [0; 64];
+    // As 2.3.1 does on TCP: both with a fresh id.
+    let frame =
+        asked.pair.device.piggyback(0x7001, token, Response { code: Code::CHANGED, payload: &[] }, &mut out);
+    asked.pair.to_server.extend(frame.unwrap());
+    asked.pair.to_server.extend(asked.pair.device.acknowledge(0x7002, &mut out).unwrap());
+    asked.server_takes();
+    assert_eq!(asked.answers, [(signal, RequestKind::Signal, true), (ping, RequestKind::Ping, true)]);
+}
+
+#[test]
+fn a_refusal_without_a_token_and_a_reset_end_their_requests() {
+    let mut asked = Asked::of(Profile::V0_7_0);
+    let function = asked.request(FromServer::FunctionCall { name: b"f", argument: b"" });
+    let variable = asked.request(FromServer::VariableRequest { name: b"v" });
+    asked.device_takes();
+    let mut out = [0; 64];
+    let refusal = Response { code: Code::BAD_REQUEST, payload: &[] };
+    let frame = asked.pair.device.piggyback(function, Token::EMPTY, refusal, &mut out).unwrap();
+    asked.pair.to_server.extend(frame);
+    asked.server_takes();
+    asked.pair.to_device.clear();
+    assert_eq!(asked.answers, [(function, RequestKind::Function, true)]);
+    assert!(asked.pair.server.waiting().map(|waiting| waiting.id).eq([variable]));
+}
+
+#[test]
+fn what_is_not_answered_is_told_once_and_a_late_answer_is_nobody_s() {
+    let mut asked = Asked::of(Profile::V2_3_1);
+    let first = asked.request(FromServer::FunctionCall { name: b"f", argument: b"" });
+    asked.pair.now += SECOND;
+    let second = asked.request(FromServer::Describe { flags: None });
+    let requests = asked.device_takes();
+    let mut out = [0; 64];
+    // The function is acknowledged, which is no answer.
+    asked.pair.to_server.extend(asked.pair.device.acknowledge(first, &mut out).unwrap());
+    asked.server_takes();
+    assert_eq!(asked.answers, [(first, RequestKind::Function, false)]);
+
+    let start = asked.pair.now;
+    let server = &mut asked.pair.server;
+    assert_eq!(server.next_deadline(), start + SECOND * 14);
+    assert_eq!(server.poll_expired(start + SECOND * 13), None, "early");
+    let told = server.poll_expired(start + SECOND * 14).unwrap();
+    assert_eq!((told.id, told.acknowledged), (first, true));
+    assert_eq!(server.poll_expired(start + SECOND * 14), None);
+    let told = server.poll_expired(start + SECOND * 15).unwrap();
+    assert_eq!((told.id, told.acknowledged), (second, false));
+    assert_eq!(server.next_deadline(), start + ServerPolicy::DEFAULT.idle_timeout);
+
+    asked.answers.clear();
+    asked.reply(requests[0], Code::CHANGED);
+    asked.server_takes();
+    assert_eq!(asked.answers, []);
+}
+
+#[test]
+fn a_token_that_is_waited_for_is_not_used_again() {
+    let mut asked = Asked::of(Profile::V0_7_0);
+    asked.request(FromServer::FunctionCall { name: b"slow", argument: b"" });
+    let slow = asked.device_takes()[0];
+    let mut seen = [0; 256];
+    for _ in 0..600 {
+        asked.request(FromServer::VariableRequest { name: b"v" });
+        let request = asked.device_takes()[0];
+        seen[usize::from(request.token.as_byte().unwrap())] += 1;
+        asked.reply(request, Code::CONTENT);
+        asked.server_takes();
+    }
+    assert_eq!(seen[usize::from(slow.token.as_byte().unwrap())], 0);
+    assert!(seen.iter().filter(|&&count| count >= 2).count() == 255, "all others, 0 and 255 among them");
+    asked.answers.clear();
+    asked.reply(slow, Code::CHANGED);
+    asked.server_takes();
+    assert_eq!(asked.answers.last(), Some(&(slow.id, RequestKind::Function, true)));
+}
+
+#[test]
+fn requests_are_bounded_and_only_requests_are_waited_for() {
+    let mut asked = Asked::of(Profile::V0_7_0);
+    let mut out = [0; 1024];
+    for _ in 0..8 {
+        asked.request(FromServer::Ping);
+    }
+    let (server, now) = (&mut asked.pair.server, asked.pair.now);
+    assert_eq!(
+        server.request(now, FromServer::Ping, &mut out).unwrap_err(),
+        SendError::TooManyRequests { limit: 8 }
+    );
+    let before = server.send(FromServer::SocketPing, &mut out).unwrap().id;
+    assert_eq!(server.request(now, FromServer::UpdateDone, &mut out).unwrap_err(), SendError::NoRequest);
+    assert_eq!(
+        server.send(FromServer::SocketPing, &mut out).unwrap().id,
+        before.wrapping_add(1),
+        "no id is lost"
+    );
+}
+
+#[test]
+fn chunks_of_an_update_and_requests_go_out_in_the_order_in_which_the_caller_sends_them() {
+    let mut asked = Asked::of(Profile::V2_3_1);
+    let chunk = |index: u16| FromServer::Chunk(Chunk { crc: 7, index: Some(index), data: &[0x5a; 512] });
+    let mut requests = Vec::new();
+    asked.pair.server.set_updating(true);
+    for index in 0..64 {
+        asked.pair.server_sends(chunk(index));
+        if index % 16 == 7 {
+            requests.push(asked.request(FromServer::VariableRequest { name: b"v" }));
+        }
+    }
+    let mut order = Vec::new();
+    for byte in core::mem::take(&mut asked.pair.to_device) {
+        asked.pair.device.handle_input(asked.pair.now, &[byte]).unwrap();
+        match asked.pair.device.poll_message().map(|message| (message.id, message.body)) {
+            Some((_, FromServer::Chunk(chunk))) => order.push(chunk.index.unwrap()),
+            Some((id, _)) => order.push(1000 + id - requests[0]),
+            None => {}
+        }
+    }
+    let expected: Vec<u16> = (0..64)
+        .flat_map(|index| {
+            let request = (index % 16 == 7).then_some(1000 + (index / 16) * 17);
+            [Some(index), request].into_iter().flatten()
+        })
+        .collect();
+    assert_eq!(order, expected);
+}
+
+#[test]
+fn ids_wrap_and_strict_servers_see_no_gap() {
+    let policy =
+        ServerPolicy { ids: IdCheck::Strict, idle_timeout: SECOND * 100_000, ..ServerPolicy::DEFAULT };
+    let mut pair = Pair::with_policy(Profile::V0_7_0, policy);
+    pair.run();
+    let mut out = [0; 64];
+    for _ in 0..70_000_u32 {
+        let sent =
+            pair.device.send(Type::NonConfirmable, FromDevice::Event(event("e", b"")), &mut out).unwrap();
+        assert_eq!(pair.server.handle_input(pair.now, sent.bytes), Ok(sent.bytes.len()));
+        assert!(pair.server.poll_message().is_some());
+        let sent = pair.server.send(FromServer::SocketPing, &mut out).unwrap();
+        assert_eq!(pair.device.handle_input(pair.now, sent.bytes), Ok(sent.bytes.len()));
+    }
+}
+
+/// A message with something of this length in it.
+type Body<'f> = &'f dyn Fn(usize) -> FromServer<'static>;
+
+#[test]
+fn what_a_generation_does_not_take_is_not_sent() {
+    let long = [b'x'; 800];
+    for (profile, limits) in [(Profile::V0_7_0, Limits::V0_7_0), (Profile::V2_3_1, Limits::V0_8_0)] {
+        let mut pair = Pair::up(profile);
+        assert_eq!(pair.server.limits(), Some(&limits), "learned from Hello");
+        let text = core::str::from_utf8(&long).unwrap();
+        let bodies: [(&str, u16, Body<'_>); 5] = [
+            ("function name", limits.function_name, &|len| FromServer::FunctionCall {
+                name: [b'x'; 800][..len].to_vec().leak(),
+                argument: b"",
+            }),
+            ("function argument", limits.function_argument, &|len| FromServer::FunctionCall {
+                name: b"f",
+                argument: [b'x'; 800][..len].to_vec().leak(),
+            }),
+            ("variable name", limits.variable_name, &|len| FromServer::VariableRequest {
+                name: [b'x'; 800][..len].to_vec().leak(),
+            }),
+            ("event name", limits.event_name, &|len| FromServer::Event(event("x".repeat(len).leak(), b""))),
+            ("event data", limits.event_data, &|len| {
+                FromServer::Event(event("e", [b'x'; 800][..len].to_vec().leak()))
+            }),
+        ];
+        let mut out = [0; 1024];
+        for (field, limit, body) in bodies {
+            let found = usize::from(limit);
+            assert!(pair.server.send(body(found), &mut out).is_ok(), "{field} of {found}");
+            let error = EncodeError::TooLarge { field, limit: limit.into(), found: found + 1 };
+            assert_eq!(pair.server.send(body(found + 1), &mut out).unwrap_err(), SendError::Encode(error));
+        }
+        // The device keeps to the same limits.
+        for (name, data, fits) in [
+            (&text[..usize::from(limits.event_name)], &long[..usize::from(limits.event_data)], true),
+            (&text[..=usize::from(limits.event_name)], &[][..], false),
+            ("e", &long[..=usize::from(limits.event_data)], false),
+        ] {
+            assert_eq!(pair.device.publish(pair.now, event(name, data), false, &mut out).is_ok(), fits);
+        }
+        for (len, fits) in [(limits.subscription, true), (limits.subscription + 1, false)] {
+            let subscribe =
+                Subscribe { prefix: Name::new(&text[..usize::from(len)]), scope: Scope::MyDevices };
+            assert_eq!(pair.device.subscribe(pair.now, subscribe, &mut out).is_ok(), fits);
+        }
+    }
+}
+
+#[test]
+fn a_device_refuses_an_argument_that_is_too_long_and_does_not_show_the_call() {
+    let mut asked = Asked::of(Profile::V0_7_0);
+    asked.pair.server.set_limits(None);
+    let ids = [63, 64]
+        .map(|len| asked.request(FromServer::FunctionCall { name: b"f", argument: &[b'x'; 64][..len] }));
+    assert!(asked.device_takes().iter().map(|request| request.id).eq([ids[0]]));
+    let mut out = [0; 64];
+    asked.pair.to_server.extend(asked.pair.device.poll_output(asked.pair.now, &mut out).unwrap().unwrap());
+    asked.server_takes();
+    assert_eq!(asked.answers, [(ids[1], RequestKind::Function, true)]);
+}
+
+/// A device's message that got its answer, or did not: what the device is told.
+fn told(device: &mut DeviceConnection, now: Duration, input: &[u8]) -> Option<(u16, DeviceRequestKind)> {
+    assert_eq!(device.handle_input(now, input), Ok(input.len()));
+    device.poll_message()?.answers.map(|answers| (answers.id, answers.kind))
+}
+
+#[test]
+fn a_device_learns_of_acknowledgement_refusal_time_and_silence() {
+    let mut pair = Pair::up(Profile::V2_3_1);
+    let (mut out, mut reply) = ([0; 1024], [0; 64]);
+    let now = pair.now;
+
+    let sent = pair.device.publish(now, event("a", b"1"), true, &mut out).unwrap();
+    let id = sent.id;
+    pair.server.handle_input(now, sent.bytes).unwrap();
+    assert!(matches!(pair.server.poll_message().unwrap().body, FromDevice::Event(_)));
+    let ack = pair.server.poll_output(&mut reply).unwrap().unwrap().to_vec();
+    assert_eq!(told(&mut pair.device, now, &ack), Some((id, DeviceRequestKind::Event)));
+
+    let all = Subscribe { prefix: Name::new(""), scope: Scope::All };
+    let sent = pair.device.subscribe(now, all, &mut out).unwrap();
+    let id = sent.id;
+    pair.server.handle_input(now, sent.bytes).unwrap();
+    assert!(pair.server.poll_message().is_some());
+    assert_eq!(pair.server.poll_output(&mut reply), Ok(None), "the caller answers");
+    let refusal = pair.server.refuse(id, &mut reply).unwrap().to_vec();
+    pair.device.handle_input(now, &refusal).unwrap();
+    let message = pair.device.poll_message().unwrap();
+    assert_eq!(message.answers.map(|answers| answers.id), Some(id));
+    assert!(matches!(message.body, FromServer::Response(Response { code: Code::BAD_REQUEST, .. })));
+
+    let sent = pair.device.ask_time(now, &mut out).unwrap();
+    let (id, token) = (sent.id, sent.token);
+    pair.server.handle_input(now, sent.bytes).unwrap();
+    pair.server.poll_message().unwrap();
+    let again = pair.device.ask_time(now, &mut [0; 64]).unwrap_err();
+    assert_eq!(again, SendError::Busy { reason: "the time was asked for already" });
+    let time = pair.server.respond_time(id, token, 1_700_000_000, &mut reply).unwrap().to_vec();
+    assert_eq!(told(&mut pair.device, now, &time), Some((id, DeviceRequestKind::Time)));
+    pair.device.ask_time(now, &mut out).unwrap();
+
+    let id = pair.device.publish(now, event("b", b"1"), true, &mut out).unwrap().id;
+    let later = now + SECOND * 20;
+    assert_eq!(pair.device.poll_expired(later - SECOND), None);
+    let expired: Vec<_> = core::iter::from_fn(|| pair.device.poll_expired(later)).collect();
+    assert_eq!(expired.len(), 2);
+    assert!(expired.iter().any(|waiting| (waiting.id, waiting.kind) == (id, DeviceRequestKind::Event)));
+}
+
+#[test]
+fn events_are_limited_by_the_device_as_its_firmware_does() {
+    let mut pair = Pair::up(Profile::V0_4_9);
+    let mut out = [0; 1024];
+    let now = pair.now;
+    for _ in 0..4 {
+        let sent = pair.device.publish(now, event("e", b""), true, &mut out).unwrap();
+        pair.server.handle_input(now, sent.bytes).unwrap();
+        let message = pair.server.poll_message().unwrap();
+        assert_eq!(message.kind, Type::NonConfirmable, "0.4.9 cannot ask for an acknowledgement");
+    }
+    let due = now + SECOND;
+    assert_eq!(
+        pair.device.publish(now, event("e", b""), true, &mut out).unwrap_err(),
+        SendError::TooManyEvents { due }
+    );
+    assert!(pair.device.publish(now, event("SPARK/x", b""), false, &mut out).is_ok(), "the system's");
+    assert!(pair.device.publish(due, event("e", b""), false, &mut out).is_ok());
+    pair.device.set_updating(true);
+    let busy = pair.device.publish(due + SECOND, event("e", b""), false, &mut out).unwrap_err();
+    assert_eq!(busy, SendError::Busy { reason: "a firmware update is running" });
+}
+
+#[test]
+fn a_server_drops_events_above_its_limit_and_says_so_where_it_is_asked() {
+    let event_limit = Some(EventLimit { events: 3, per: SECOND });
+    let policy = ServerPolicy { event_limit, ..ServerPolicy::DEFAULT };
+    let mut pair = Pair::with_policy(Profile::V2_3_1, policy);
+    pair.run();
+    let mut out = [0; 1024];
+    let (mut shown, mut replies) = (0, Vec::new());
+    for (at, kind) in [(0, 1), (0, 0), (0, 1), (500, 1), (999, 0), (1000, 0)] {
+        let now = pair.now + Duration::from_millis(at);
+        let kind = [Type::Confirmable, Type::NonConfirmable][kind];
+        let sent = pair.device.send(kind, FromDevice::Event(event("e", b"")), &mut out).unwrap();
+        pair.server.handle_input(now, sent.bytes).unwrap();
+        shown += usize::from(pair.server.poll_message().is_some());
+        let mut reply = [0; 64];
+        while let Some(frame) = pair.server.poll_output(&mut reply).unwrap() {
+            pair.device.handle_input(now, frame).unwrap();
+            replies.push(format!("{:?}", pair.device.poll_message().unwrap().body));
+        }
+    }
+    assert_eq!((shown, pair.server.dropped_events()), (4, 2));
+    assert_eq!(replies, ["Ack", "Response(Response { code: Code(4.00), payload: [] })", "Ack"]);
+}
+
+#[test]
+fn servers_acknowledge_events_by_their_policy() {
+    for (acks, expected) in [
+        (EventAcks::Confirmable, [1, 0, 1, 0]),
+        (EventAcks::Every, [1; 4]),
+        (EventAcks::SystemOnly, [0, 0, 1, 1]),
+    ] {
+        let policy = ServerPolicy { event_acks: acks, ..ServerPolicy::DEFAULT };
+        let mut pair = Pair::with_policy(Profile::V2_3_1, policy);
+        pair.run();
+        let mut out = [0; 1024];
+        let mut count = [0; 4];
+        let sends = [("e", 0), ("e", 1), ("spark/device/ip", 0), ("spark/device/ip", 1)];
+        for (acked, (name, kind)) in count.iter_mut().zip(sends) {
+            let kind = [Type::Confirmable, Type::NonConfirmable][kind];
+            let sent = pair.device.send(kind, FromDevice::Event(event(name, b"")), &mut out).unwrap();
+            pair.server.handle_input(pair.now, sent.bytes).unwrap();
+            while pair.server.poll_output(&mut [0; 64]).unwrap().is_some() {
+                *acked += 1;
+            }
+        }
+        assert_eq!(count, expected, "{acks:?}");
+    }
+}
+
+#[test]
+fn a_server_s_first_messages_have_the_tokens_of_its_policy() {
+    for (policy, hello, first, wraps) in
+        [(ServerPolicy::DEFAULT, None, Some(1), Some(0)), (ServerPolicy::PARTICLE, Some(1), Some(2), Some(2))]
+    {
+        let mut server = ServerConnection::<256>::new(&keys(), policy, 1, Duration::ZERO);
+        let mut out = [0; 64];
+        assert_eq!(server.send(FromServer::Hello, &mut out).unwrap().token.as_byte(), hello);
+        let tokens: Vec<_> = (0..=255)
+            .map(|_| server.send(FromServer::UpdateDone, &mut out).unwrap().token.as_byte())
+            .collect();
+        assert_eq!((tokens[0], tokens[255]), (first, wraps));
+    }
+}
