@@ -26,7 +26,7 @@ use zeroize::{Zeroize, Zeroizing};
 /// sealer.seal(b"one", &mut out)?;
 /// let bytes = SavedSession::of(&sealer, &opener).to_bytes();
 ///
-/// let (mut elsewhere, _) = SavedSession::from_bytes(&bytes).unwrap().resume();
+/// let (mut elsewhere, _) = SavedSession::from_bytes(&bytes[..]).unwrap().resume();
 /// assert_eq!(elsewhere.seal(b"two", &mut out)?, sealer.seal(b"two", &mut [0; 64])?);
 /// # Ok::<(), coap_spark::session::SealError>(())
 /// ```
