@@ -12,3 +12,5 @@ pub mod connection;
 pub mod handshake;
 pub mod message;
 pub mod session;
+#[cfg(feature = "tokio")]
+pub mod tokio;

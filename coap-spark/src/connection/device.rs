@@ -125,6 +125,12 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
         Ok(used)
     }
 
+    /// A message can be polled.
+    #[must_use]
+    pub const fn has_message(&self) -> bool {
+        self.link.has_message()
+    }
+
     /// The message that [`DeviceConnection::handle_input`] completed, once. Pings are answered, and calls whose argument
     /// is too long refused, without being shown.
     pub fn poll_message(&mut self) -> Option<Received<FromServer<'_>, DeviceRequestKind>> {

@@ -174,6 +174,12 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
         Ok(used)
     }
 
+    /// A message can be polled.
+    #[must_use]
+    pub const fn has_message(&self) -> bool {
+        self.link.has_message()
+    }
+
     /// The message that [`ServerConnection::handle_input`] completed, once. Pings are answered, not shown.
     pub fn poll_message(&mut self) -> Option<Received<FromDevice<'_>, RequestKind>> {
         let answers = self.answers;
