@@ -44,6 +44,8 @@ impl Code {
     pub const POST: Self = Self(0x02);
     /// 0.03
     pub const PUT: Self = Self(0x03);
+    /// 0.04. Spark has no such request; the Brewskey server writes it where it means 4.00.
+    pub const DELETE: Self = Self(0x04);
     /// 2.04
     pub const CHANGED: Self = Self(0x44);
     /// 2.05

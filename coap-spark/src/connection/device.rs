@@ -43,7 +43,7 @@ impl Request {
             FromServer::Describe { .. } => RequestKind::Describe,
             FromServer::VariableRequest { .. } => RequestKind::Variable,
             FromServer::FunctionCall { .. } => RequestKind::Function,
-            FromServer::Signal { .. } | FromServer::KeyChange => RequestKind::Other,
+            FromServer::Signal { .. } | FromServer::KeyChange { .. } => RequestKind::Other,
             _ => return None,
         };
         Some(Self { id: message.id, token: message.token, kind })
