@@ -80,8 +80,8 @@ impl<'a> Body<'a> for FromServer<'a> {
     fn decode(message: &Message<'a>) -> Result<Self, DecodeError> {
         let code = message.code();
         let payload = message.payload();
-        let query = message.values(OptionNumber::URI_QUERY).next();
-        let name = message.values(OptionNumber::URI_PATH).nth(1).unwrap_or_default();
+        let query = || message.values(OptionNumber::URI_QUERY).next();
+        let name = || message.values(OptionNumber::URI_PATH).nth(1).unwrap_or_default();
         let letter = letter(message);
         Ok(match (code, letter) {
             (Code::EMPTY, _) => match message.kind() {
@@ -91,20 +91,22 @@ impl<'a> Body<'a> for FromServer<'a> {
                 Type::Reset => Self::Reset,
             },
             (Code::GET, Some(b'd')) => {
-                Self::Describe { flags: query.and_then(|q| q.first()).map(|&flags| DescribeFlags(flags)) }
+                Self::Describe { flags: query().and_then(|q| q.first()).map(|&flags| DescribeFlags(flags)) }
             }
-            (Code::GET, Some(b'v')) => Self::VariableRequest { name },
+            (Code::GET, Some(b'v')) => Self::VariableRequest { name: name() },
             (Code::POST, Some(b'h')) => Self::Hello,
-            (Code::POST, Some(b'f')) => Self::FunctionCall { name, argument: query.unwrap_or_default() },
+            (Code::POST, Some(b'f')) => {
+                Self::FunctionCall { name: name(), argument: query().unwrap_or_default() }
+            }
             (Code::POST, Some(b'e')) => Self::Event(Event::decode(message, true)?),
             (Code::POST, Some(b'E')) => Self::Event(Event::decode(message, false)?),
             (Code::POST, Some(b'u')) => Self::UpdateBegin(UpdateBegin::decode(payload)?),
             (Code::POST, Some(b's')) => Self::SaveBegin(UpdateBegin::decode(payload)?),
             (Code::POST, Some(b'c')) => Self::Chunk(Chunk::decode(message)?),
             (Code::PUT, Some(b's')) => {
-                Self::Signal { on: query.and_then(|q| q.first()).is_some_and(|&byte| byte != 0) }
+                Self::Signal { on: query().and_then(|q| q.first()).is_some_and(|&byte| byte != 0) }
             }
-            (Code::PUT, Some(b'k')) => Self::KeyChange { discard_session: query == Some(&[1]) },
+            (Code::PUT, Some(b'k')) => Self::KeyChange { discard_session: query() == Some(&[1]) },
             (Code::PUT, Some(b'u')) => Self::UpdateDone,
             _ if is_response(message) => {
                 Self::Response(Response { code, payload: payload.unwrap_or_default() })

@@ -70,7 +70,7 @@ pub struct Envelope<B> {
 /// Whether a message without a class of responses is one all the same: the Brewskey server writes 4.00 as 0.04.
 fn is_response(message: &Message<'_>) -> bool {
     let code = message.code();
-    code.is_success() || code.is_error() || (code == Code::DELETE && letter(message).is_none())
+    code.is_success() || code.is_error() || (code == Code::DELETE && letter(message).unwrap_or(0) == 0)
 }
 
 /// Why bytes are not a message of this protocol.
@@ -149,6 +149,7 @@ envelope_of!(FromDevice);
 envelope_of!(FromServer);
 
 /// The one-letter name of a request, from its first Uri-Path option.
+#[inline]
 fn letter(message: &Message<'_>) -> Option<u8> {
     match message.values(OptionNumber::URI_PATH).next()? {
         [letter] => Some(*letter),

@@ -274,6 +274,9 @@ fn request_with_code_04_is_not_taken_for_a_refusal() {
     let message = Envelope::<FromServer<'_>>::decode(&hex!("4104200c07b178")).unwrap();
     assert_eq!(message.body, FromServer::Unknown { code: Code::DELETE, letter: b'x' });
     assert!(!message.body.is_refusal());
+    // Without a letter it is emitted without a path, so it has to read as a refusal.
+    let message = Envelope::<FromDevice<'_>>::decode(&hex!("6004ce00 b100")).unwrap();
+    assert!(message.body.is_refusal());
 }
 
 #[test]
