@@ -1,6 +1,7 @@
 //! Recorded messages of both ends, decoded and emitted again.
 
 use super::*;
+use crate::handshake::DeviceId;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -403,5 +404,67 @@ proptest! {
             let first = first.to_vec();
             prop_assert_eq!(again_from_server(&first), first);
         }
+    }
+
+    #[test]
+    fn typed_messages_of_devices_are_read_as_they_were_emitted(
+        which in 0..10, id: u16, number: u32, flags: u8, word in "[a-z/]{1,60}",
+        data in proptest::collection::vec(any::<u8>(), 1..200),
+    ) {
+        let name = Name::new(&word);
+        let event = Event { name, public: flags & 1 == 0, max_age: Some(number >> 8), data: Some(&data) };
+        let scopes = [Scope::All, Scope::MyDevices, Scope::Device(DeviceId([flags; 12])), Scope::DeviceText(b"me")];
+        let subscribe = Subscribe { prefix: name, scope: scopes[usize::from(flags % 4)] };
+        let goodbye = Goodbye { sleep_seconds: Some(number), ..Goodbye::default() };
+        let bytes = number.to_be_bytes();
+        let body = match which {
+            0 => FromDevice::Hello(Hello::new(id, 3, HelloFlags(flags), 6)),
+            1 => FromDevice::DescribePost { flags: describe::DescribeFlags(flags), payload: &data },
+            2 => FromDevice::Event(event),
+            3 => FromDevice::Subscribe(subscribe),
+            4 => FromDevice::ChunkMissed(Indices::from_bytes(&bytes).unwrap()),
+            5 => FromDevice::UpdateDone(&data),
+            6 => FromDevice::Goodbye { no_response: flags & 1 == 0, goodbye },
+            7 => FromDevice::Response(Response::content(&data)),
+            8 => FromDevice::Response(Response::chunk_received(flags & 1 == 0)),
+            _ => FromDevice::TimeRequest,
+        };
+        let (kind, token) = (Type::Confirmable, Token::byte(flags));
+        let sent = Envelope { kind, id, token, body };
+        let mut out = [0; 512];
+        let bytes = sent.encode_into(&mut out).unwrap();
+        prop_assert_eq!(Envelope::<FromDevice<'_>>::decode(bytes).unwrap(), sent);
+        let len = bytes.len();
+        prop_assert!(sent.encode_into(&mut [0; 512][..len - 1]).is_err());
+    }
+
+    #[test]
+    fn typed_messages_of_servers_are_read_as_they_were_emitted(
+        which in 0..10, id: u16, number: u32, flags: u8, word in "[a-z/]{1,60}",
+        data in proptest::collection::vec(any::<u8>(), 1..200),
+    ) {
+        let flag = flags & 1 == 0;
+        let begin = UpdateBegin { flags, chunk_size: id, file_length: number, store: Store(flags), address: number };
+        let event = Event { name: Name::new(&word), public: flag, max_age: Some(number >> 8), data: Some(&data) };
+        let name = word.as_bytes();
+        let body = match which {
+            0 => FromServer::Describe { flags: flag.then_some(describe::DescribeFlags(flags)) },
+            1 => FromServer::FunctionCall { name, argument: if flag { &data } else { &[] } },
+            2 => FromServer::VariableRequest { name },
+            3 => FromServer::Event(event),
+            4 => FromServer::Signal { on: flag },
+            5 => FromServer::KeyChange { discard_session: flag },
+            6 => FromServer::UpdateBegin(begin),
+            7 => FromServer::SaveBegin(begin),
+            8 => FromServer::Chunk(Chunk { crc: number, index: flag.then_some(id), data: &data }),
+            _ => FromServer::Response(Response::content(&data)),
+        };
+        let (kind, token) = (Type::Confirmable, Token::byte(flags));
+        let sent = Envelope { kind, id, token, body };
+        let mut out = [0; 512];
+        let bytes = sent.encode_into(&mut out).unwrap();
+        prop_assert_eq!(Envelope::<FromServer<'_>>::decode(bytes).unwrap(), sent);
+        let len = bytes.len();
+        prop_assert!(sent.encode_into(&mut [0; 512][..len - 1]).is_err());
     }
 }
