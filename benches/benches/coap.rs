@@ -3,8 +3,9 @@
 
 use aes::Aes128;
 use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit, block_padding::Pkcs7};
-use coap_spark::coap::{Code, Message, ParseOptions, Token, Type, Writer};
+use coap_spark::coap::{Message, ParseOptions, Writer};
 use coap_spark::handshake::{DEVICE_PUBLIC_KEY_LEN, DeviceId, device, server};
+use coap_spark::message::{Envelope, FromServer};
 use coap_spark::session::{Opener, Sealer, SessionBatch, SessionKeys, Unsealed, seal_batches, sealed_len};
 use core::hint::black_box;
 use core::time::Duration;
@@ -12,7 +13,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use rsa::{Pkcs1v15Encrypt, Pkcs1v15Sign};
-use spark_benches::{EVENT, image};
+use spark_benches::{CHUNK_HEAD, EVENT, HELLO, image};
 use spark_keys::rsa_backend;
 
 const KEYS: [u8; 40] = [7; 40];
@@ -235,66 +236,95 @@ fn naive_parse(mut rest: &[u8]) -> Option<Parsed> {
     Some((options, Vec::new()))
 }
 
+/// A message of each size, with the bytes in its options and its payload.
+fn message_cases() -> [(&'static str, Vec<u8>, usize, usize); 3] {
+    [
+        ("hello", HELLO.to_vec(), 1, 8),
+        ("event", EVENT.to_vec(), 20, 6),
+        ("chunk", [&CHUNK_HEAD[..], &image(512)].concat(), 7, 512),
+    ]
+}
+
 fn messages(c: &mut Criterion) {
-    let mut group = c.benchmark_group("coap/parse");
-    group.throughput(Throughput::Elements(1));
+    for (name, bytes, option_bytes, payload_bytes) in message_cases() {
+        parse(c, name, &bytes, (option_bytes, payload_bytes));
+        emit(c, name, &bytes);
+    }
+}
+
+fn parse(c: &mut Criterion, name: &str, bytes: &[u8], expected: (usize, usize)) {
+    let mut group = c.benchmark_group(format!("coap/parse/{name}"));
+    group.throughput(Throughput::Bytes(bytes.len() as u64));
     group.bench_function("coap-spark", |b| {
         b.iter(|| {
-            let message = Message::parse(black_box(&EVENT), ParseOptions::STRICT).unwrap();
-            let bytes: usize = message.options().map(|option| option.value.len()).sum();
-            assert_eq!((bytes, message.payload().map(<[u8]>::len)), (20, Some(6)));
+            let message = Message::parse(black_box(bytes), ParseOptions::STRICT).unwrap();
+            let options: usize = message.options().map(|option| option.value.len()).sum();
+            assert_eq!((options, message.payload().map_or(0, <[u8]>::len)), expected);
         });
     });
     group.bench_function("naive", |b| {
         b.iter(|| {
-            let (options, payload) = naive_parse(black_box(&EVENT)).unwrap();
-            assert_eq!((options.iter().map(|(_, value)| value.len()).sum::<usize>(), payload.len()), (20, 6));
+            let (options, payload) = naive_parse(black_box(bytes)).unwrap();
+            let options = options.iter().map(|(_, value)| value.len()).sum();
+            assert_eq!((options, payload.len()), expected);
         });
     });
     group.bench_function("coap-lite", |b| {
         b.iter(|| {
-            let packet = coap_lite::Packet::from_bytes(black_box(&EVENT)).unwrap();
-            let bytes: usize = packet.options().flat_map(|(_, values)| values).map(Vec::len).sum();
-            assert_eq!((bytes, packet.payload.len()), (20, 6));
+            let packet = coap_lite::Packet::from_bytes(black_box(bytes)).unwrap();
+            let options = packet.options().flat_map(|(_, values)| values).map(Vec::len).sum();
+            assert_eq!((options, packet.payload.len()), expected);
+        });
+    });
+    // One direction knows the chunk, the other the rest.
+    group.bench_function("coap-spark, typed", |b| {
+        b.iter(|| match Envelope::<FromServer<'_>>::decode(black_box(bytes)).unwrap().body {
+            FromServer::Hello => assert_eq!(name, "hello"),
+            FromServer::Event(event) => assert_eq!(event.data.map_or(0, <[u8]>::len), expected.1),
+            FromServer::Chunk(chunk) => assert_eq!(chunk.data.len(), expected.1),
+            other => panic!("{other:?}"),
         });
     });
     group.finish();
+}
 
-    let parsed = Message::parse(&EVENT, ParseOptions::STRICT).unwrap();
+fn emit(c: &mut Criterion, name: &str, bytes: &[u8]) {
+    let parsed = Message::parse(bytes, ParseOptions::STRICT).unwrap();
+    let (kind, code, id, token) = (parsed.kind(), parsed.code(), parsed.id(), parsed.token());
     let options: Vec<_> = parsed.options().collect();
     let payload = parsed.payload().unwrap();
-    let packet = coap_lite::Packet::from_bytes(&EVENT).unwrap();
-    let mut group = c.benchmark_group("coap/emit");
-    group.throughput(Throughput::Elements(1));
-    let mut out = [0; 64];
+    let packet = coap_lite::Packet::from_bytes(bytes).unwrap();
+    let mut group = c.benchmark_group(format!("coap/emit/{name}"));
+    group.throughput(Throughput::Bytes(bytes.len() as u64));
+    let mut out = [0; 600];
     group.bench_function("coap-spark", |b| {
         b.iter(|| {
-            let (kind, token) = (Type::NonConfirmable, Token::EMPTY);
-            let mut writer = Writer::new(&mut out, kind, Code::POST, black_box(0xA1B6), token).unwrap();
-            for option in &options {
+            let mut writer = Writer::new(&mut out, kind, code, black_box(id), token).unwrap();
+            for option in black_box(&options) {
                 writer.option(option.number, option.value).unwrap();
             }
-            assert_eq!(writer.payload(payload).unwrap(), EVENT);
+            assert_eq!(writer.payload(black_box(payload)).unwrap(), bytes);
         });
     });
     group.bench_function("naive", |b| {
         b.iter(|| {
-            let mut bytes = vec![0x50, 2];
-            bytes.extend(black_box(0xA1B6_u16).to_be_bytes());
+            let mut out = vec![bytes[0], code.0];
+            out.extend(black_box(id).to_be_bytes());
+            out.extend(token.as_bytes());
             let mut previous = 0;
-            for option in &options {
+            for option in black_box(&options) {
                 let (delta, len) = (option.number - previous, option.value.len());
-                bytes.push(u8::try_from((usize::from(delta) << 4) | len).unwrap());
-                bytes.extend(option.value);
+                out.push(u8::try_from((usize::from(delta) << 4) | len).unwrap());
+                out.extend(option.value);
                 previous = option.number;
             }
-            bytes.push(0xFF);
-            bytes.extend(payload);
-            assert_eq!(bytes, EVENT);
+            out.push(0xFF);
+            out.extend(black_box(payload));
+            assert_eq!(out, bytes);
         });
     });
     group.bench_function("coap-lite", |b| {
-        b.iter(|| assert_eq!(black_box(&packet).to_bytes().unwrap(), EVENT));
+        b.iter(|| assert_eq!(black_box(&packet).to_bytes().unwrap(), bytes));
     });
     group.finish();
 }

@@ -15,6 +15,12 @@
 /// A public event of a Photon: `NON POST /e/temperature/kitchen`, max-age 60, four bytes of payload.
 pub const EVENT: [u8; 35] = *b"\x50\x02\xa1\xb6\xb1e\x0btemperature\x07kitchen\x31\x3c\xff21.5\x20\x20";
 
+/// The Hello of a Photon.
+pub const HELLO: [u8; 15] = *b"\x50\x02\xa1\xb3\xb1h\xff\0\x06\0\x03\0\0\0\x06";
+
+/// A chunk of a firmware update up to its data: `CON POST /c?crc?index`, one byte of token.
+pub const CHUNK_HEAD: [u8; 16] = *b"\x41\x02\x20\x0e\x09\xb1c\x44\x89\xab\xcd\xef\x02\0\x03\xff";
+
 /// The layout string of the Photon's internal flash.
 pub const LAYOUT: &[u8] = b"@Internal Flash   /0x08000000/03*016Ka,01*016Kg,01*064Kg,07*128Kg";
 

@@ -3,13 +3,18 @@
 //! Its own `main`, because a test harness allocates on other threads while a test runs.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use coap_spark::coap::{Code, Message, ParseOptions, Token, Type, Writer};
+use coap_spark::coap::{Message, ParseOptions, Type, Writer};
 use coap_spark::connection::{DeviceConnection, Profile, ServerConnection, ServerPolicy};
-use coap_spark::message::{Envelope, FromDevice, Hello, HelloFlags};
+use coap_spark::message::describe::{
+    Document, DocumentBuf, Metric, Metrics, MetricsWriter, Module, ModuleStore,
+};
+use coap_spark::message::{
+    CloudReason, Envelope, FromDevice, FromServer, Goodbye, Hello, HelloFlags, SystemEvent, VariableType,
+};
 use coap_spark::session::{Opener, Sealer, SessionKeys};
 use core::hint::black_box;
 use core::time::Duration;
-use spark_benches::{EVENT, LAYOUT, image};
+use spark_benches::{CHUNK_HEAD, EVENT, HELLO, LAYOUT, image};
 use spark_dct::wiced::{Generation, Sectors, Write, factory_sector, sector_crc};
 use spark_dfu::SetupPacket;
 use spark_dfu::descriptor::Description;
@@ -137,18 +142,47 @@ fn main() {
         let opened = Opener::new(&keys).open_in_place(&mut out[2..len]).unwrap();
         assert_eq!(out[2..2 + opened], message);
     });
-    nothing("parse and emit a CoAP message", || {
-        let parsed = Message::parse(&EVENT, ParseOptions::STRICT).unwrap();
-        let (kind, token) = (Type::NonConfirmable, Token::EMPTY);
-        let mut writer = Writer::new(&mut out, kind, Code::POST, parsed.id(), token).unwrap();
-        for option in parsed.options() {
-            writer.option(option.number, option.value).unwrap();
+    let chunk = [&CHUNK_HEAD[..], &message].concat();
+    nothing("parse and emit a Hello, an event and a chunk", || {
+        for bytes in [&HELLO[..], &EVENT, &chunk] {
+            let parsed = Message::parse(bytes, ParseOptions::STRICT).unwrap();
+            let (kind, code, id, token) = (parsed.kind(), parsed.code(), parsed.id(), parsed.token());
+            let mut writer = Writer::new(&mut out, kind, code, id, token).unwrap();
+            for option in parsed.options() {
+                writer.option(option.number, option.value).unwrap();
+            }
+            assert_eq!(writer.payload(parsed.payload().unwrap()).unwrap(), bytes);
         }
-        assert_eq!(writer.payload(parsed.payload().unwrap()).unwrap(), EVENT);
     });
-    nothing("decode and encode an event", || {
+    nothing("decode and encode a Hello, an event and a chunk", || {
+        let hello = Envelope::<FromDevice<'_>>::decode(&HELLO).unwrap();
+        assert_eq!(hello.encode_into(&mut out).unwrap(), HELLO);
         let event = Envelope::<FromDevice<'_>>::decode(&EVENT).unwrap();
         assert_eq!(event.encode_into(&mut out).unwrap().len(), EVENT.len() + 2);
+        let body = Envelope::<FromServer<'_>>::decode(&chunk).unwrap();
+        assert_eq!(body.encode_into(&mut out).unwrap(), chunk);
+    });
+    nothing("read and write a Goodbye, metrics and a system event", || {
+        let goodbye = Goodbye { cloud_reason: Some(CloudReason::Sleep), ..Goodbye::default() };
+        let bytes = goodbye.encode_into(&mut out).unwrap();
+        assert_eq!(Goodbye::decode(bytes), Ok(goodbye));
+        let metric = Metric { id: 25, value: Err(-160) };
+        let mut metrics = MetricsWriter::new(&mut out).unwrap();
+        metrics.push(metric).unwrap();
+        assert!(Metrics::parse(metrics.finish()).unwrap().iter().eq([metric]));
+        let event = SystemEvent::MaxBinary(393_216);
+        assert_eq!(SystemEvent::of(&event.to_event(&mut out).unwrap()), event);
+    });
+    nothing("write and read a Describe document", || {
+        let document = Document {
+            functions: Some(&["brew", "setLed"]),
+            variables: Some(&[("temp", VariableType::Double)]),
+            platform_id: Some(6),
+            modules: Some(&[Module::empty(262_144, ModuleStore::Main)]),
+            ..Document::default()
+        };
+        let json = document.write_into(&mut out).unwrap();
+        assert_eq!(DocumentBuf::<4, 4, 4>::from_json(json).unwrap().as_document(), document);
     });
     nothing("Hello from a device to a server and back", || {
         let now = Duration::ZERO;

@@ -9,6 +9,7 @@
 use coap_spark::coap::Type;
 use coap_spark::connection::{DeviceConnection, Profile, Request, ServerConnection, ServerPolicy};
 use coap_spark::handshake::DeviceId;
+use coap_spark::message::describe::DescribeFlags;
 use coap_spark::message::{
     Envelope, Event as Publication, FromDevice, FromServer, Hello, HelloFlags, Name, Response, Scope,
     Subscribe,
@@ -140,8 +141,8 @@ fn events_reach_those_who_subscribed_as_they_were_published() {
     let cases: [(Scope<'_>, &[bool; 2]); 4] = [
         (Scope::All, &[true, false]),
         (Scope::MyDevices, &[true, true]),
-        (Scope::Device(b"090909090909090909090909"), &[true, true]),
-        (Scope::Device(b"aaaaaaaaaaaaaaaaaaaaaaaa"), &[false, false]),
+        (Scope::Device(DeviceId([9; 12])), &[true, true]),
+        (Scope::Device(DeviceId([0xaa; 12])), &[false, false]),
     ];
     for (scope, expected) in cases {
         let mut pair = Pair::new();
@@ -207,8 +208,14 @@ fn nothing_that_a_device_says_restarts_a_running_update() {
     pair.events();
 
     pair.says(Type::NonConfirmable, HELLO);
-    pair.says(Type::Confirmable, FromDevice::DescribePost { flags: 3, payload: OUTDATED.as_bytes() });
-    pair.says(Type::Confirmable, FromDevice::DescribePost { flags: 4, payload: &[0, 4, 0, 2, 0, 4, 0] });
+    pair.says(
+        Type::Confirmable,
+        FromDevice::DescribePost { flags: DescribeFlags(3), payload: OUTDATED.as_bytes() },
+    );
+    pair.says(
+        Type::Confirmable,
+        FromDevice::DescribePost { flags: DescribeFlags(4), payload: &[0, 4, 0, 2, 0, 4, 0] },
+    );
     let mode =
         Publication { name: Name::new("spark/device/safemode"), public: false, max_age: None, data: None };
     pair.says(Type::NonConfirmable, FromDevice::Event(mode));
@@ -227,7 +234,10 @@ fn metrics_are_no_describe_document() {
     let mut pair = Pair::new();
     pair.hears(None);
     pair.events();
-    pair.says(Type::Confirmable, FromDevice::DescribePost { flags: 4, payload: &[0, 4, 0, 2, 0, 4, 0] });
+    pair.says(
+        Type::Confirmable,
+        FromDevice::DescribePost { flags: DescribeFlags(4), payload: &[0, 4, 0, 2, 0, 4, 0] },
+    );
     assert!(pair.events().is_empty());
 }
 

@@ -432,6 +432,38 @@ fn coap() -> Result<(), Box<dyn Error>> {
     put("coap_describe", "empty", b"{}")?;
     put("coap_describe", "unknown_member", br#"{"f":[],"v":{},"x":[1,{"y":null}]}"#)?;
 
+    put(
+        "coap_describe",
+        "cellular",
+        br#"{"f":[],"v":{"x":9},"p":10,"imei":"35","iccid":"89","m":[{"s":1,"l":"t"}]}"#,
+    )?;
+
+    for (name, data) in [
+        ("goodbye_cloud", &[1, 1][..]),
+        ("goodbye_all", &[0x0f, 5, 0x8c, 1, 0x90, 0x1c, 2]),
+        ("goodbye_forever", &[0x0f, 5, 0x8c, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 2]),
+        ("goodbye_unknown", &[0x91, 2, 1, 1, 0x85]),
+        ("metrics", &[0, 4, 0, 2, 0, 4, 0, 1, 0, 0xd2, 0xff, 0xff, 0xff, 0x19, 0x80, 0x60, 0xff, 0xff, 0xff]),
+        ("metrics_more_sizes", &[0, 6, 0, 2, 0, 4, 0, 1, 0, 1, 0, 5, 0, 0, 0]),
+        ("value_bool", &[1, 1]),
+        ("value_int", &[2, 0xff, 0xfe, 0x1d, 0xc0]),
+        ("value_string", b"\x04hello-world"),
+        ("value_double", &[9, 0x18, 0x2d, 0x44, 0x54, 0xfb, 0x21, 0x09, 0x40]),
+        ("event_claim", b"\x17spark/device/claim/code0123456789abcdef"),
+        ("event_max_binary", b"\x19spark/hardware/max_binary393216"),
+        ("event_last_reset", b"\x17spark/device/last_resetpanic, hard_fault"),
+        ("event_reset", b"\x12spark/device/resetsafe mode"),
+        ("event_version", b"\x1aspark/cc3000-patch-version1.32"),
+        ("event_updates", b"\x1eparticle/device/updates/forcedtrue"),
+    ] {
+        put("coap_payload", name, data)?;
+    }
+    for message in list(&json("coap-spark/tests/vectors/device_messages.json")?["messages"]) {
+        if message["name"] == "presence_announcement" {
+            put("coap_payload", "presence", &bytes(&message["hex"]))?;
+        }
+    }
+
     let session = json("coap-spark/tests/vectors/session_particle_v0.7.0.json")?;
     for (mode, from) in [(2, "device_to_server"), (3, "server_to_device"), (7, "server_to_device")] {
         let mut data = vec![mode];

@@ -4,8 +4,11 @@ use crate::input::Input;
 use coap_spark::coap::{Message, ParseOptions, Type, Writer};
 use coap_spark::connection::{DeviceConnection, Profile, Request, ServerConnection, ServerPolicy};
 use coap_spark::handshake::{IDENTITY_WITH_KEY, IDENTITY_WITHOUT_KEY, server};
-use coap_spark::message::describe::Describe;
-use coap_spark::message::{Envelope, FromDevice, FromServer, Response};
+use coap_spark::message::describe::{Describe, DocumentBuf, Metrics, MetricsWriter};
+use coap_spark::message::{
+    Envelope, Event, FromDevice, FromServer, Goodbye, Name, PresenceAnnouncement, Response, SystemEvent,
+    Value, VariableType,
+};
 use coap_spark::session::{Decoded, FrameBuffer, FrameLimit, Opener, Sealer, SessionKeys, sealed_len, split};
 use core::time::Duration;
 
@@ -140,9 +143,27 @@ pub fn handshake(data: &[u8]) {
     assert_eq!(identified.offered_key().is_some(), message.len() == IDENTITY_WITH_KEY);
 }
 
-/// A description that was read is written and read as the same.
+/// A description that was read is written and read as the same, by both readers.
 pub fn describe(data: &[u8]) {
+    let bounded = DocumentBuf::<8, 8, 4>::from_json(data);
+    if let Ok(first) = &bounded {
+        let mut out = vec![0; data.len() * 2 + 64];
+        let text = first.as_document().write_into(&mut out).expect("hardly longer than the input");
+        let second = DocumentBuf::<8, 8, 4>::from_json(text).expect("our own JSON");
+        assert_eq!(second.as_document(), first.as_document());
+    }
     let Ok(first) = Describe::from_json(data) else { return };
+    if let Ok(bounded) = &bounded {
+        let bounded = bounded.as_document();
+        assert_eq!(bounded.platform_id, first.platform_id);
+        let functions =
+            first.functions.as_ref().map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(bounded.functions.map(<[_]>::to_vec), functions);
+        let variables = first.variables.as_ref();
+        let variables =
+            variables.map(|list| list.iter().map(|(name, kind)| (&name[..], *kind)).collect::<Vec<_>>());
+        assert_eq!(bounded.variables.map(<[_]>::to_vec), variables);
+    }
     let text = first.to_json();
     let second = Describe::from_json(text.as_bytes()).expect("our own JSON");
     assert_eq!(second, first);
@@ -150,6 +171,40 @@ pub fn describe(data: &[u8]) {
     let mut merged = first.clone();
     merged.merge(second);
     assert_eq!(merged, first);
+}
+
+/// The small structures in payloads: what was read is written and read as the same.
+pub fn payload(data: &[u8]) {
+    let mut out = vec![0; data.len() + 64];
+    if let Ok(first) = Goodbye::decode(data)
+        && let Ok(bytes) = first.encode_into(&mut out)
+    {
+        assert!(bytes.len() <= Goodbye::MAX_LEN && bytes.len() <= data.len().max(1));
+        assert_eq!(Goodbye::decode(bytes), Ok(first));
+    }
+    if let Ok(first) = Metrics::parse(data) {
+        let mut writer = MetricsWriter::new(&mut out).expect("no longer than the input");
+        first.iter().for_each(|metric| writer.push(metric).expect("no longer than the input"));
+        let bytes = writer.finish();
+        assert_eq!(Metrics::parse(bytes), Ok(first));
+        assert!(bytes == data || data.len() > bytes.len(), "only further sizes are left out");
+    }
+    if let Ok(first) = PresenceAnnouncement::decode(data) {
+        assert_eq!(PresenceAnnouncement::decode(&first.encode()), Ok(first));
+    }
+    let Some((&first, rest)) = data.split_first() else { return };
+    if let Ok(value) = Value::decode(VariableType::from(first), rest) {
+        let bytes = value.encode_into(&mut out).expect("no longer than the input");
+        assert_eq!(bytes.len(), value.encoded_len());
+        assert!(bytes == rest || value == Value::Bool(true));
+    }
+    // A name as long as the first byte says, then data.
+    let Some((name, data)) = rest.split_at_checked(usize::from(first)) else { return };
+    let Ok(name) = core::str::from_utf8(name).map(Name::new) else { return };
+    let event = Event { name, public: false, max_age: None, data: Some(data) };
+    let typed = SystemEvent::of(&event);
+    let again = typed.to_event(&mut out).expect("no longer than the input");
+    assert_eq!((again.name, SystemEvent::of(&again)), (name, typed));
 }
 
 /// Any bytes or any messages into either end: replies fit their buffers, errors end the connection.

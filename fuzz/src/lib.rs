@@ -40,6 +40,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("coap_frame", coap::frame),
     ("coap_handshake", coap::handshake),
     ("coap_describe", coap::describe),
+    ("coap_payload", coap::payload),
     ("coap_connection", coap::connection),
     ("ota_receiver", ota::receiver),
     ("ota_sender", ota::sender),

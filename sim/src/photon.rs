@@ -258,6 +258,7 @@ impl Photon {
             variables: Some(Vec::new()),
             platform_id: Some(crate::client::PLATFORM_ID),
             modules: Some(modules),
+            ..Describe::default()
         }
     }
 

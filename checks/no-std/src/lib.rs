@@ -1,4 +1,5 @@
-//! Uses each of the five crates without features, in a library with its own panic handler and no allocator.
+//! Uses each of the five crates without features, but for `json-core`, which promises to need no heap either, in a
+//! library with its own panic handler and no allocator.
 //!
 //! If anything drags in std, the build stops with E0152 (two panic handlers); if anything drags in `alloc`, with "no
 //! global memory allocator". `run` builds it, and then with each fault switched on to see that it would be found.
@@ -10,7 +11,8 @@ extern crate alloc;
 use coap_spark::coap::Type;
 use coap_spark::connection::{DeviceConnection, Profile, ServerConnection, ServerPolicy};
 use coap_spark::handshake::server::AwaitIdentity;
-use coap_spark::message::{FromDevice, Hello, HelloFlags};
+use coap_spark::message::describe::{DocumentBuf, Metrics};
+use coap_spark::message::{Envelope, FromDevice, FromServer, Hello, HelloFlags, SystemEvent};
 use coap_spark::session::SessionKeys;
 use core::convert::Infallible;
 use core::time::Duration;
@@ -167,8 +169,18 @@ fn coap(bytes: &mut [u8; 16384], now: Duration) -> usize {
     let hello = FromDevice::Hello(Hello::new(6, 1, HelloFlags::default(), 6));
     let sent = device.send(Type::NonConfirmable, hello, &mut out);
     let used = sent.is_ok_and(|sent| server.handle_input(now, sent.bytes).is_ok());
+    let described = DocumentBuf::<8, 8, 8>::from_json(bytes)
+        .map_or(0, |document| document.as_document().write_into(&mut out).map_or(1, <[u8]>::len));
+    let meant = Envelope::<FromServer<'_>>::decode(bytes).is_ok_and(|message| match message.body {
+        FromServer::Event(event) => SystemEvent::of(&event).to_event(&mut out).is_ok(),
+        FromServer::Response(response) => response.as_time().is_ok() || response.as_function_result().is_ok(),
+        _ => false,
+    });
     usize::from(identified)
         + usize::from(used)
+        + described
+        + usize::from(meant)
+        + Metrics::parse(bytes).map_or(0, |metrics| metrics.iter().count())
         + server.poll_output(&mut out).ok().flatten().map_or(0, <[u8]>::len)
 }
 

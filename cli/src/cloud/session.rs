@@ -216,7 +216,10 @@ impl Session {
             FromDevice::Subscribe(subscribe) => {
                 let whose = match subscribe.scope {
                     Scope::MyDevices => Whose::Mine,
-                    Scope::Device(id) => Whose::Device(String::from_utf8_lossy(id).to_ascii_lowercase()),
+                    Scope::Device(id) => Whose::Device(id.to_string()),
+                    Scope::DeviceText(text) => {
+                        Whose::Device(String::from_utf8_lossy(text).to_ascii_lowercase())
+                    }
                     _ => Whose::All,
                 };
                 let room = self.subscriptions.len() < MAX_SUBSCRIPTIONS;

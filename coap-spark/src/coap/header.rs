@@ -19,6 +19,7 @@ pub enum Type {
 }
 
 impl Type {
+    #[inline]
     pub(super) const fn from_bits(bits: u8) -> Self {
         match bits & 3 {
             0 => Self::Confirmable,
@@ -44,6 +45,8 @@ impl Code {
     pub const POST: Self = Self(0x02);
     /// 0.03
     pub const PUT: Self = Self(0x03);
+    /// 0.04. Spark has no such request; the Brewskey server writes it where it means 4.00.
+    pub const DELETE: Self = Self(0x04);
     /// 2.04
     pub const CHANGED: Self = Self(0x44);
     /// 2.05
@@ -58,6 +61,7 @@ impl Code {
     pub const SERVICE_UNAVAILABLE: Self = Self(0xa3);
 
     /// The class, 0 (request) to 7.
+    #[inline]
     #[must_use]
     pub const fn class(self) -> u8 {
         self.0 >> 5
@@ -76,12 +80,14 @@ impl Code {
     }
 
     /// Class 2: success.
+    #[inline]
     #[must_use]
     pub const fn is_success(self) -> bool {
         self.class() == 2
     }
 
     /// Class 4 or 5: the peer refused or failed.
+    #[inline]
     #[must_use]
     pub const fn is_error(self) -> bool {
         matches!(self.class(), 4 | 5)
@@ -115,6 +121,7 @@ impl Token {
     pub const EMPTY: Self = Self { len: 0, bytes: [0; 8] };
 
     /// The one-byte token that Spark requests carry.
+    #[inline]
     #[must_use]
     pub const fn byte(value: u8) -> Self {
         Self { len: 1, bytes: [value, 0, 0, 0, 0, 0, 0, 0] }
@@ -133,18 +140,21 @@ impl Token {
     }
 
     /// The bytes, 0 to 8.
+    #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or(&self.bytes)
     }
 
     /// The value of a one-byte token, `None` for any other length.
+    #[inline]
     #[must_use]
     pub const fn as_byte(&self) -> Option<u8> {
         if self.len == 1 { Some(self.bytes[0]) } else { None }
     }
 
     /// No token at all.
+    #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0

@@ -35,6 +35,7 @@ pub struct OptionIter<'a> {
 }
 
 impl<'a> OptionIter<'a> {
+    #[inline]
     pub(crate) const fn new(options: &'a [u8]) -> Self {
         Self { rest: options, number: 0 }
     }
@@ -43,11 +44,15 @@ impl<'a> OptionIter<'a> {
 impl<'a> Iterator for OptionIter<'a> {
     type Item = OptionView<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<OptionView<'a>> {
-        // The view checked the list once, so an error cannot occur; ending early is the harmless answer.
-        let Ok(Step::Option { option, rest }) = step(self.rest, self.number, 0) else {
-            self.rest = &[];
+        if self.rest.is_empty() {
             return None;
+        }
+        // The view checked the list once, so an error cannot occur; ending early is the harmless answer.
+        let (option, rest) = match short(self.rest, self.number) {
+            Some(read) => read,
+            None => long(self.rest, self.number, 0).ok()?,
         };
         self.number = option.number;
         self.rest = rest;
@@ -57,26 +62,27 @@ impl<'a> Iterator for OptionIter<'a> {
 
 impl core::iter::FusedIterator for OptionIter<'_> {}
 
-pub(super) enum Step<'a> {
-    Option {
-        option: OptionView<'a>,
-        rest: &'a [u8],
-    },
-    /// `ff`: the payload follows.
-    Marker {
-        payload: &'a [u8],
-    },
-    End,
+/// Reads an option whose delta and length need no extension, as nearly all do; `None` for everything else.
+#[inline]
+pub(super) fn short(input: &[u8], previous: u16) -> Option<(OptionView<'_>, &[u8])> {
+    let (&first, rest) = input.split_first()?;
+    let (delta, len) = (first >> 4, first & 0x0f);
+    if delta > 12 || len > 12 {
+        return None;
+    }
+    let (value, rest) = rest.split_at_checked(usize::from(len))?;
+    let number = previous.checked_add(u16::from(delta))?;
+    Some((OptionView { number, value }, rest))
 }
 
-/// Reads one option, the payload marker or the end. `offset` is only for errors.
-pub(super) fn step(input: &[u8], previous: u16, offset: usize) -> Result<Step<'_>, ParseError> {
-    let Some((&first, rest)) = input.split_first() else {
-        return Ok(Step::End);
-    };
-    if first == 0xff {
-        return Ok(Step::Marker { payload: rest });
-    }
+/// Reads any option; the input is not empty. `offset` is only for errors.
+pub(super) fn long(
+    input: &[u8],
+    previous: u16,
+    offset: usize,
+) -> Result<(OptionView<'_>, &[u8]), ParseError> {
+    let truncated = ParseError::OptionTruncated { offset, needed: 1, available: 0 };
+    let (&first, rest) = input.split_first().ok_or(truncated)?;
     let (delta, rest) = extended(first >> 4, rest, offset)?;
     let (len, rest) = extended(first & 0x0f, rest, offset)?;
     let number = u16::try_from(u32::from(previous) + delta)
@@ -85,7 +91,7 @@ pub(super) fn step(input: &[u8], previous: u16, offset: usize) -> Result<Step<'_
     let Some((value, rest)) = rest.split_at_checked(len) else {
         return Err(ParseError::OptionTruncated { offset, needed: len, available: rest.len() });
     };
-    Ok(Step::Option { option: OptionView { number, value }, rest })
+    Ok((OptionView { number, value }, rest))
 }
 
 fn extended(nibble: u8, rest: &[u8], offset: usize) -> Result<(u32, &[u8]), ParseError> {

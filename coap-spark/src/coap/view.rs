@@ -1,7 +1,7 @@
 //! The checked view of one message.
 
 use super::header::{Code, Token, Type};
-use super::options::{OptionIter, Step, step};
+use super::options::{OptionIter, long, short};
 
 /// Which deviations from RFC 7252 a parser lets pass. Emitters never produce them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -112,8 +112,8 @@ impl<'a> Message<'a> {
     /// # Errors
     /// See [`ParseError`]; the message is never partly accepted.
     pub fn parse(input: &'a [u8], allow: ParseOptions) -> Result<Self, ParseError> {
-        let short = |needed| ParseError::Truncated { needed, available: input.len() };
-        let (&[first, code, id0, id1], rest) = input.split_first_chunk::<4>().ok_or_else(|| short(4))?;
+        let cut = |needed| ParseError::Truncated { needed, available: input.len() };
+        let (&[first, code, id0, id1], rest) = input.split_first_chunk::<4>().ok_or_else(|| cut(4))?;
         match first >> 6 {
             1 => {}
             0 if allow.allow_version_0 => {}
@@ -124,26 +124,33 @@ impl<'a> Message<'a> {
             return Err(ParseError::TokenLength { found: token_len });
         }
         let (token, body) =
-            rest.split_at_checked(usize::from(token_len)).ok_or_else(|| short(4 + usize::from(token_len)))?;
-        let token = Token::new(token).map_err(|_| ParseError::TokenLength { found: token_len })?;
+            rest.split_at_checked(usize::from(token_len)).ok_or_else(|| cut(4 + usize::from(token_len)))?;
+        let token = match token {
+            [] => Token::EMPTY,
+            [byte] => Token::byte(*byte),
+            _ => Token::new(token).map_err(|_| ParseError::TokenLength { found: token_len })?,
+        };
         if code == 0 && !(body.is_empty() && (token_len == 0 || allow.allow_empty_with_token)) {
             return Err(ParseError::EmptyNotEmpty { len: input.len() });
         }
 
         let (mut rest, mut number) = (body, 0);
         let payload = loop {
-            let offset = input.len() - rest.len();
-            match step(rest, number, offset)? {
-                Step::Option { option, rest: after } => {
-                    number = option.number;
-                    rest = after;
+            let offset = || input.len() - rest.len();
+            match rest {
+                [] => break None,
+                [0xff] if !allow.allow_bare_marker => {
+                    return Err(ParseError::BareMarker { offset: offset() });
                 }
-                Step::Marker { payload } if payload.is_empty() && !allow.allow_bare_marker => {
-                    return Err(ParseError::BareMarker { offset });
-                }
-                Step::Marker { payload } => break Some(payload),
-                Step::End => break None,
+                [0xff, payload @ ..] => break Some(payload),
+                _ => {}
             }
+            let (option, after) = match short(rest, number) {
+                Some(read) => read,
+                None => long(rest, number, offset())?,
+            };
+            number = option.number;
+            rest = after;
         };
         let options = body.get(..body.len() - rest.len()).unwrap_or_default();
         Ok(Self {
@@ -157,46 +164,54 @@ impl<'a> Message<'a> {
     }
 
     /// Message type.
+    #[inline]
     #[must_use]
     pub const fn kind(&self) -> Type {
         self.kind
     }
 
     /// Request method or response code.
+    #[inline]
     #[must_use]
     pub const fn code(&self) -> Code {
         self.code
     }
 
     /// Message id.
+    #[inline]
     #[must_use]
     pub const fn id(&self) -> u16 {
         self.id
     }
 
     /// Token.
+    #[inline]
     #[must_use]
     pub const fn token(&self) -> Token {
         self.token
     }
 
     /// All options in order.
+    #[inline]
     #[must_use]
     pub const fn options(&self) -> OptionIter<'a> {
         OptionIter::new(self.options)
     }
 
     /// The coded option list, for keeping names without copying.
+    #[inline]
     pub(crate) const fn raw_options(&self) -> &'a [u8] {
         self.options
     }
 
     /// The values of all options with this number, in order.
+    #[inline]
     pub fn values(&self, number: u16) -> impl Iterator<Item = &'a [u8]> + Clone {
         self.options().filter(move |option| option.number == number).map(|option| option.value)
     }
 
     /// The payload; `Some(&[])` for a bare marker.
+    #[inline]
     #[must_use]
     pub const fn payload(&self) -> Option<&'a [u8]> {
         self.payload

@@ -33,7 +33,7 @@ impl RequestKind {
             FromServer::VariableRequest { .. } => Self::Variable,
             FromServer::FunctionCall { .. } => Self::Function,
             FromServer::Signal { .. } => Self::Signal,
-            FromServer::KeyChange => Self::KeyChange,
+            FromServer::KeyChange { .. } => Self::KeyChange,
             FromServer::Ping => Self::Ping,
             _ => return None,
         })

@@ -3,40 +3,36 @@
 use super::name::Name;
 use super::{DecodeError, EncodeError};
 use crate::coap::{Message, OptionNumber, WriteError, Writer};
-
-/// Names of the system events that devices and servers exchange. All are private with a ttl of 60 s.
-pub mod system_event {
-    /// Device: the application does not run because modules are missing; act on Describe.
-    pub const SAFE_MODE: &str = "spark/device/safemode";
-    /// Device: claim code from the setup, up to 63 characters.
-    pub const CLAIM_CODE: &str = "spark/device/claim/code";
-    /// Device: size of the OTA region in decimal.
-    pub const MAX_BINARY: &str = "spark/hardware/max_binary";
-    /// Device: the chunk size it would like, in decimal.
-    pub const OTA_CHUNK_SIZE: &str = "spark/hardware/ota_chunk_size";
-    /// Device: why it restarted.
-    pub const LAST_RESET: &str = "spark/device/last_reset";
-    /// Device: JSON with the result of an update.
-    pub const OTA_RESULT: &str = "spark/device/ota_result";
-    /// Server: an update of system modules begins; the data is the module index.
-    pub const SAFE_MODE_UPDATING: &str = "spark/safe-mode-updater/updating";
-    /// Prefix of all system events. Device OS 0.8 and later also subscribes to `particle`.
-    pub const PREFIX: &str = "spark";
-}
+use crate::handshake::DeviceId;
 
 /// An event, published or delivered.
+///
+/// | part | on the wire |
+/// |---|---|
+/// | letter | `e` public, `E` private |
+/// | name | Uri-Path: one option from devices, one a segment from servers; none for an empty name |
+/// | ttl | Max-Age: 3 bytes from devices; the shortest, or always 4 bytes, from servers |
+/// | data | payload |
+///
+/// What the system itself says and hears has names of its own, see [`SystemEvent`](super::SystemEvent).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Event<'a> {
     /// Its name, up to 63 bytes (64 since 0.8.0).
     pub name: Name<'a>,
     /// Letter `e` instead of `E`.
     pub public: bool,
-    /// Time to live in seconds, up to 16,777,215; absent means 60.
+    /// Time to live in seconds, up to 16,777,215. Devices leave it out when it is 60, so absent means 60, see
+    /// [`Event::ttl`]; the Brewskey server reads absent as 0. `Some(0)` is sent as it is. Devices pass it over.
     pub max_age: Option<u32>,
-    /// Data, up to 255 bytes (622 since 0.8.0); `Some(&[])` is sent like `None`.
+    /// Data, up to 255 bytes (622 since 0.8.0).
+    ///
+    /// `None` was published without data, `Some(&[])` with an empty string: a device then sends a payload marker with
+    /// nothing behind it. That is read, but never emitted: both are sent without a marker.
     pub data: Option<&'a [u8]>,
 }
 
+/// What an absent ttl means, in seconds.
+const DEFAULT_TTL: u32 = 60;
 /// Largest ttl: devices have three bytes for it.
 const MAX_TTL: u32 = 0xff_ffff;
 
@@ -53,6 +49,15 @@ impl<'a> Event<'a> {
             }
         };
         Ok(Self { name: Name::of(message), public, max_age, data: message.payload() })
+    }
+
+    /// Time to live in seconds: 60 if the message does not say.
+    #[must_use]
+    pub const fn ttl(&self) -> u32 {
+        match self.max_age {
+            Some(age) => age,
+            None => DEFAULT_TTL,
+        }
     }
 
     pub(super) const fn letter(&self) -> u8 {
@@ -97,28 +102,43 @@ impl<'a> Event<'a> {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Scope<'a> {
-    /// All public events; needs a name.
+    /// All public events, the "firehose": neither query nor payload. Needs a name.
     All,
     /// Events of the owner's devices (query `u`).
     MyDevices,
-    /// Events of one device: its id as it was sent (24 hex digits).
-    Device(&'a [u8]),
+    /// Events of one device: its id as 24 hex digits in the payload.
+    Device(DeviceId),
+    /// A payload that is no device id, as it was sent.
+    DeviceText(&'a [u8]),
 }
 
-/// A subscription: a prefix of event names, always with letter `e`.
+/// A subscription: a prefix of event names, always with letter `e`, also for private events.
+///
+/// A device matches byte by byte and with case: the prefix begins the name. It has room for 4 subscriptions of the
+/// application and stores 12 characters of a device id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Subscribe<'a> {
-    /// The prefix, up to 63 bytes.
+    /// The prefix, up to 63 bytes. Devices may leave it empty for [`Scope::MyDevices`]; both JavaScript servers refuse
+    /// an empty one.
     pub prefix: Name<'a>,
     /// Whose events.
     pub scope: Scope<'a>,
 }
 
 impl<'a> Subscribe<'a> {
+    /// Everybody's events without a prefix: firmware refuses to send this, a server should refuse it with 4.00.
+    #[must_use]
+    pub fn is_unnamed_firehose(&self) -> bool {
+        matches!(self.scope, Scope::All) && self.prefix.is_empty()
+    }
+
     pub(super) fn decode(message: &Message<'a>) -> Self {
         let scope = match (message.values(OptionNumber::URI_QUERY).next(), message.payload()) {
             (Some(b"u"), _) => Scope::MyDevices,
-            (_, Some(id)) if !id.is_empty() => Scope::Device(id),
+            (_, Some(text)) if !text.is_empty() => {
+                let id = core::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+                id.map_or(Scope::DeviceText(text), Scope::Device)
+            }
             _ => Scope::All,
         };
         Self { prefix: Name::of(message), scope }
@@ -132,7 +152,16 @@ impl<'a> Subscribe<'a> {
                 writer.option(OptionNumber::URI_QUERY, b"u")?;
                 Ok(writer.finish())
             }
-            Scope::Device(id) => writer.payload(id),
+            Scope::Device(id) => writer.payload(&hex(id)),
+            Scope::DeviceText(text) => writer.payload(text),
         }
     }
+}
+
+fn hex(DeviceId(id): DeviceId) -> [u8; 2 * DeviceId::LEN] {
+    let mut text = [0; 2 * DeviceId::LEN];
+    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(id) {
+        *pair = [byte >> 4, byte & 15].map(|digit| digit + if digit < 10 { b'0' } else { b'a' - 10 });
+    }
+    text
 }

@@ -1,9 +1,11 @@
 //! What devices say.
 
+use super::describe::DescribeFlags;
 use super::event::{Event, Subscribe};
+use super::goodbye::Goodbye;
 use super::hello::Hello;
 use super::update::Indices;
-use super::{Body, DecodeError, EncodeError, Response, letter, path};
+use super::{Body, DecodeError, EncodeError, Response, is_response, letter, path};
 use crate::coap::{Code, Message, OptionNumber, Type, Writer};
 
 /// The body of a message from a device.
@@ -14,9 +16,9 @@ pub enum FromDevice<'a> {
     Hello(Hello),
     /// Describe sent unasked (Device OS 2): flags and document.
     DescribePost {
-        /// 1 system, 2 application, 4 metrics.
-        flags: u8,
-        /// JSON, or metrics if the first byte is 0.
+        /// Which parts; 0 if the device did not say.
+        flags: DescribeFlags,
+        /// JSON or metrics, see [`Description`](super::describe::Description).
         payload: &'a [u8],
     },
     /// A published event.
@@ -35,8 +37,8 @@ pub enum FromDevice<'a> {
     Goodbye {
         /// It does not want an answer: the form on TCP.
         no_response: bool,
-        /// Reasons as variable-length integers.
-        payload: &'a [u8],
+        /// Why, and for how long.
+        goodbye: Goodbye<'a>,
     },
     /// Answer to a request, found by its token.
     Response(Response<'a>),
@@ -51,6 +53,14 @@ pub enum FromDevice<'a> {
         /// The letter of its path, 0 if there is none.
         letter: u8,
     },
+}
+
+impl FromDevice<'_> {
+    /// A response that refuses, see [`Response::is_refusal`].
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Response(response) if response.is_refusal())
+    }
 }
 
 impl<'a> Body<'a> for FromDevice<'a> {
@@ -70,20 +80,20 @@ impl<'a> Body<'a> for FromDevice<'a> {
             (Code::POST, Some(b'E')) => Self::Event(Event::decode(message, false)?),
             (Code::POST, Some(b'd')) => {
                 let flags = match message.values(OptionNumber::URI_QUERY).next() {
-                    Some(&[flags]) => flags,
-                    _ => 0,
+                    Some(&[flags]) => DescribeFlags(flags),
+                    _ => DescribeFlags::default(),
                 };
                 Self::DescribePost { flags, payload }
             }
             (Code::POST, Some(b'x')) => Self::Goodbye {
                 no_response: message.values(OptionNumber::NO_RESPONSE).next().is_some(),
-                payload,
+                goodbye: Goodbye::decode(payload)?,
             },
             (Code::GET, Some(b'e' | b'E')) => Self::Subscribe(Subscribe::decode(message)),
             (Code::GET, Some(b't')) => Self::TimeRequest,
             (Code::GET, Some(b'c')) => Self::ChunkMissed(Indices::from_bytes(payload)?),
             (Code::PUT, Some(b'u')) => Self::UpdateDone(payload),
-            _ if code.is_success() || code.is_error() => Self::Response(Response { code, payload }),
+            _ if is_response(message) => Self::Response(Response { code, payload }),
             _ => Self::Unknown { code, letter: letter.unwrap_or(0) },
         })
     }
@@ -93,7 +103,7 @@ impl<'a> Body<'a> for FromDevice<'a> {
             Self::Hello(_) | Self::DescribePost { .. } | Self::Event(_) | Self::Goodbye { .. } => Code::POST,
             Self::Subscribe(_) | Self::TimeRequest | Self::ChunkMissed(_) => Code::GET,
             Self::UpdateDone(_) => Code::PUT,
-            Self::Response(response) => response.code,
+            Self::Response(response) => response.emitted_code(),
             Self::Ping | Self::Ack | Self::Reset => Code::EMPTY,
             Self::Unknown { code, .. } => *code,
         }
@@ -108,7 +118,7 @@ impl<'a> Body<'a> for FromDevice<'a> {
             }
             Self::DescribePost { flags, payload } => {
                 path(w, b'd')?;
-                w.option(OptionNumber::URI_QUERY, &[*flags])?;
+                w.option(OptionNumber::URI_QUERY, &[flags.0])?;
                 Ok(writer.payload(payload)?)
             }
             Self::Event(event) => {
@@ -131,12 +141,12 @@ impl<'a> Body<'a> for FromDevice<'a> {
                 path(w, b'u')?;
                 Ok(writer.payload(result)?)
             }
-            Self::Goodbye { no_response, payload } => {
+            Self::Goodbye { no_response, goodbye } => {
                 path(w, b'x')?;
                 if *no_response {
                     w.option(OptionNumber::NO_RESPONSE, &[])?;
                 }
-                Ok(writer.payload(payload)?)
+                Ok(writer.payload(goodbye.encode_into(&mut [0; Goodbye::MAX_LEN])?)?)
             }
             Self::Response(response) => Ok(writer.payload(response.payload)?),
             Self::Ping | Self::Ack | Self::Reset => Ok(writer.finish()),

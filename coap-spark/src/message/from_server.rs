@@ -1,8 +1,9 @@
 //! What servers say.
 
+use super::describe::DescribeFlags;
 use super::event::Event;
 use super::update::{Chunk, UpdateBegin};
-use super::{Body, DecodeError, EncodeError, Response, letter, path};
+use super::{Body, DecodeError, EncodeError, Response, is_response, letter, path};
 use crate::coap::{Code, Message, OptionNumber, Type, Writer};
 
 /// The body of a message from a server.
@@ -13,8 +14,8 @@ pub enum FromServer<'a> {
     Hello,
     /// Asks for the device's description; `None` for everything.
     Describe {
-        /// 1 system, 2 application, 4 metrics.
-        flags: Option<u8>,
+        /// Which parts; a device reads them with [`DescribeFlags::effective`].
+        flags: Option<DescribeFlags>,
     },
     /// Calls a function.
     FunctionCall {
@@ -40,7 +41,10 @@ pub enum FromServer<'a> {
     /// Keep-alive without an answer (code 0.00 in a non-confirmable message).
     SocketPing,
     /// The server's key changed; no known server sends it.
-    KeyChange,
+    KeyChange {
+        /// The device is to forget its session (query 1; UDP devices only).
+        discard_session: bool,
+    },
     /// Begins a firmware update.
     UpdateBegin(UpdateBegin),
     /// The same under its older name; devices treat both alike.
@@ -64,12 +68,20 @@ pub enum FromServer<'a> {
     },
 }
 
+impl FromServer<'_> {
+    /// A response that refuses, see [`Response::is_refusal`].
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Response(response) if response.is_refusal())
+    }
+}
+
 impl<'a> Body<'a> for FromServer<'a> {
     fn decode(message: &Message<'a>) -> Result<Self, DecodeError> {
         let code = message.code();
         let payload = message.payload();
-        let query = message.values(OptionNumber::URI_QUERY).next();
-        let name = message.values(OptionNumber::URI_PATH).nth(1).unwrap_or_default();
+        let query = || message.values(OptionNumber::URI_QUERY).next();
+        let name = || message.values(OptionNumber::URI_PATH).nth(1).unwrap_or_default();
         let letter = letter(message);
         Ok(match (code, letter) {
             (Code::EMPTY, _) => match message.kind() {
@@ -78,21 +90,25 @@ impl<'a> Body<'a> for FromServer<'a> {
                 Type::Acknowledgement => Self::Ack,
                 Type::Reset => Self::Reset,
             },
-            (Code::GET, Some(b'd')) => Self::Describe { flags: query.and_then(|q| q.first().copied()) },
-            (Code::GET, Some(b'v')) => Self::VariableRequest { name },
+            (Code::GET, Some(b'd')) => {
+                Self::Describe { flags: query().and_then(|q| q.first()).map(|&flags| DescribeFlags(flags)) }
+            }
+            (Code::GET, Some(b'v')) => Self::VariableRequest { name: name() },
             (Code::POST, Some(b'h')) => Self::Hello,
-            (Code::POST, Some(b'f')) => Self::FunctionCall { name, argument: query.unwrap_or_default() },
+            (Code::POST, Some(b'f')) => {
+                Self::FunctionCall { name: name(), argument: query().unwrap_or_default() }
+            }
             (Code::POST, Some(b'e')) => Self::Event(Event::decode(message, true)?),
             (Code::POST, Some(b'E')) => Self::Event(Event::decode(message, false)?),
             (Code::POST, Some(b'u')) => Self::UpdateBegin(UpdateBegin::decode(payload)?),
             (Code::POST, Some(b's')) => Self::SaveBegin(UpdateBegin::decode(payload)?),
             (Code::POST, Some(b'c')) => Self::Chunk(Chunk::decode(message)?),
             (Code::PUT, Some(b's')) => {
-                Self::Signal { on: query.and_then(|q| q.first()).is_some_and(|&byte| byte != 0) }
+                Self::Signal { on: query().and_then(|q| q.first()).is_some_and(|&byte| byte != 0) }
             }
-            (Code::PUT, Some(b'k')) => Self::KeyChange,
+            (Code::PUT, Some(b'k')) => Self::KeyChange { discard_session: query() == Some(&[1]) },
             (Code::PUT, Some(b'u')) => Self::UpdateDone,
-            _ if code.is_success() || code.is_error() => {
+            _ if is_response(message) => {
                 Self::Response(Response { code, payload: payload.unwrap_or_default() })
             }
             _ => Self::Unknown { code, letter: letter.unwrap_or(0) },
@@ -108,8 +124,8 @@ impl<'a> Body<'a> for FromServer<'a> {
             | Self::UpdateBegin(_)
             | Self::SaveBegin(_)
             | Self::Chunk(_) => Code::POST,
-            Self::Signal { .. } | Self::KeyChange | Self::UpdateDone => Code::PUT,
-            Self::Response(response) => response.code,
+            Self::Signal { .. } | Self::KeyChange { .. } | Self::UpdateDone => Code::PUT,
+            Self::Response(response) => response.emitted_code(),
             Self::Ping | Self::SocketPing | Self::Ack | Self::Reset => Code::EMPTY,
             Self::Unknown { code, .. } => *code,
         }
@@ -122,7 +138,7 @@ impl<'a> Body<'a> for FromServer<'a> {
             Self::Describe { flags } => {
                 path(w, b'd')?;
                 if let Some(flags) = flags {
-                    w.option(OptionNumber::URI_QUERY, &[*flags])?;
+                    w.option(OptionNumber::URI_QUERY, &[flags.0])?;
                 }
             }
             Self::FunctionCall { name, argument } => {
@@ -143,7 +159,12 @@ impl<'a> Body<'a> for FromServer<'a> {
                 path(w, b's')?;
                 w.option(OptionNumber::URI_QUERY, &[u8::from(*on)])?;
             }
-            Self::KeyChange => path(w, b'k')?,
+            Self::KeyChange { discard_session } => {
+                path(w, b'k')?;
+                if *discard_session {
+                    w.option(OptionNumber::URI_QUERY, &[1])?;
+                }
+            }
             Self::UpdateBegin(begin) => {
                 path(w, b'u')?;
                 return Ok(writer.payload(&begin.encode())?);

@@ -17,26 +17,40 @@
 //! | Update begin, chunk, done | server | CON POST `/u`, POST `/c?crc?index`, PUT `/u` |
 //! | Chunk missed, update done | device | GET `/c`, PUT `/u` |
 //! | Goodbye | device | POST `/x` |
+//! | Key change | server | CON PUT `/k` |
+//!
+//! Outside of a session there is the [`PresenceAnnouncement`]. What events mean to the system is a [`SystemEvent`], what
+//! a response means is asked of the [`Response`].
 //!
 //! # Source
 //! device-os@v2.3.1: `communication/src/messages.cpp`; v0.7.0: `spark_protocol.cpp`.
 
+pub mod describe;
 mod event;
 mod from_device;
 mod from_server;
+mod goodbye;
 mod hello;
 mod name;
+mod presence;
+mod reason;
+mod response;
+pub mod system_event;
 mod update;
+mod value;
 
-#[cfg(feature = "json")]
-pub mod describe;
-
-pub use event::{Event, Scope, Subscribe, system_event};
+pub use event::{Event, Scope, Subscribe};
 pub use from_device::FromDevice;
 pub use from_server::FromServer;
+pub use goodbye::{Goodbye, GoodbyeError};
 pub use hello::{Hello, HelloFlags};
 pub use name::Name;
-pub use update::{Chunk, Indices, Store, UpdateBegin};
+pub use presence::PresenceAnnouncement;
+pub use reason::{CloudReason, NetworkReason, ResetReason};
+pub use response::{Response, ResponseError};
+pub use system_event::SystemEvent;
+pub use update::{Chunk, Indices, Store, UpdateBegin, UpdateReady, UpdateResult};
+pub use value::{Value, VariableType};
 
 use crate::coap::{Code, Message, OptionNumber, ParseError, ParseOptions, Token, Type, WriteError, Writer};
 
@@ -53,14 +67,10 @@ pub struct Envelope<B> {
     pub body: B,
 }
 
-/// A response, alone or piggybacked on an acknowledgement.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Response<'a> {
-    /// Class 2, 4 or 5.
-    pub code: Code,
-    /// What the request asked for; its meaning depends on the request.
-    pub payload: &'a [u8],
+/// Whether a message without a class of responses is one all the same: the Brewskey server writes 4.00 as 0.04.
+fn is_response(message: &Message<'_>) -> bool {
+    let code = message.code();
+    code.is_success() || code.is_error() || (code == Code::DELETE && letter(message).unwrap_or(0) == 0)
 }
 
 /// Why bytes are not a message of this protocol.
@@ -80,6 +90,9 @@ pub enum DecodeError {
         /// What it has.
         found: usize,
     },
+    /// The payload of a Goodbye is cut or has an integer above 32 bits.
+    #[error("not a Goodbye payload")]
+    Goodbye(#[source] GoodbyeError),
 }
 
 /// Why a message cannot be emitted. Nothing is truncated.
@@ -136,6 +149,7 @@ envelope_of!(FromDevice);
 envelope_of!(FromServer);
 
 /// The one-letter name of a request, from its first Uri-Path option.
+#[inline]
 fn letter(message: &Message<'_>) -> Option<u8> {
     match message.values(OptionNumber::URI_PATH).next()? {
         [letter] => Some(*letter),

@@ -76,6 +76,41 @@ impl UpdateBegin {
     }
 }
 
+/// Payload of the answer with which a device is ready for an update: one byte of flags in a NON 2.04.
+///
+/// A refusal is another message: 4.00 without a token up to 1.1, 5.03 with the token later, both acknowledgements.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct UpdateReady(pub u8);
+
+impl UpdateReady {
+    /// Fast mode: the server sends all chunks without waiting.
+    pub const FAST: Self = Self(1);
+    /// Each chunk waits for its answer.
+    pub const SLOW: Self = Self(0);
+
+    /// Bit 0 is set.
+    #[must_use]
+    pub const fn is_fast(self) -> bool {
+        self.0 & 1 != 0
+    }
+}
+
+/// How an update ended: the answer to `UpdateDone`.
+///
+/// | code | payload |
+/// |---|---|
+/// | 2.04 complete, 4.00 not | none up to 0.6.x, then JSON such as `{"r":"ok"}` |
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct UpdateResult<'a> {
+    /// The image is complete and was accepted.
+    pub is_success: bool,
+    /// The result as JSON; empty before 0.7.0.
+    pub json: &'a [u8],
+}
+
 /// One chunk of an image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
