@@ -9,6 +9,7 @@ extern crate std;
 
 pub mod coap;
 pub mod connection;
+pub mod diagnosis;
 pub mod handshake;
 pub mod message;
 pub mod session;
