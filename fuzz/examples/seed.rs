@@ -49,6 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     dct()?;
     keys()?;
     coap()?;
+    coap_diagnosis()?;
     ota()
 }
 
@@ -449,6 +450,30 @@ fn coap() -> Result<(), Box<dyn Error>> {
         &[&[0, 1][..], &block(&hello[..5]), &[0], &block(&hello[5..])].concat(),
     )?;
     Ok(())
+}
+
+fn coap_diagnosis() -> Result<(), Box<dyn Error>> {
+    let line =
+        |code: i32, seen: [u8; 3], text: &str| [&code.to_be_bytes()[..], &seen, text.as_bytes()].concat();
+    let device = json("coap-spark/tests/vectors/handshake_device_outcomes.json")?;
+    for (i, case) in list(&device["cases"]).iter().enumerate() {
+        let Some(outcomes) = case["outcome"].as_object() else { continue };
+        for (version, outcome) in outcomes.iter().filter(|(version, _)| !version.ends_with("v0.7.0")) {
+            let code =
+                outcome["result"].as_i64().and_then(|code| i32::try_from(code).ok()).unwrap_or_default();
+            let text: Vec<&str> = list(&outcome["error_logs"]).iter().filter_map(Value::as_str).collect();
+            let data = line(code, [i as u8, 1, i as u8], &text.join(" "));
+            put("coap_diagnosis", &format!("device_{i:02}_{version}"), &data)?;
+        }
+    }
+    let server = json("coap-spark/tests/vectors/handshake_server_outcomes.json")?;
+    for (i, case) in list(&server["cases"]).iter().enumerate() {
+        let text = case["brewskey"]["outcome"].as_str().unwrap_or_default();
+        put("coap_diagnosis", &format!("server_{i:02}"), &line(-220, [0, 255, 2], text))?;
+    }
+    let address = "HAL_FLASH_Read_ServerAddress() = type:255,domain:,ip: 0.0.0.0, port: 0";
+    put("coap_diagnosis", "address", &line(-1, [1, 3, 0], address))?;
+    put("coap_diagnosis", "blinks", &line(0, [1, 2, 3], "Handling cloud error: 2"))
 }
 
 fn ota() -> Result<(), Box<dyn Error>> {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod coap;
+pub mod coap_diagnosis;
 pub mod dct;
 pub mod dfu;
 pub mod dfu_file;
@@ -41,6 +42,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("coap_handshake", coap::handshake),
     ("coap_describe", coap::describe),
     ("coap_connection", coap::connection),
+    ("coap_diagnosis", coap_diagnosis::diagnosis),
     ("ota_receiver", ota::receiver),
     ("ota_sender", ota::sender),
     ("ota_module", ota::module),
