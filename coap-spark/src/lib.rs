@@ -13,3 +13,4 @@ pub mod diagnosis;
 pub mod handshake;
 pub mod message;
 pub mod session;
+pub mod udp;
