@@ -50,6 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     keys()?;
     coap()?;
     coap_diagnosis()?;
+    coap_udp()?;
     ota()
 }
 
@@ -474,6 +475,28 @@ fn coap_diagnosis() -> Result<(), Box<dyn Error>> {
     let address = "HAL_FLASH_Read_ServerAddress() = type:255,domain:,ip: 0.0.0.0, port: 0";
     put("coap_diagnosis", "address", &line(-1, [1, 3, 0], address))?;
     put("coap_diagnosis", "blinks", &line(0, [1, 2, 3], "Handling cloud error: 2"))
+}
+
+/// Operations of `coap_udp::udp`: messages both ways, lost acknowledgements, keep-alives.
+fn coap_udp() -> Result<(), Box<dyn Error>> {
+    // A confirmable POST: shape, id, payload; 2 receives, 3 sends, 5 fetches, 6 and 7 are deadlines.
+    let (receive, acknowledge) = ([2, 0b1000, 7, 5], [4, 7]);
+    let (send, other) = ([3, 0b1000, 1, 5, 99], [3, 0b1000, 2, 5, 99]);
+    let acknowledged = [2, 0b0010, 1, 0];
+    let repeats = [7, 3, 5].repeat(5);
+    let cases: [(&str, Vec<&[u8]>); 7] = [
+        ("duplicate", vec![&[1], &receive, &acknowledge, &[5], &receive, &[5, 0, 200], &receive, &[5]]),
+        ("forgotten", vec![&[1], &receive, &acknowledge, &[5, 0, 181], &receive, &[5]]),
+        ("acknowledged", vec![&[0], &send, &[5], &acknowledged, &[5, 6, 0], &acknowledged]),
+        ("unanswered", vec![&[0], &send, &[5], &repeats, &other]),
+        ("keep_alive", vec![&[0, 7, 0, 5, 1, 1, 0, 7, 0, 5, 7, 0]]),
+        ("reset", vec![&[1], &send, &[5, 2, 3, 1, 0, 5]]),
+        ("reply", vec![&[1], &receive, &[3, 0b1110, 7, 9, 0, 5], &receive, &[5], &other, &[6, 0, 5]]),
+    ];
+    for (name, parts) in cases {
+        put("coap_udp", name, &parts.concat())?;
+    }
+    Ok(())
 }
 
 fn ota() -> Result<(), Box<dyn Error>> {

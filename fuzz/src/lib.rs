@@ -7,6 +7,7 @@
 
 pub mod coap;
 pub mod coap_diagnosis;
+pub mod coap_udp;
 pub mod dct;
 pub mod dfu;
 pub mod dfu_file;
@@ -43,6 +44,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("coap_describe", coap::describe),
     ("coap_connection", coap::connection),
     ("coap_diagnosis", coap_diagnosis::diagnosis),
+    ("coap_udp", coap_udp::udp),
     ("ota_receiver", ota::receiver),
     ("ota_sender", ota::sender),
     ("ota_module", ota::module),
