@@ -207,7 +207,7 @@ static PATTERNS: &[Pattern] = &[
     server("failed to match tag", Reads::Nothing, &[&t::DEVICE_KEY_DIFFERS]),
     server("wrong device public key", Reads::Nothing, &[&t::HELLO_GARBLED]),
     server("get_hello timed out", Reads::Nothing, &[&t::HELLO_MISSING]),
-    server("failed to parse hello", Reads::Nothing, &[&t::NOT_HELLO, &t::HELLO_GARBLED]),
+    server("failed to parse hello", Reads::Nothing, &[&t::HELLO_GARBLED, &t::NOT_HELLO]),
     server(
         "handshake did not complete in",
         Reads::Seconds,
@@ -308,4 +308,31 @@ fn number_at(text: &str) -> Option<i32> {
 /// The first run of exactly 24 hex digits.
 fn device_id(line: &str) -> Option<DeviceId> {
     line.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| word.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    #[test]
+    fn every_phrase_is_found_by_its_own_pattern() {
+        for pattern in PATTERNS {
+            let upper = pattern.phrase.chars().any(|c| c.is_ascii_uppercase() || !c.is_ascii());
+            assert!(!upper && !pattern.phrase.contains('\''), "{}", pattern.phrase);
+            let line = format!("[x] ä {} 1, type:1", pattern.phrase.to_ascii_uppercase());
+            assert_eq!(read(&line).map(|found| found.phrase), Some(pattern.phrase));
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_behind_punctuation_and_up_to_their_range() {
+        let cases = [(" -19", -19), (": 7", 7), ("=26)", 26), (", 8 x", 8), ("(853):", 853), ("\t0", 0)];
+        for (text, number) in cases {
+            assert_eq!(number_at(text), Some(number), "{text}");
+        }
+        for text in ["", "-", "x1", " - 1", "99999999999", "--1"] {
+            assert_eq!(number_at(text), None, "{text}");
+        }
+    }
 }

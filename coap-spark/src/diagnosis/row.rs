@@ -30,8 +30,10 @@ pub struct Row {
     /// What the LED shows.
     pub signals: &'static [Signal],
     /// Numbers that firmware up to 0.7.0 reports.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) old: &'static [i32],
     /// Numbers that newer firmware has, before version 2 maps them.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) new: &'static [ProtocolError],
 }
 

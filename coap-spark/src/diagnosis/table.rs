@@ -243,7 +243,7 @@ pub(super) static DEVICE_UNKNOWN: Row = Row {
 
 pub(super) static DEVICE_KEY_DIFFERS: Row = Row {
     code: "device-key-differs",
-    points: &[P::SessionMessage, P::Decrypt],
+    points: &[P::SessionMessage],
     symptom: "cyan blinking and red flashes; a server that does not compare keys makes it orange",
     meaning: "the device id is right, but its key is not the recorded one: it got a new key, or lost its own, as after \
               a brown-out",

@@ -381,6 +381,20 @@ fn lines_are_read_with_whatever_surrounds_them() {
         ("Handshake failed:  read_coreid timed out", &["no-identity"]),
         ("Error: wrong device public keys", &["hello-garbled"]),
         ("recovering from early data! ", &[]),
+        ("0000346244 [system] ERROR: Cloud: unable to resolve IP for x.udp.particle.io", &["no-internet"]),
+        ("0000009000 [system] WARN: Internet test failed: DNS", &["no-internet"]),
+        ("0000009000 [system] WARN: Internet available, cloud not reachable", &["cloud-unreachable"]),
+        ("connection failed to 10.0.0.7:5683, code=-1", &["no-internet", "cloud-unreachable"]),
+        ("[comm.dtls] WARN: unable to parse negotiated pub key: -3b62", &["dtls-server-key"]),
+        ("WARN: Disconnecting cloud due to inactivity! 46000, 30000", &["session-silent"]),
+        ("[comm.lightssl] WARN: receive timeout", &["no-nonce", "silent-after-identity", "no-server-hello"]),
+        ("[comm.protocol] ERROR: Event loop error 1", &["session-silent"]),
+        ("Handshake decryption error:  Error: error:0407106B", &["identity-rejected"]),
+        ("onSocketData called, but no data sent.", &["no-identity"]),
+        ("Failed handling find key for core: 53ff6d065072534212345667", &["record-unusable"]),
+        ("Handshake failed:  get_hello timed out", &["hello-missing"]),
+        ("Handshake failed:  failed to parse hello", &["hello-garbled", "not-hello"]),
+        ("Handshake did not complete in 10 seconds", &["no-identity", "hello-missing", "hello-garbled"]),
     ];
     for (line, expected) in cases {
         let found = log::read(line).unwrap_or_else(|| panic!("{line}"));
@@ -419,6 +433,19 @@ fn long_lines_are_read_up_to_their_limit() {
     assert!(log::read(&line(log::MAX_LINE / 2 - 20)).is_some());
     assert_eq!(log::read(&line(log::MAX_LINE / 2)), None);
     assert_eq!(log::read(&format!("code {}", "9".repeat(5000))), None);
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn rows_serialise_with_their_code() {
+    let json = serde_json::to_value(by_failure(
+        &Failure { stage: Stage::VerifySession, cause: Cause::Rejected },
+        End::Device,
+    ));
+    let json = json.unwrap();
+    assert_eq!(json["code"], "server-key-mismatch");
+    assert_eq!(json["points"][0], "Verify");
+    assert_eq!(json["signals"][0]["led"], "Magenta");
 }
 
 proptest! {
