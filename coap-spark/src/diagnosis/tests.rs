@@ -327,11 +327,7 @@ fn recorded_server_reasons_lead_to_their_row() {
             };
             assert_eq!(codes(found.rows()), [expected], "{line}");
             assert_eq!(found.end, End::Server);
-            assert!(
-                ROWS.iter().any(|row| {
-                    row.code == expected && row.points.contains(&FailurePoint::SessionMessage)
-                })
-            );
+            assert_eq!(found.point(), Some(FailurePoint::SessionMessage));
             assert_eq!(found.device, line.contains("53ff").then_some(id), "{line}");
             match name.as_str() {
                 "too_short_51" => assert_eq!(found.number, Some(Number::Length(51))),
