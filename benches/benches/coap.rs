@@ -9,7 +9,7 @@ use coap_spark::message::{Envelope, FromServer};
 use coap_spark::session::{Opener, Sealer, SessionBatch, SessionKeys, Unsealed, seal_batches, sealed_len};
 use core::hint::black_box;
 use core::time::Duration;
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use rsa::{Pkcs1v15Encrypt, Pkcs1v15Sign};

@@ -9,8 +9,10 @@ extern crate std;
 
 pub mod coap;
 pub mod connection;
+pub mod diagnosis;
 pub mod handshake;
 pub mod message;
 pub mod session;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+pub mod udp;

@@ -2,7 +2,9 @@
 //!
 //! Files are named after their vector. Fuzzing adds others; this program never deletes any.
 
-use coap_spark::session::{Sealer, SessionKeys};
+use coap_spark::connection::{ServerConnection, ServerPolicy};
+use coap_spark::message::FromServer;
+use coap_spark::session::{Opener, SavedSession, Sealer, SessionKeys};
 use core::time::Duration;
 use serde_json::Value;
 use spark_dfu::descriptor::Description;
@@ -49,6 +51,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     dct()?;
     keys()?;
     coap()?;
+    coap_diagnosis()?;
+    coap_udp()?;
+    coap_sessions()?;
     ota()
 }
 
@@ -480,6 +485,84 @@ fn coap() -> Result<(), Box<dyn Error>> {
         "raw_hello",
         &[&[0, 1][..], &block(&hello[..5]), &[0], &block(&hello[5..])].concat(),
     )?;
+    Ok(())
+}
+
+fn coap_diagnosis() -> Result<(), Box<dyn Error>> {
+    let line =
+        |code: i32, seen: [u8; 3], text: &str| [&code.to_be_bytes()[..], &seen, text.as_bytes()].concat();
+    let device = json("coap-spark/tests/vectors/handshake_device_outcomes.json")?;
+    for (i, case) in list(&device["cases"]).iter().enumerate() {
+        let Some(outcomes) = case["outcome"].as_object() else { continue };
+        for (version, outcome) in outcomes.iter().filter(|(version, _)| !version.ends_with("v0.7.0")) {
+            let code =
+                outcome["result"].as_i64().and_then(|code| i32::try_from(code).ok()).unwrap_or_default();
+            let text: Vec<&str> = list(&outcome["error_logs"]).iter().filter_map(Value::as_str).collect();
+            let data = line(code, [i as u8, 1, i as u8], &text.join(" "));
+            put("coap_diagnosis", &format!("device_{i:02}_{version}"), &data)?;
+        }
+    }
+    let server = json("coap-spark/tests/vectors/handshake_server_outcomes.json")?;
+    for (i, case) in list(&server["cases"]).iter().enumerate() {
+        let text = case["brewskey"]["outcome"].as_str().unwrap_or_default();
+        put("coap_diagnosis", &format!("server_{i:02}"), &line(-220, [0, 255, 2], text))?;
+    }
+    let address = "HAL_FLASH_Read_ServerAddress() = type:255,domain:,ip: 0.0.0.0, port: 0";
+    put("coap_diagnosis", "address", &line(-1, [1, 3, 0], address))?;
+    put("coap_diagnosis", "blinks", &line(0, [1, 2, 3], "Handling cloud error: 2"))
+}
+
+/// `coap::batch`: numbers of frames and their lengths. `coap::saved`: what a server writes.
+fn coap_sessions() -> Result<(), Box<dyn Error>> {
+    for (name, counts) in
+        [("one", vec![9]), ("lanes", vec![1; 11]), ("mixed", vec![3, 0, 8, 1, 2, 11, 1, 1, 1])]
+    {
+        let parts: Vec<Vec<u8>> = counts
+            .iter()
+            .map(|&count| {
+                let lens = (0..u16::from(count)).map(|i| (i * 37 + u16::from(count) * 16).to_be_bytes());
+                [vec![count], lens.flatten().collect()].concat()
+            })
+            .collect();
+        put("coap_batch", name, &parts.concat())?;
+    }
+    let keys = SessionKeys::new(core::array::from_fn(|i| i as u8));
+    let saved = SavedSession::of(&Sealer::new(&keys), &Opener::new(&keys));
+    put("coap_saved", "session", &saved.to_bytes()[..])?;
+    let now = Duration::from_secs(1);
+    let (mut out, mut frame) = ([0; 512], [0; 64]);
+    for (name, requests, partial) in
+        [("new", 0, &[][..]), ("asking", 3, &[]), ("in_a_frame", 1, &[0, 32, 1, 2, 3])]
+    {
+        let mut server: ServerConnection = ServerConnection::new(&keys, ServerPolicy::DEFAULT, 1, now);
+        for _ in 0..requests {
+            server.request(now, FromServer::VariableRequest { name: b"v" }, &mut frame)?;
+        }
+        server.handle_input(now, partial)?;
+        put("coap_saved", name, server.export_into(now, &mut out).map_err(|(_, error)| error)?)?;
+    }
+    Ok(())
+}
+
+/// Operations of `coap_udp::udp`: messages both ways, lost acknowledgements, keep-alives.
+fn coap_udp() -> Result<(), Box<dyn Error>> {
+    // A confirmable POST: shape, id, payload; 2 receives, 3 sends, 5 fetches, 6 and 7 are deadlines.
+    let (receive, acknowledge) = ([2, 0b1000, 7, 5], [4, 7]);
+    let (send, other) = ([3, 0b1000, 1, 5, 99], [3, 0b1000, 2, 5, 99]);
+    let acknowledged = [2, 0b0010, 1, 0];
+    let repeats = [7, 3, 5].repeat(5);
+    let cases: [(&str, Vec<&[u8]>); 7] = [
+        ("duplicate", vec![&[1], &receive, &acknowledge, &[5], &receive, &[5, 0, 200], &receive, &[5]]),
+        ("forgotten", vec![&[1], &receive, &acknowledge, &[5, 0, 181], &receive, &[5]]),
+        ("acknowledged", vec![&[0], &send, &[5], &acknowledged, &[5, 6, 0], &acknowledged]),
+        ("unanswered", vec![&[0], &send, &[5], &repeats, &other]),
+        ("keep_alive", vec![&[0, 7, 0, 5, 1, 1, 0, 7, 0, 5, 7, 0]]),
+        ("reset", vec![&[1], &send, &[5, 2, 3, 1, 0, 5]]),
+        ("reply", vec![&[1], &receive, &[3, 0b1110, 7, 9, 0, 5], &receive, &[5], &other, &[6, 0, 5]]),
+    ];
+    for (name, parts) in cases {
+        put("coap_udp", name, &parts.concat())?;
+    }
     Ok(())
 }
 

@@ -2,14 +2,17 @@
 
 use crate::input::Input;
 use coap_spark::coap::{Message, ParseOptions, Type, Writer};
-use coap_spark::connection::{DeviceConnection, Profile, Request, ServerConnection, ServerPolicy};
+use coap_spark::connection::{DeviceConnection, Profile, Request, SendError, ServerConnection, ServerPolicy};
 use coap_spark::handshake::{IDENTITY_WITH_KEY, IDENTITY_WITHOUT_KEY, server};
 use coap_spark::message::describe::{Describe, DocumentBuf, Metrics, MetricsWriter};
 use coap_spark::message::{
     Envelope, Event, FromDevice, FromServer, Goodbye, Name, PresenceAnnouncement, Response, SystemEvent,
     Value, VariableType,
 };
-use coap_spark::session::{Decoded, FrameBuffer, FrameLimit, Opener, Sealer, SessionKeys, sealed_len, split};
+use coap_spark::session::{
+    Decoded, FrameBuffer, FrameLimit, Opener, SavedSession, Sealer, SessionBatch, SessionKeys, Unsealed,
+    seal_batches, sealed_len, split,
+};
 use core::time::Duration;
 
 /// What parses by the letter is emitted byte for byte; what parses with tolerance is emitted as the same message.
@@ -207,6 +210,59 @@ pub fn payload(data: &[u8]) {
     assert_eq!((again.name, SystemEvent::of(&again)), (name, typed));
 }
 
+/// Any bytes as a saved session or connection: what is taken is saved as equal bytes from then on, and goes on.
+pub fn saved(data: &[u8]) {
+    if let Ok(session) = SavedSession::from_bytes(data) {
+        assert_eq!(session.to_bytes()[..], *data);
+    }
+    // Late enough that no time in it is before the clock began.
+    let now = Duration::from_secs(10_000_000);
+    let Ok(connection) = ServerConnection::<256>::import(data, ServerPolicy::DEFAULT, now) else { return };
+    let (mut out, mut again) = (vec![0; data.len()], vec![0; data.len()]);
+    let bytes = connection.export_into(now, &mut out).expect("as long as it was");
+    let import = |bytes| ServerConnection::<256>::import(bytes, ServerPolicy::DEFAULT, now);
+    assert_eq!(import(bytes).expect("our own bytes").export_into(now, &mut again).expect("as long"), bytes);
+    let mut connection = import(bytes).expect("our own bytes");
+    let _ = connection.handle_input(now, &[0; 300]);
+    let _ = connection.handle_deadline(connection.next_deadline());
+}
+
+/// Frames sealed at once, of one session and of many, are those sealed one by one.
+pub fn batch(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mut sessions: Vec<Vec<Vec<u8>>> = Vec::new();
+    while !input.is_empty() && sessions.len() < 40 {
+        let frames = usize::from(input.byte() % 12);
+        let len = |input: &mut Input<'_>| usize::from(input.word() % 300);
+        sessions.push((0..frames).map(|i| vec![i.to_le_bytes()[0]; len(&mut input)]).collect());
+    }
+    let keys = |at: usize| SessionKeys::new(core::array::from_fn(|i| (i ^ at).to_le_bytes()[0]));
+    let mut sealers: Vec<_> = (0..sessions.len()).map(|at| Sealer::new(&keys(at))).collect();
+    let lay = |message: &Vec<u8>| {
+        let mut buffer = vec![0; sealed_len(message.len())];
+        buffer[2..2 + message.len()].copy_from_slice(message);
+        buffer
+    };
+    let mut buffers: Vec<Vec<_>> = sessions.iter().map(|session| session.iter().map(lay).collect()).collect();
+    let mut frames: Vec<Vec<_>> = buffers
+        .iter_mut()
+        .zip(&sessions)
+        .map(|(buffers, messages)| {
+            let all = buffers.iter_mut().zip(messages);
+            all.map(|(buffer, message)| Unsealed { buffer, len: message.len() }).collect()
+        })
+        .collect();
+    let mut batches: Vec<_> =
+        sealers.iter_mut().zip(&mut frames).map(|(sealer, frames)| SessionBatch { sealer, frames }).collect();
+    seal_batches(&mut batches).expect("every buffer is long enough");
+    for (at, (messages, frames)) in sessions.iter().zip(&frames).enumerate() {
+        let (mut alone, mut out) = (Sealer::new(&keys(at)), [0; sealed_len(300)]);
+        for (message, frame) in messages.iter().zip(frames) {
+            assert_eq!(alone.seal(message, &mut out).expect("short"), frame.sealed());
+        }
+    }
+}
+
 /// Any bytes or any messages into either end: replies fit their buffers, errors end the connection.
 pub fn connection(data: &[u8]) {
     let mut input = Input::new(data);
@@ -249,8 +305,22 @@ fn at_server(input: &mut Input<'_>, mode: u8, keys: &SessionKeys) {
         }
         if server.is_up() {
             let before = server.send(FromServer::Ping, &mut out).expect("a ping").id;
-            let after = server.send(FromServer::Describe { flags: None }, &mut out).expect("small").id;
-            assert_eq!(after, before.wrapping_add(1));
+            match server.request(now, FromServer::Describe { flags: None }, &mut out) {
+                Ok(sent) => assert_eq!(sent.id, before.wrapping_add(1)),
+                Err(error) => assert_eq!(
+                    (error, server.waiting().count()),
+                    (SendError::TooManyRequests { limit: 8 }, 8)
+                ),
+            }
+        }
+        while let Some(expired) = server.poll_expired(now) {
+            assert!(expired.deadline <= now && !expired.answered);
+        }
+        if mode & 8 != 0 {
+            let deadline = server.next_deadline();
+            let bytes = server.export_into(now, &mut out).expect("everything was polled, there is room");
+            server = ServerConnection::import(bytes, ServerPolicy::DEFAULT, now).expect("our own bytes");
+            assert_eq!(server.next_deadline(), deadline, "times of this test are whole seconds");
         }
     }
 }
@@ -270,7 +340,7 @@ fn at_device(input: &mut Input<'_>, mode: u8, keys: &SessionKeys) {
         while !rest.is_empty() {
             let Ok(used) = device.handle_input(now, rest) else { return };
             rest = &rest[used..];
-            let request = device.poll_message().as_ref().and_then(Request::of);
+            let request = device.poll_message().and_then(|message| Request::of(&message));
             assert!(device.poll_message().is_none(), "a message is shown once");
             if let Some(request) = request {
                 let response = Response { code: coap_spark::coap::Code::CONTENT, payload: b"1234" };
@@ -279,5 +349,14 @@ fn at_device(input: &mut Input<'_>, mode: u8, keys: &SessionKeys) {
             while device.poll_output(now, &mut out[..64]).expect("64 bytes are enough").is_some() {}
         }
         device.send(Type::NonConfirmable, FromDevice::TimeRequest, &mut out).expect("a small message");
+        let event = Event { name: Name::new("e"), public: true, max_age: None, data: None };
+        match device.publish(now, event, mode & 8 != 0, &mut out) {
+            Ok(_) => {}
+            Err(SendError::TooManyEvents { due }) => assert!(due > now),
+            Err(error) => assert_eq!(error, SendError::TooManyRequests { limit: 8 }),
+        }
+        while let Some(expired) = device.poll_expired(now) {
+            assert!(expired.deadline <= now);
+        }
     }
 }

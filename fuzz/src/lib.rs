@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod coap;
+pub mod coap_diagnosis;
+pub mod coap_udp;
 pub mod dct;
 pub mod dfu;
 pub mod dfu_file;
@@ -41,7 +43,11 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("coap_handshake", coap::handshake),
     ("coap_describe", coap::describe),
     ("coap_payload", coap::payload),
+    ("coap_batch", coap::batch),
+    ("coap_saved", coap::saved),
     ("coap_connection", coap::connection),
+    ("coap_diagnosis", coap_diagnosis::diagnosis),
+    ("coap_udp", coap_udp::udp),
     ("ota_receiver", ota::receiver),
     ("ota_sender", ota::sender),
     ("ota_module", ota::module),

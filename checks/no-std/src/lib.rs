@@ -10,10 +10,12 @@ extern crate alloc;
 
 use coap_spark::coap::Type;
 use coap_spark::connection::{DeviceConnection, Profile, ServerConnection, ServerPolicy};
+use coap_spark::diagnosis::log;
 use coap_spark::handshake::server::AwaitIdentity;
 use coap_spark::message::describe::{DocumentBuf, Metrics};
 use coap_spark::message::{Envelope, FromDevice, FromServer, Hello, HelloFlags, SystemEvent};
 use coap_spark::session::SessionKeys;
+use coap_spark::udp::{Endpoint, Timing};
 use core::convert::Infallible;
 use core::time::Duration;
 use rand_core::{TryCryptoRng, TryRng};
@@ -182,6 +184,17 @@ fn coap(bytes: &mut [u8; 16384], now: Duration) -> usize {
         + usize::from(meant)
         + Metrics::parse(bytes).map_or(0, |metrics| metrics.iter().count())
         + server.poll_output(&mut out).ok().flatten().map_or(0, <[u8]>::len)
+        + core::str::from_utf8(bytes).ok().and_then(log::read).map_or(0, |found| found.rows().count())
+        + udp(bytes, now)
+}
+
+fn udp(bytes: &mut [u8; 16384], now: Duration) -> usize {
+    let mut end: Endpoint<256> = Endpoint::new(Timing::DEVICE, now);
+    let came = end.handle_datagram(now, bytes).is_ok();
+    let sent = end.send(&bytes[..64], 1).is_ok();
+    let kept = end.handle_deadline(now, 2).is_ok();
+    usize::from(came && sent && kept)
+        + end.poll_output(now, &mut bytes[64..]).ok().flatten().map_or(0, <[u8]>::len)
 }
 
 fn ota(bytes: &mut [u8; 16384], now: Duration) -> usize {

@@ -195,7 +195,7 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
         out: &'o mut [u8],
     ) -> Result<Sent<'o>, SendError> {
         check_event(&self.profile.limits, &event)?;
-        let is_system = self.profile.system_names.contains(&event.name);
+        let is_system = event.name.is_system(self.profile.system_names);
         if self.updating && !is_system {
             return Err(SendError::Busy { reason: "a firmware update is running" });
         }

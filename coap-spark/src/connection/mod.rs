@@ -46,7 +46,6 @@ pub use machine::Machine;
 pub use parked::{ParkError, ParkedConnection};
 pub use policy::{EventAcks, EventLimit, ServerPolicy};
 pub use profile::{IdOrder, Profile, ReplyStyle, TokenSource};
-pub use rate::SystemNames;
 pub use request::{DeviceRequestKind, Received, Request, RequestKind};
 pub use server::ServerConnection;
 pub use waiting::{Answers, Waiting};

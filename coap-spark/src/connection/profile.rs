@@ -1,7 +1,7 @@
 //! Where device firmware generations differ, as one table.
 
 use super::limits::Limits;
-use super::rate::SystemNames;
+use crate::message::system_event::SystemNames;
 use core::time::Duration;
 
 /// Byte order in which a device reads its first message id out of the salt.
@@ -86,7 +86,7 @@ impl Profile {
         max_frame: 784,
         max_received: 800,
         confirmable_events: true,
-        system_names: SystemNames::SparkAnyCase,
+        system_names: SystemNames::SparkInAnyCase,
         limits: Limits::V0_7_0,
     };
 
@@ -102,13 +102,16 @@ impl Profile {
         token_source: TokenSource::Counter,
         hello_timeout: Duration::from_secs(4),
         max_received: 768,
-        system_names: SystemNames::SparkOrParticle,
         limits: Limits::V0_8_0,
         ..Self::V0_7_0
     };
 
     /// Device OS 1.5.x on Photon and P1: variables are answered separately.
-    pub const V1_5_0: Self = Self { variable: ReplyStyle::SeparateNonConfirmable, ..Self::V0_8_0 };
+    pub const V1_5_0: Self = Self {
+        variable: ReplyStyle::SeparateNonConfirmable,
+        system_names: SystemNames::SparkOrParticle,
+        ..Self::V0_8_0
+    };
 
     /// Device OS 2.0.0 to 2.3.1 on Photon and P1 (`lightssl_message_channel.cpp`, `protocol.cpp`).
     pub const V2_3_1: Self = Self { describe: ReplyStyle::SeparateConfirmable, ..Self::V1_5_0 };

@@ -1,32 +1,6 @@
 //! How many events a device may publish.
 
-use crate::message::Name;
 use core::time::Duration;
-
-/// How a generation tells system events from those of the application.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum SystemNames {
-    /// Begins with `spark` in whatever case (up to 0.7.0).
-    SparkAnyCase,
-    /// Begins with `spark` or `particle` (seen in 1.5.2 and later).
-    SparkOrParticle,
-}
-
-impl SystemNames {
-    /// Whether an event of this name is one of the system.
-    #[must_use]
-    pub fn contains(self, name: &Name<'_>) -> bool {
-        match self {
-            Self::SparkAnyCase => {
-                let mut bytes = name.bytes().map(|byte| byte.to_ascii_lowercase());
-                b"spark".iter().all(|expected| bytes.next() == Some(*expected))
-            }
-            Self::SparkOrParticle => name.starts_with("spark") || name.starts_with("particle"),
-        }
-    }
-}
 
 /// Events of the application within [`USER_WINDOW`].
 const USER_EVENTS: usize = 4;
@@ -103,19 +77,5 @@ mod tests {
         assert_eq!(rate.due(end, true), end);
         rate.count(end, true);
         assert_eq!(rate.due(end, true), end);
-    }
-
-    #[test]
-    fn system_names_depend_on_the_generation() {
-        for (name, old, new) in [
-            ("spark/device/x", true, true),
-            ("SPARKle", true, false),
-            ("particle/x", false, true),
-            ("spar", false, false),
-        ] {
-            let name = Name::new(name);
-            assert_eq!(SystemNames::SparkAnyCase.contains(&name), old, "{name}");
-            assert_eq!(SystemNames::SparkOrParticle.contains(&name), new, "{name}");
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! Where and why a handshake ended.
 
+use crate::diagnosis::{self, End};
 use crate::session::FrameError;
 use core::fmt;
 
@@ -72,52 +73,30 @@ impl Failure {
 
     /// The `ProtocolError` number that Device OS 0.8 to 2.3.1 reports for a device-side failure.
     ///
-    /// `None` for stages that only a server has.
+    /// `None` for stages that only a server has. [`crate::diagnosis`] knows the number's name, and what version 2
+    /// makes of it.
     #[must_use]
     pub const fn protocol_error(&self) -> Option<u16> {
-        Some(match (self.stage, self.cause) {
-            (Stage::ReceiveNonce, _) => 25,
-            (Stage::EncryptIdentity, _) => 7,
-            (Stage::ReceiveSession, _) => 26,
-            (Stage::DecryptSession, _) => 6,
-            (Stage::VerifySession, _) => 8,
-            (Stage::ReceiveHello, Cause::TimedOut) => 10,
-            (Stage::ReceiveHello, _) => 24,
-            _ => return None,
-        })
+        match diagnosis::protocol_error(self) {
+            // The rows have none above 35.
+            Some(error) => {
+                let [_, _, high, low] = error.code().to_be_bytes();
+                Some(u16::from_be_bytes([high, low]))
+            }
+            None => None,
+        }
     }
 
     /// What a person at the device should do first.
+    ///
+    /// [`diagnosis::by_failure`] has more, and knows which end asks.
     #[must_use]
     pub const fn advice(&self) -> &'static str {
         match (self.stage, self.cause) {
-            (Stage::ReceiveNonce, _) => "check that a Spark server listens at this address and port",
-            (Stage::EncryptIdentity, _) => "write the server's public key to the device again",
-            (Stage::ReceiveIdentity, _) => {
-                "the device connected but said nothing: look for a port scanner or a proxy"
-            }
-            (Stage::OpenIdentity, _) => {
-                "the device holds another server's key: write this server's public key to it"
-            }
-            (Stage::Authorise, _) => {
-                "enrol the device's public key, or replace the recorded one if the device got a new key"
-            }
-            (Stage::SealSession, _) => {
-                "the recorded device key or the server key is not usable: enrol the device again"
-            }
-            (Stage::ReceiveSession, _) => {
-                "the server refused: write its public key to the device and enrol the device's key there"
-            }
-            (Stage::DecryptSession, _) => {
-                "the server used another public key: enrol this device's key at the server"
-            }
-            (Stage::VerifySession, _) => "write the server's public key to the device again",
-            (Stage::ReceiveHello, Cause::Frame) => {
-                "the recorded public key is not this device's: enrol it again"
-            }
-            (Stage::ReceiveHello, _) => {
+            (Stage::ReceiveHello, Cause::Closed | Cause::TimedOut) => {
                 "look at the other end's log: it accepted the keys and then went away"
             }
+            _ => diagnosis::by_failure(self, End::Server).action,
         }
     }
 }
