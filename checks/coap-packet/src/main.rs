@@ -210,10 +210,10 @@ fn quirks() -> Result<(), Box<dyn Error>> {
     let cut = [0x40, 0x02, 0x12, 0x34, 0xb5, b'e'];
     assert!(Message::parse(&cut, ParseOptions::SPARK).is_err());
     show("cut-option", &cut, Value::Null);
-    // What the Brewskey server means as 4.00: no refusal for us either, but kept as it came.
+    // What the Brewskey server means as 4.00.
     let refusal = [0x61, 0x04, 0x12, 0x34, 0x07];
-    let body = Envelope::<FromDevice<'_>>::decode(&refusal)?.body;
-    assert!(matches!(body, FromDevice::Unknown { code: Code(4), .. }), "{body:?}");
+    let body = Envelope::<FromServer<'_>>::decode(&refusal)?.body;
+    assert!(body.is_refusal(), "{body:?}");
     show("code-04", &refusal, Value::Null);
     Ok(())
 }

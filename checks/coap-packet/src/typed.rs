@@ -3,9 +3,10 @@
 use crate::{Fields, Random};
 use coap_spark::coap::{Code, Token, Type};
 use coap_spark::handshake::DeviceId;
+use coap_spark::message::describe::DescribeFlags;
 use coap_spark::message::{
-    Chunk, Envelope, Event, FromDevice, FromServer, Hello, HelloFlags, Indices, Name, Response, Scope, Store,
-    Subscribe, UpdateBegin,
+    Chunk, CloudReason, Envelope, Event, FromDevice, FromServer, Goodbye, Hello, HelloFlags, Indices, Name,
+    Response, Scope, Store, Subscribe, UpdateBegin,
 };
 use serde_json::Value;
 use std::error::Error;
@@ -70,7 +71,7 @@ pub(crate) fn from_device(random: &mut Random) -> Result<(Vec<u8>, Fields), Box<
                 (Con, FromDevice::Hello(hello), Code::POST, vec![letter(b'h')], payload)
             }
             2 => {
-                let body = FromDevice::DescribePost { flags, payload: &data };
+                let body = FromDevice::DescribePost { flags: DescribeFlags(flags), payload: &data };
                 let options = vec![letter(b'd'), (QUERY, vec![flags])];
                 (Con, body, Code::POST, options, data.clone())
             }
@@ -83,12 +84,12 @@ pub(crate) fn from_device(random: &mut Random) -> Result<(Vec<u8>, Fields), Box<
                 (random.pick(&[Con, Non]), FromDevice::Event(event), Code::POST, options, data.clone())
             }
             5 => {
-                let scope = random.pick(&[Scope::All, Scope::MyDevices, Scope::Device(b"53ff6d06")]);
+                let scope = random.pick(&[Scope::All, Scope::MyDevices, Scope::Device(DeviceId(id))]);
                 let mut options = vec![letter(b'e'), (PATH, text.clone().into_bytes())];
                 let mut payload = vec![];
                 match scope {
                     Scope::MyDevices => options.push((QUERY, b"u".to_vec())),
-                    Scope::Device(id) => payload = id.to_vec(),
+                    Scope::Device(id) => payload = id.to_string().into_bytes(),
                     _ => {}
                 }
                 let body = FromDevice::Subscribe(Subscribe { prefix: Name::new(&text), scope });
@@ -107,8 +108,21 @@ pub(crate) fn from_device(random: &mut Random) -> Result<(Vec<u8>, Fields), Box<
             9 => {
                 let mut options = vec![letter(b'x')];
                 options.extend(public.then(|| (NO_RESPONSE, vec![])));
-                let body = FromDevice::Goodbye { no_response: public, payload: &data };
-                (Non, body, Code::POST, options, data.clone())
+                let goodbye = Goodbye {
+                    cloud_reason: Some(CloudReason::Sleep),
+                    sleep_seconds: Some(age),
+                    ..Goodbye::default()
+                };
+                // Flags, the reason, the seconds in groups of seven bits.
+                let mut payload = vec![0x05, 6];
+                let mut rest = age;
+                while rest >= 0x80 {
+                    payload.push(rest.to_le_bytes()[0] | 0x80);
+                    rest >>= 7;
+                }
+                payload.push(rest.to_le_bytes()[0]);
+                let body = FromDevice::Goodbye { no_response: public, goodbye };
+                (Non, body, Code::POST, options, payload)
             }
             10 => {
                 token_used = token(random);
@@ -161,7 +175,7 @@ pub(crate) fn from_server(random: &mut Random) -> Result<(Vec<u8>, Fields), Box<
                 let flags = Some(random.byte()).filter(|_| flag);
                 let mut options = vec![letter(b'd')];
                 options.extend(flags.map(|flags| (QUERY, vec![flags])));
-                (Con, FromServer::Describe { flags }, Code::GET, options, vec![])
+                (Con, FromServer::Describe { flags: flags.map(DescribeFlags) }, Code::GET, options, vec![])
             }
             2 | 3 => {
                 let argument = if flag { &argument[..] } else { &[] };
@@ -196,7 +210,11 @@ pub(crate) fn from_server(random: &mut Random) -> Result<(Vec<u8>, Fields), Box<
                 let (kind, body) = if flag { (Con, FromServer::Ping) } else { (Non, FromServer::SocketPing) };
                 (kind, body, Code::EMPTY, vec![], vec![])
             }
-            9 => (Con, FromServer::KeyChange, Code::PUT, vec![letter(b'k')], vec![]),
+            9 => {
+                let mut options = vec![letter(b'k')];
+                options.extend(flag.then(|| (QUERY, vec![1])));
+                (Con, FromServer::KeyChange { discard_session: flag }, Code::PUT, options, vec![])
+            }
             10 if flag => (Con, FromServer::UpdateBegin(begin), Code::POST, vec![letter(b'u')], begin_bytes),
             10 => (Con, FromServer::SaveBegin(begin), Code::POST, vec![letter(b's')], begin_bytes),
             11 => {
@@ -236,7 +254,9 @@ pub(crate) fn check(typed: &Value, bytes: &[u8]) -> Result<(), String> {
                 name == text("name").as_bytes() && argument == text("argument").as_bytes()
             }
             ("variable", FromServer::VariableRequest { name }) => name == text("name").as_bytes(),
-            ("describe", FromServer::Describe { flags }) => flags.map(u64::from) == typed["flags"].as_u64(),
+            ("describe", FromServer::Describe { flags }) => {
+                flags.map(|flags| u64::from(flags.0)) == typed["flags"].as_u64()
+            }
             ("signal", FromServer::Signal { on }) => on == flag("on"),
             ("publish", FromServer::Event(event)) => {
                 let data = data("data");

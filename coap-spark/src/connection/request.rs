@@ -150,11 +150,10 @@ pub(super) const fn answer_code_from_device(body: &FromDevice<'_>) -> Option<Cod
     }
 }
 
-/// The same at the device. An unknown code may be the refusal of a server that writes 4.00 as 0.04.
+/// The same at the device.
 pub(super) const fn answer_code_from_server(body: &FromServer<'_>) -> Option<Code> {
     match body {
         FromServer::Response(response) => Some(response.code),
-        FromServer::Unknown { code, .. } => Some(*code),
         FromServer::Ack | FromServer::Reset => Some(Code::EMPTY),
         _ => None,
     }
