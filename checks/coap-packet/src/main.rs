@@ -5,7 +5,7 @@
 mod typed;
 
 use coap_spark::coap::{Code, Message, ParseOptions, Token, Type, Writer};
-use coap_spark::message::{Envelope, FromDevice, FromServer};
+use coap_spark::message::{Envelope, FromServer};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::{self, BufRead, Write};
