@@ -3,24 +3,25 @@
 use super::folder::{Enrolled, read_device_key};
 use super::session::Session;
 use super::{Cloud, Enrolment, Event};
-use coap_spark::connection::ServerConnection;
+use coap_spark::connection::{ConnectionError, Machine, SendError, ServerConnection};
 use coap_spark::handshake::server::{Accepted, AwaitIdentity, Identified};
 use coap_spark::handshake::{Cause, DeviceId, Failure, Stage};
 use coap_spark::session::SessionKeys;
+use coap_spark::tokio::handshake::{HandshakeError, read_identity};
+use coap_spark::tokio::{Error, Framed};
 use core::time::Duration;
 use rand_core::Rng;
 use rsa::RsaPublicKey;
 use spark_keys::Fingerprint;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-/// Bytes read at once: a few frames.
-const READ: usize = 4096;
 /// Bytes that the kernel may keep for a device. With more, a whole image would count as sent at once, and the wait for
 /// the device's answer would begin minutes too early.
 const SEND_BUFFER: usize = 16 * 1024;
@@ -61,6 +62,16 @@ impl From<Failure> for Refusal {
     }
 }
 
+impl From<HandshakeError> for Refusal {
+    fn from(error: HandshakeError) -> Self {
+        match error {
+            HandshakeError::Failure(failure) => failure.into(),
+            HandshakeError::Io(error) => Self::io(&error),
+            other => Self::io(&std::io::Error::other(other)),
+        }
+    }
+}
+
 impl Refusal {
     fn io(error: &std::io::Error) -> Self {
         Self { reason: error.to_string(), advice: "look at the network between device and server".to_owned() }
@@ -86,23 +97,7 @@ async fn handshake(
     let mut waiting = AwaitIdentity::start(nonce, Duration::ZERO);
     write(cloud, socket, &nonce).await.map_err(|error| Refusal::io(&error))?;
 
-    let mut buffer = [0; READ];
-    let read_identity = async {
-        while waiting.missing() > 0 {
-            let missing = waiting.missing();
-            let count = socket.read(&mut buffer[..missing]).await.map_err(|error| Refusal::io(&error))?;
-            if count == 0 {
-                return Err(Refusal::from(Failure { stage: Stage::ReceiveIdentity, cause: Cause::Closed }));
-            }
-            waiting.push(&buffer[..count]);
-        }
-        Ok(())
-    };
-    match tokio::time::timeout(cloud.options.identity_timeout, read_identity).await {
-        Ok(result) => result?,
-        Err(_) => return Err(waiting.time_out().into()),
-    }
-
+    read_identity(socket, &mut waiting, cloud.options.identity_timeout).await?;
     let Ok((waiting, job)) = waiting.complete() else {
         return Err(Failure { stage: Stage::ReceiveIdentity, cause: Cause::Closed }.into());
     };
@@ -218,8 +213,11 @@ async fn converse(cloud: &Arc<Cloud>, socket: &mut TcpStream, accepted: &Accepte
     let mut session =
         Session::new(id, connection, Arc::clone(&cloud.catalogue), cloud.options.session.clone());
     session.set_attempts(cloud.attempts_of(id));
+    let mut framed = Framed::new(socket, session, started);
+    framed.set_write_timeout(cloud.options.policy.idle_timeout);
     let mut place = None;
-    let reason = exchange(cloud, socket, &mut session, started, record, &mut place).await;
+    let reason = exchange(cloud, &mut framed, record, &mut place).await;
+    let (_, mut session, _) = framed.into_parts();
     session.handle_end(started.elapsed());
     tell(cloud, id, &mut session).await;
     if let Some(connection) = place {
@@ -231,20 +229,15 @@ async fn converse(cloud: &Arc<Cloud>, socket: &mut TcpStream, accepted: &Accepte
 /// Moves bytes until the connection ends; gives the reason. `place` is the device's place once it has said Hello.
 async fn exchange(
     cloud: &Arc<Cloud>,
-    socket: &mut TcpStream,
-    session: &mut Session,
-    started: Instant,
+    framed: &mut Framed<&mut TcpStream, Session>,
     record: Record,
     place: &mut Option<u64>,
 ) -> String {
-    let now = || started.elapsed();
-    let id = session.device_id();
+    let id = framed.machine().device_id();
     let mut published = cloud.published.subscribe();
     let mut replaced: Option<oneshot::Receiver<()>> = None;
-    let mut input = [0; READ];
-    let mut out = [0; 2048];
     loop {
-        if tell(cloud, id, session).await && replaced.is_none() {
+        if tell(cloud, id, framed.machine_mut()).await && replaced.is_none() {
             let (connection, end) = cloud.take_over(id);
             (*place, replaced) = (Some(connection), Some(end));
             // Hello shows that the device holds the private key; offering the public one shows nothing.
@@ -256,54 +249,47 @@ async fn exchange(
                 }
             }
         }
-        match session.poll_send(now(), &mut out) {
-            Ok(Some(frame)) => {
-                if let Err(error) = write(cloud, socket, frame).await {
-                    return error.to_string();
-                }
-                // Between two chunks of a fast transfer, look whether the device said something.
-                if !session.wants_input() {
-                    continue;
-                }
-                match socket.try_read(&mut input) {
-                    Ok(0) => return "the device closed the connection".to_owned(),
-                    Ok(count) => {
-                        if let Err(error) = session.handle_input(now(), unix_time(), &input[..count]) {
-                            return error.to_string();
-                        }
-                    }
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(error) => return error.to_string(),
-                }
-                continue;
-            }
-            Ok(None) => {}
-            Err(error) => return error.to_string(),
-        }
-        let wait = session.next_deadline().saturating_sub(now());
         tokio::select! {
-            read = socket.read(&mut input) => match read {
-                Ok(0) => return "the device closed the connection".to_owned(),
-                Ok(count) => {
-                    if let Err(error) = session.handle_input(now(), unix_time(), &input[..count]) {
-                        return error.to_string();
-                    }
-                }
+            turned = framed.turn() => match turned {
+                Ok(()) => {}
+                Err(Error::Closed) => return "the device closed the connection".to_owned(),
+                Err(Error::Stuck { .. }) => return "the device does not take any bytes".to_owned(),
+                Err(Error::Io(error)) => return error.to_string(),
                 Err(error) => return error.to_string(),
             },
-            () = tokio::time::sleep(wait) => {
-                if let Err(error) = session.handle_deadline(now()) {
-                    return error.to_string();
-                }
-            }
             event = published.recv() => match event {
-                Ok(event) => session.offer(&event),
+                Ok(event) => framed.machine_mut().offer(&event),
                 // A slow connection misses events rather than holding the others up.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return "the server stopped".to_owned(),
             },
             () = gone(&mut replaced) => return "the device has connected anew".to_owned(),
         }
+    }
+}
+
+impl Machine for Session {
+    type Error = ConnectionError;
+
+    fn handle_input(&mut self, now: Duration, input: &[u8]) -> Result<usize, ConnectionError> {
+        // Send first, then read.
+        if !self.wants_input() {
+            return Ok(0);
+        }
+        self.handle_input(now, unix_time(), input)?;
+        Ok(input.len())
+    }
+
+    fn poll_output<'o>(&mut self, now: Duration, out: &'o mut [u8]) -> Result<Option<&'o [u8]>, SendError> {
+        self.poll_send(now, out)
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        Some(self.next_deadline())
+    }
+
+    fn handle_deadline(&mut self, now: Duration) -> Result<(), ConnectionError> {
+        self.handle_deadline(now)
     }
 }
 

@@ -1,16 +1,21 @@
-//! One connection of a simulated Photon over TCP: the client of `spark-sim` on a blocking socket.
+//! One connection of a simulated Photon over TCP: the client of `spark-sim` on a tokio stream.
 
+use coap_spark::connection::{Machine, SendError};
+use coap_spark::tokio::Framed;
+use core::convert::Infallible;
 use core::time::Duration;
 use spark_sim::{Client, End, Photon};
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout};
 
 /// Never wait longer, so that a request to stop is seen soon.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connects and runs the client to the end of the connection. `None` if `stop` ended it.
+///
+/// Blocks; not for async code.
 ///
 /// # Errors
 /// The network's error if there is no connection at all.
@@ -20,53 +25,87 @@ pub fn connect(
     stop: &AtomicBool,
     log: &mut dyn FnMut(&str),
 ) -> std::io::Result<Option<End>> {
-    let mut socket = open(address)?;
-    socket.set_nodelay(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let socket = open(address).await?;
+        socket.set_nodelay(true)?;
+        Ok(run(photon, socket, stop, log).await)
+    })
+}
+
+async fn run(
+    photon: &mut Photon,
+    socket: TcpStream,
+    stop: &AtomicBool,
+    log: &mut dyn FnMut(&str),
+) -> Option<End> {
     let started = Instant::now();
     let mut rng = rand::rng();
-    let mut client = Client::connect(photon, &mut rng, Duration::ZERO);
-    let mut input = [0; 4096];
+    let device = Device { client: Client::connect(photon, &mut rng, Duration::ZERO), rest: Vec::new() };
+    let mut framed = Framed::new(socket, device, started);
     loop {
-        while let Some(line) = client.poll_log() {
+        while let Some(line) = framed.machine_mut().client.poll_log() {
             log(&line);
         }
-        while let Some(bytes) = client.poll_output() {
-            if socket.write_all(&bytes).is_err() {
-                client.handle_close();
-            }
-        }
-        if let Some(end) = client.end() {
-            return Ok(Some(end.clone()));
+        if let Some(end) = framed.machine().client.end().cloned() {
+            // What it still had to say; the server may be gone.
+            let _ = framed.flush().await;
+            return Some(end);
         }
         if stop.load(Ordering::Relaxed) {
-            return Ok(None);
+            return None;
         }
-        let now = started.elapsed();
-        let wait = client.next_deadline().map_or(LONGEST_WAIT, |deadline| deadline.saturating_sub(now));
-        // A timeout of zero would mean to wait forever.
-        socket.set_read_timeout(Some(wait.clamp(Duration::from_millis(1), LONGEST_WAIT)))?;
-        match socket.read(&mut input) {
-            Ok(0) => client.handle_close(),
-            Ok(count) => client.handle_input(started.elapsed(), &input[..count]),
-            Err(error) if is_timeout(&error) => {}
-            Err(_) => client.handle_close(),
+        if let Ok(Err(_)) = timeout(LONGEST_WAIT, framed.turn()).await {
+            framed.machine_mut().client.handle_close();
         }
-        client.handle_deadline(started.elapsed());
     }
 }
 
-fn open(address: &str) -> std::io::Result<TcpStream> {
+/// The client as a machine; it ends by [`Client::end`].
+struct Device<'p> {
+    client: Client<'p>,
+    /// Of an output that was longer than the room for it.
+    rest: Vec<u8>,
+}
+
+impl Machine for Device<'_> {
+    type Error = Infallible;
+
+    fn handle_input(&mut self, now: Duration, input: &[u8]) -> Result<usize, Infallible> {
+        self.client.handle_input(now, input);
+        Ok(input.len())
+    }
+
+    fn poll_output<'o>(&mut self, _: Duration, out: &'o mut [u8]) -> Result<Option<&'o [u8]>, SendError> {
+        if self.rest.is_empty() {
+            let Some(output) = self.client.poll_output() else { return Ok(None) };
+            self.rest = output;
+        }
+        let len = self.rest.len().min(out.len());
+        for (to, from) in out.iter_mut().zip(self.rest.drain(..len)) {
+            *to = from;
+        }
+        Ok(out.get(..len))
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        self.client.next_deadline()
+    }
+
+    fn handle_deadline(&mut self, now: Duration) -> Result<(), Infallible> {
+        self.client.handle_deadline(now);
+        Ok(())
+    }
+}
+
+async fn open(address: &str) -> std::io::Result<TcpStream> {
     let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
-    for candidate in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&candidate, Duration::from_secs(5)) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
+    for candidate in lookup_host(address).await? {
+        match timeout(CONNECT_TIMEOUT, TcpStream::connect(candidate)).await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = std::io::Error::new(std::io::ErrorKind::TimedOut, "it does not answer"),
         }
     }
     Err(last)
-}
-
-fn is_timeout(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind;
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
