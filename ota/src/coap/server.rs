@@ -114,7 +114,7 @@ impl<I: AsRef<[u8]>> Upload<I> {
                 // Up to 1.1 a refusal has no token, so it is found by its id.
                 let of_id = is_ack && message.id == id;
                 match awaited {
-                    Awaited::Begin if (of_token || of_id) && response.code.is_error() => {
+                    Awaited::Begin if (of_token || of_id) && response.is_refusal() => {
                         Input::BeginRefused { code: response.code.0 }
                     }
                     Awaited::Begin if of_token && !is_ack && response.code.is_success() => {
