@@ -142,9 +142,62 @@ macro_rules! envelope_of {
                 let writer = Writer::new(out, self.kind, self.body.code(), self.id, self.token)?;
                 self.body.write(writer)
             }
+
+            /// Emits the message into a vector.
+            ///
+            /// # Errors
+            /// [`EncodeError`].
+            #[cfg(feature = "alloc")]
+            pub fn to_vec(&self) -> Result<alloc::vec::Vec<u8>, EncodeError> {
+                let mut out = alloc::vec::Vec::new();
+                grow(&mut out, |len, out| out.resize(len, 0), |out| self.encode_into(out).map(<[u8]>::len))?;
+                Ok(out)
+            }
+
+            /// Emits the message behind what is in `out`.
+            ///
+            /// # Errors
+            /// [`EncodeError`]; `out` is as it was.
+            #[cfg(feature = "bytes")]
+            pub fn encode_to(&self, out: &mut bytes::BytesMut) -> Result<(), EncodeError> {
+                let mut message = out.split_off(out.len());
+                grow(
+                    &mut message,
+                    |len, out| out.resize(len, 0),
+                    |out| self.encode_into(out).map(<[u8]>::len),
+                )?;
+                out.unsplit(message);
+                Ok(())
+            }
         }
     };
 }
+
+/// Most messages are shorter.
+#[cfg(feature = "alloc")]
+const FIRST_GUESS: usize = 64;
+
+/// Encodes into a buffer that is resized until the message fits, and then to its length.
+#[cfg(feature = "alloc")]
+fn grow<B: AsMut<[u8]>>(
+    buffer: &mut B,
+    resize: impl Fn(usize, &mut B),
+    encode: impl Fn(&mut [u8]) -> Result<usize, EncodeError>,
+) -> Result<(), EncodeError> {
+    let mut room = FIRST_GUESS;
+    loop {
+        resize(room, buffer);
+        match encode(buffer.as_mut()) {
+            Err(EncodeError::Write(WriteError::BufferTooSmall { needed, .. })) => room = needed.max(2 * room),
+            Err(error) => return Err(error),
+            Ok(len) => {
+                resize(len, buffer);
+                return Ok(());
+            }
+        }
+    }
+}
+
 envelope_of!(FromDevice);
 envelope_of!(FromServer);
 

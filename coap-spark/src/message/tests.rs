@@ -468,3 +468,29 @@ proptest! {
         prop_assert!(sent.encode_into(&mut [0; 512][..len - 1]).is_err());
     }
 }
+
+#[cfg(feature = "bytes")]
+#[test]
+fn owned_forms_are_the_same_bytes_and_an_error_leaves_the_buffer() {
+    let mut all = bytes::BytesMut::from(&b"before"[..]);
+    let mut expected = b"before".to_vec();
+    for len in [0, 1, 40, 63, 64, 65, 500, 5000] {
+        let data = alloc::vec![7; len];
+        let event = Event { name: Name::new("e"), public: true, max_age: None, data: Some(&data) };
+        let envelope = Envelope {
+            kind: Type::NonConfirmable,
+            id: 1,
+            token: Token::EMPTY,
+            body: FromDevice::Event(event),
+        };
+        let mut out = [0; 6000];
+        let bytes = envelope.encode_into(&mut out).unwrap();
+        assert_eq!(envelope.to_vec().unwrap(), bytes);
+        envelope.encode_to(&mut all).unwrap();
+        expected.extend(bytes);
+        let event = Event { max_age: Some(1 << 24), ..event };
+        let wrong = Envelope { body: FromDevice::Event(event), ..envelope };
+        assert!(wrong.to_vec().is_err() && wrong.encode_to(&mut all).is_err());
+        assert_eq!(all, expected);
+    }
+}

@@ -15,12 +15,16 @@ mod cipher;
 mod eight;
 mod framing;
 mod keys;
+#[cfg(feature = "bytes")]
+mod owned;
 mod saved;
 
 pub use batch::{SessionBatch, Unsealed, seal_batches};
 pub use cipher::{Opener, SealError, Sealer, sealed_len};
 pub use framing::{Decoded, FrameBuffer, FrameError, FrameLimit, LENGTH_PREFIX, MAX_SERVER_FRAME, split};
 pub use keys::SessionKeys;
+#[cfg(feature = "bytes")]
+pub use owned::take_frame;
 pub(crate) use saved::check_magic;
 pub use saved::{ImportError, SavedSession};
 
