@@ -1,10 +1,12 @@
 //! Both ends of a connection against each other under a virtual clock, and against damaged frames.
 #![allow(clippy::unwrap_used, clippy::std_instead_of_alloc, reason = "test code")]
 
-use coap_spark::coap::Type;
-use coap_spark::connection::{ConnectionError, Profile, SendError, ServerConnection, ServerPolicy};
+use coap_spark::coap::{Code, Type};
+use coap_spark::connection::{
+    ConnectionError, DeviceConnection, Profile, SendError, ServerConnection, ServerPolicy,
+};
 use coap_spark::handshake::{Cause, Failure, Stage};
-use coap_spark::message::{EncodeError, Event, FromDevice, FromServer, Name};
+use coap_spark::message::{EncodeError, Event, FromDevice, FromServer, Name, Response};
 use coap_spark::session::{FrameError, Sealer, SessionKeys};
 use core::time::Duration;
 
@@ -35,6 +37,7 @@ fn short_buffer_loses_no_owed_reply() {
     let mut out = [0; 64];
     let hello = core::mem::take(&mut pair.to_server);
     assert_eq!(pair.server.handle_input(pair.now, &hello), Ok(hello.len()));
+    pair.server.poll_message().unwrap();
     for short in 0..18 {
         assert!(matches!(
             pair.server.poll_output(&mut out[..short]),
@@ -44,6 +47,7 @@ fn short_buffer_loses_no_owed_reply() {
     let answer = pair.server.poll_output(&mut out).unwrap().unwrap().to_vec();
     assert_eq!(pair.server.poll_output(&mut out).unwrap(), None);
     assert_eq!(pair.device.handle_input(pair.now, &answer), Ok(answer.len()));
+    pair.device.poll_message().unwrap();
     assert!(pair.device.is_up());
 
     pair.now = pair.device.next_deadline().unwrap();
@@ -112,6 +116,72 @@ fn update_suspends_the_device_pings() {
 }
 
 #[test]
+fn the_end_of_an_update_does_not_count_the_silence_in_it() {
+    let mut pair = Pair::up(Profile::V0_7_0);
+    pair.server.set_updating(pair.now, true);
+    let end = pair.now + Duration::from_secs(300);
+    assert_eq!(pair.server.handle_deadline(end), Ok(()));
+    pair.server.set_updating(end, false);
+    assert_eq!(pair.server.handle_deadline(end), Ok(()));
+    assert_eq!(pair.server.next_deadline(), end + ServerPolicy::DEFAULT.idle_timeout);
+}
+
+#[test]
+fn a_message_that_is_not_polled_holds_the_next_one_back() {
+    let mut pair = Pair::up(Profile::V0_7_0);
+    for name in ["one", "two"] {
+        let event = Event { name: Name::new(name), public: true, max_age: None, data: None };
+        pair.device_sends(Type::NonConfirmable, FromDevice::Event(event));
+    }
+    let stream = core::mem::take(&mut pair.to_server);
+    let used = pair.server.handle_input(pair.now, &stream).unwrap();
+    assert_eq!(pair.server.handle_input(pair.now, &stream[used..]), Ok(0));
+    assert!(pair.server.has_message());
+    let FromDevice::Event(event) = pair.server.poll_message().unwrap().body else { panic!("an event") };
+    assert!(event.name == "one");
+    assert_eq!(pair.server.handle_input(pair.now, &stream[used..]), Ok(stream.len() - used));
+    let FromDevice::Event(event) = pair.server.poll_message().unwrap().body else { panic!("an event") };
+    assert!(event.name == "two");
+}
+
+#[test]
+fn the_server_s_hello_goes_out_before_anything_else() {
+    let mut pair = Pair::new(Profile::V2_3_1);
+    let mut out = [0; 64];
+    let hello = core::mem::take(&mut pair.to_server);
+    pair.server.handle_input(pair.now, &hello).unwrap();
+    pair.server.poll_message().unwrap();
+    let early = pair.server.request(pair.now, FromServer::Ping, &mut out).unwrap_err();
+    assert_eq!(early, SendError::Busy { reason: "Hello is to be polled and sent first" });
+    pair.server.poll_output(&mut out).unwrap().unwrap();
+    assert_eq!(pair.server.send(FromServer::Ping, &mut out).unwrap().id, 0xffff, "no id was lost");
+}
+
+#[test]
+fn replies_are_no_messages_of_their_own() {
+    let mut pair = Pair::up(Profile::V0_7_0);
+    let mut out = [0; 64];
+    let response = Response { code: Code::CONTENT, payload: &[] };
+    for body in [FromServer::Ack, FromServer::Reset, FromServer::Response(response)] {
+        assert_eq!(pair.server.send(body, &mut out).unwrap_err(), SendError::Reply);
+    }
+}
+
+#[test]
+fn what_cannot_be_sent_is_not_left_in_the_buffer() {
+    let mut pair = Pair::up(Profile::V2_3_1);
+    pair.server.set_limits(None);
+    let event = Event { name: Name::new("e"), public: true, max_age: None, data: Some(&[0xAB; 800]) };
+    let mut out = [0; 1024];
+    assert!(matches!(
+        pair.server.send(FromServer::Event(event), &mut out),
+        Err(SendError::FrameTooLong { .. })
+    ));
+    assert!(!out.contains(&0xAB));
+    assert!(Sealer::new(&keys()).seal(&[0xAB; 65_520], &mut vec![0; 70_000]).is_err());
+}
+
+#[test]
 fn missing_hello_is_a_handshake_failure_of_either_end() {
     let mut pair = Pair::new(Profile::V0_7_0);
     let expected = Failure { stage: Stage::ReceiveHello, cause: Cause::TimedOut };
@@ -120,6 +190,18 @@ fn missing_hello_is_a_handshake_failure_of_either_end() {
     let at = pair.device.next_deadline().unwrap();
     assert_eq!(at - pair.now, Duration::from_secs(2));
     assert_eq!(pair.device.handle_deadline(at), Err(expected.into()));
+}
+
+#[test]
+fn garbage_instead_of_hello_is_a_handshake_failure_of_either_end() {
+    let keys = SessionKeys::new([3; 40]);
+    let mut out = [0; 64];
+    let frame = Sealer::new(&keys).seal(&[0xff; 8], &mut out).unwrap().to_vec();
+    let expected = Failure { stage: Stage::ReceiveHello, cause: Cause::Frame };
+    let mut server = ServerConnection::<1024>::new(&keys, ServerPolicy::DEFAULT, 1, Duration::ZERO);
+    assert_eq!(server.handle_input(Duration::ZERO, &frame), Err(expected.into()));
+    let mut device: DeviceConnection = DeviceConnection::new(&keys, Profile::V2_3_1, Duration::ZERO);
+    assert_eq!(device.handle_input(Duration::ZERO, &frame), Err(expected.into()));
 }
 
 #[test]

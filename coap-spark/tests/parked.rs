@@ -5,7 +5,8 @@ mod pair;
 
 use coap_spark::coap::Type;
 use coap_spark::connection::{
-    ParkError, ParkedConnection, Profile, RequestKind, ServerConnection, ServerPolicy,
+    ConnectionError, EventLimit, ParkError, ParkedConnection, Profile, RequestKind, ServerConnection,
+    ServerPolicy,
 };
 use coap_spark::message::{Event, FromDevice, FromServer, Name};
 use coap_spark::session::ImportError;
@@ -124,7 +125,7 @@ fn a_connection_with_something_to_poll_is_not_put_away() {
     let (server, error) = server.park().unwrap_err();
     assert_eq!(error, ParkError::Frame, "one byte is the beginning of a frame");
     let (_, error) = server.export_into(pair.now, &mut [0; 99]).unwrap_err();
-    assert_eq!(error, ParkError::BufferTooSmall { needed: 90 + 2 * 10 + 1, available: 99 });
+    assert_eq!(error, ParkError::BufferTooSmall { needed: 96 + 2 * 10 + 1, available: 99 });
 
     let mut pair = Pair::new(Profile::V0_7_0);
     let hello = core::mem::take(&mut pair.to_server);
@@ -154,11 +155,11 @@ fn damaged_bytes_are_refused_with_the_place() {
         (3, 9, ImportError::Version { found: 9, expected: 1 }),
         (4, b'X', ImportError::Kind { found: *b"XPS" }),
         (59, 0x80, ImportError::Field { offset: 59 }),
-        (92, 2, ImportError::Field { offset: 92 }),
-        (94, 6, ImportError::Field { offset: 94 }),
-        (95, 4, ImportError::Field { offset: 95 }),
+        (98, 2, ImportError::Field { offset: 98 }),
+        (100, 6, ImportError::Field { offset: 100 }),
+        (101, 4, ImportError::Field { offset: 101 }),
     ];
-    cases.push((89, 9, ImportError::Capacity { what: "waiting requests", limit: 8, found: 9 }));
+    cases.push((95, 9, ImportError::Capacity { what: "waiting requests", limit: 8, found: 9 }));
     for (at, value, error) in cases {
         let mut damaged = bytes.clone();
         damaged[at] = value;
@@ -182,6 +183,40 @@ fn a_new_connection_survives_too_and_keeps_its_time_for_hello() {
     let connection: ServerConnection = ServerConnection::import(bytes, POLICY, SECOND * 100).unwrap();
     assert!(!connection.is_up());
     assert_eq!(connection.next_deadline(), SECOND * 99 + POLICY.hello_timeout);
+}
+
+#[test]
+fn moving_gives_a_silent_peer_no_more_time_and_a_busy_one_no_more_events() {
+    let event_limit = Some(EventLimit { events: 1, per: SECOND * 60 });
+    let policy = ServerPolicy { event_limit, ..POLICY };
+    let mut pair = Pair::with_policy(Profile::V2_3_1, policy);
+    pair.run();
+    let mut shown = 0;
+    for _ in 0..10 {
+        let event = Event { name: Name::new("e"), public: true, max_age: None, data: None };
+        pair.device_sends(Type::NonConfirmable, FromDevice::Event(event));
+        let frame = core::mem::take(&mut pair.to_server);
+        pair.server.handle_input(pair.now, &frame).unwrap();
+        shown += usize::from(pair.server.poll_message().is_some());
+        let mut out = [0; 256];
+        let bytes = pair.server.export_into(pair.now, &mut out).unwrap();
+        let moved = ServerConnection::<1024>::import(bytes, policy, pair.now).unwrap();
+        pair.server = moved.park().unwrap().resume(policy);
+    }
+    assert_eq!((shown, pair.server.dropped_events()), (1, 9));
+
+    // The other machine's clock has only just begun.
+    let late = pair.now + SECOND * 45;
+    let mut out = [0; 256];
+    let bytes = pair.server.export_into(late, &mut out).unwrap();
+    for now in [Duration::ZERO, SECOND, SECOND * 1000] {
+        let mut moved = ServerConnection::<1024>::import(bytes, policy, now).unwrap();
+        assert_eq!(moved.next_deadline(), now + SECOND * 5);
+        let silence = SECOND * 50;
+        assert_eq!(moved.handle_deadline(now + SECOND * 5), Err(ConnectionError::Silent { silence }));
+        let parked = moved.park().unwrap();
+        assert_eq!(parked.next_deadline(&policy), now + SECOND * 5);
+    }
 }
 
 proptest! {

@@ -9,8 +9,9 @@ use coap_spark::connection::{
     RequestKind, SendError, ServerConnection, ServerPolicy,
 };
 use coap_spark::message::{
-    Chunk, EncodeError, Event, FromDevice, FromServer, Name, Response, Scope, Subscribe,
+    Chunk, EncodeError, Envelope, Event, FromDevice, FromServer, Name, Response, Scope, Subscribe,
 };
+use coap_spark::session::Sealer;
 use core::time::Duration;
 use pair::{Pair, keys};
 
@@ -108,13 +109,221 @@ fn acknowledgements_with_ids_of_the_device_s_own_find_their_requests() {
     let ping = asked.request(FromServer::Ping);
     let token = asked.device_takes()[0].token;
     let mut out = [0; 64];
-    // As 2.3.1 does on TCP: both with a fresh id.
-    let frame =
-        asked.pair.device.piggyback(0x7001, token, Response { code: Code::CHANGED, payload: &[] }, &mut out);
+    // As 2.3.1 does on TCP: both with a fresh id of its own counter.
+    let fresh =
+        asked.pair.device.send(Type::NonConfirmable, FromDevice::Event(event("e", b"")), &mut out).unwrap();
+    let id = fresh.id;
+    asked.pair.to_server.extend(fresh.bytes);
+    let changed = Response { code: Code::CHANGED, payload: &[] };
+    let frame = asked.pair.device.piggyback(id + 1, token, changed, &mut out);
     asked.pair.to_server.extend(frame.unwrap());
-    asked.pair.to_server.extend(asked.pair.device.acknowledge(0x7002, &mut out).unwrap());
+    asked.pair.to_server.extend(asked.pair.device.acknowledge(id + 2, &mut out).unwrap());
     asked.server_takes();
     assert_eq!(asked.answers, [(signal, RequestKind::Signal, true), (ping, RequestKind::Ping, true)]);
+}
+
+/// A device that writes its messages by hand: ids and tokens as the test says.
+struct ByHand {
+    sealer: Sealer,
+    id: u16,
+}
+
+impl ByHand {
+    /// With a server that has taken its Hello.
+    fn connected(policy: ServerPolicy) -> (Self, ServerConnection, Duration) {
+        let now = Duration::from_secs(1000);
+        let mut server: ServerConnection = ServerConnection::new(&keys(), policy, 1, now);
+        let mut device = Self { sealer: Sealer::new(&keys()), id: 0x1000 };
+        let hello =
+            FromDevice::Hello(coap_spark::message::Hello::new(6, 1, coap_spark::message::HelloFlags(2), 6));
+        let frame = device.next(Type::NonConfirmable, hello);
+        server.handle_input(now, &frame).unwrap();
+        server.poll_message().unwrap();
+        server.poll_output(&mut [0; 64]).unwrap().unwrap();
+        (device, server, now)
+    }
+
+    /// With the next id.
+    fn next(&mut self, kind: Type, body: FromDevice<'_>) -> Vec<u8> {
+        self.id = self.id.wrapping_add(1);
+        self.say(kind, self.id, Token::EMPTY, body)
+    }
+
+    fn say(&mut self, kind: Type, id: u16, token: Token, body: FromDevice<'_>) -> Vec<u8> {
+        let (mut plain, mut out) = ([0; 1024], [0; 1024]);
+        let plain = Envelope { kind, id, token, body }.encode_into(&mut plain).unwrap();
+        self.sealer.seal(plain, &mut out).unwrap().to_vec()
+    }
+}
+
+#[test]
+fn a_device_that_acknowledges_with_ids_of_its_own_stays_connected() {
+    let (mut device, mut server, now) = ByHand::connected(ServerPolicy::DEFAULT);
+    let mut out = [0; 64];
+    for _ in 0..100 {
+        let asked = server.request(now, FromServer::Ping, &mut out).unwrap().id;
+        server.handle_input(now, &device.next(Type::Acknowledgement, FromDevice::Ack)).unwrap();
+        assert_eq!(server.poll_message().unwrap().answers.map(|answers| answers.id), Some(asked));
+    }
+    // Its own pings bring the counts together, too.
+    device.id += 10;
+    server.handle_input(now, &device.next(Type::Confirmable, FromDevice::Ping)).unwrap();
+    server.poll_output(&mut out).unwrap().unwrap();
+    device.id += 10;
+    let event = device.next(Type::NonConfirmable, FromDevice::Event(event("still here", b"")));
+    server.handle_input(now, &event).unwrap();
+    assert!(matches!(server.poll_message().unwrap().body, FromDevice::Event(_)));
+}
+
+#[test]
+fn a_message_with_an_odd_field_is_passed_over_and_acknowledged() {
+    let (mut device, mut server, now) = ByHand::connected(ServerPolicy::DEFAULT);
+    // A Max-Age of five bytes; an odd list of chunks.
+    for rest in [&[0xb1, b'e', 0x01, b'x', 0x35, 0, 0, 0, 0, 1][..], &[0xb1, b'c', 0xff, 1]] {
+        let code = if rest[1] == b'c' { 1 } else { 2 };
+        device.id += 1;
+        let [id0, id1] = device.id.to_be_bytes();
+        let (mut out, message) = ([0; 64], [&[0x40, code, id0, id1], rest].concat());
+        let frame = device.sealer.seal(&message, &mut out).unwrap().to_vec();
+        assert_eq!(server.handle_input(now, &frame), Ok(frame.len()));
+        assert!(
+            matches!(server.poll_message().unwrap().body, FromDevice::Unknown { letter, .. } if letter == rest[1])
+        );
+        assert!(server.poll_output(&mut out).unwrap().is_some());
+    }
+    let event = device.next(Type::NonConfirmable, FromDevice::Event(event("e", b"")));
+    server.handle_input(now, &event).unwrap();
+    assert!(matches!(server.poll_message().unwrap().body, FromDevice::Event(_)));
+}
+
+#[test]
+fn only_an_id_of_the_device_s_own_answers_by_order() {
+    let (mut device, mut server, now) = ByHand::connected(ServerPolicy::DEFAULT);
+    let mut out = [0; 1024];
+    let change = server.request(now, FromServer::KeyChange { discard_session: false }, &mut out).unwrap().id;
+    let chunk = FromServer::Chunk(Chunk { crc: 1, index: None, data: &[1] });
+    let id = server.send(chunk, &mut out).unwrap().id;
+    server.handle_input(now, &device.say(Type::Acknowledgement, id, Token::EMPTY, FromDevice::Ack)).unwrap();
+    assert_eq!(server.poll_message().unwrap().answers, None, "the chunk's acknowledgement");
+    server.handle_input(now, &device.next(Type::Acknowledgement, FromDevice::Ack)).unwrap();
+    assert_eq!(server.poll_message().unwrap().answers.map(|answers| answers.id), Some(change));
+}
+
+#[test]
+fn equal_requests_are_answered_in_their_order() {
+    let (mut device, mut server, now) = ByHand::connected(ServerPolicy::DEFAULT);
+    let mut out = [0; 64];
+    let mut ask = |server: &mut ServerConnection| server.request(now, FromServer::Ping, &mut out).unwrap().id;
+    let (first, second) = (ask(&mut server), ask(&mut server));
+    server
+        .handle_input(now, &device.say(Type::Acknowledgement, first, Token::EMPTY, FromDevice::Ack))
+        .unwrap();
+    server.poll_message().unwrap();
+    let third = ask(&mut server);
+    for expected in [second, third] {
+        server.handle_input(now, &device.next(Type::Acknowledgement, FromDevice::Ack)).unwrap();
+        assert_eq!(server.poll_message().unwrap().answers.map(|answers| answers.id), Some(expected));
+    }
+}
+
+#[test]
+fn a_refusal_with_a_token_of_zero_answers_the_message_with_its_id() {
+    // The particle-iot server refuses with `61 80 id 00`, whatever it refuses.
+    let mut device: DeviceConnection = DeviceConnection::new(&keys(), Profile::V2_3_1, Duration::ZERO);
+    let (mut sealer, mut out) = (Sealer::new(&keys()), [0; 256]);
+    let hello = sealer.seal(&[0x50, 2, 0, 1, 0xb1, b'h'], &mut out).unwrap().to_vec();
+    device.handle_input(Duration::ZERO, &hello).unwrap();
+    device.poll_message().unwrap();
+    let mut token = 1;
+    while token != 0 {
+        token = device
+            .send(Type::Confirmable, FromDevice::TimeRequest, &mut out)
+            .unwrap()
+            .token
+            .as_byte()
+            .unwrap();
+        if token == 255 {
+            break;
+        }
+    }
+    let time = device.ask_time(Duration::ZERO, &mut out).unwrap();
+    assert_eq!(time.token, Token::byte(0));
+    let time = time.id;
+    let id = device.publish(Duration::ZERO, event("e", b""), true, &mut out).unwrap().id;
+    let [id0, id1] = id.to_be_bytes();
+    let refusal = sealer.seal(&[0x61, 0x80, id0, id1, 0], &mut out).unwrap().to_vec();
+    assert_eq!(told(&mut device, Duration::ZERO, &refusal), Some((id, DeviceRequestKind::Event)));
+    let [id0, id1] = time.to_be_bytes();
+    let answer = sealer.seal(&[0x61, 0x45, id0, id1, 0, 0xff, 1, 2, 3, 4], &mut out).unwrap().to_vec();
+    assert_eq!(told(&mut device, Duration::ZERO, &answer), Some((time, DeviceRequestKind::Time)));
+}
+
+#[test]
+fn an_answer_that_does_not_fit_leaves_the_session_as_it_was() {
+    let mut asked = Asked::of(Profile::V2_3_1);
+    asked.request(FromServer::VariableRequest { name: b"v" });
+    let request = asked.device_takes()[0];
+    let mut out = [0; 1024];
+    let long = Response { code: Code::CONTENT, payload: &[1; 790] };
+    assert!(matches!(asked.pair.device.reply(request, long, &mut out), Err(SendError::FrameTooLong { .. })));
+    for room in 0..36 {
+        assert!(
+            asked.pair.device.reply(request, Response { payload: &[1], ..long }, &mut out[..room]).is_err()
+        );
+    }
+    asked.reply(request, Code::CONTENT);
+    asked.server_takes();
+    assert_eq!(asked.answers.last(), Some(&(request.id, RequestKind::Variable, true)));
+}
+
+#[test]
+fn a_deadline_that_was_handled_is_not_a_deadline_any_more() {
+    let mut asked = Asked::of(Profile::V2_3_1);
+    asked.request(FromServer::Ping);
+    let server = &mut asked.pair.server;
+    let due = server.next_deadline();
+    server.handle_deadline(due).unwrap();
+    assert!(server.next_deadline() > due, "a driver that only handles deadlines does not spin");
+    assert!(server.poll_expired(due).is_some() && server.poll_expired(due).is_none());
+}
+
+#[test]
+fn key_changes_are_acknowledged_by_firmware_that_does_so() {
+    for (profile, len) in [(Profile::V0_7_0, 0), (Profile::V2_3_1, 18)] {
+        let mut asked = Asked::of(profile);
+        asked.request(FromServer::KeyChange { discard_session: true });
+        let request = asked.device_takes()[0];
+        let response = Response { code: Code::CHANGED, payload: &[] };
+        assert_eq!(asked.pair.device.reply(request, response, &mut [0; 64]).unwrap().len(), len);
+    }
+}
+
+#[test]
+fn times_at_the_end_of_the_clock_are_no_harm() {
+    let mut pair = Pair::up(Profile::V2_3_1);
+    let (late, mut out) = (Duration::MAX - SECOND, [0; 64]);
+    for _ in 0..6 {
+        let _ = pair.device.publish(late, event("e", b""), true, &mut out);
+        let _ = pair.device.publish(late, event("spark/x", b""), false, &mut out);
+    }
+    let _ = pair.server.request(late, FromServer::Ping, &mut out).unwrap();
+    let _ = (pair.device.next_deadline(), pair.server.next_deadline());
+}
+
+#[test]
+fn a_server_with_few_tokens_uses_none_twice() {
+    let policy = ServerPolicy { last_token: 3, ..ServerPolicy::DEFAULT };
+    let (_, mut server, now) = ByHand::connected(policy);
+    let mut out = [0; 64];
+    let mut tokens = Vec::new();
+    for _ in 0..4 {
+        let sent = server.request(now, FromServer::VariableRequest { name: b"v" }, &mut out).unwrap();
+        tokens.extend(sent.token.as_byte());
+    }
+    tokens.sort_unstable();
+    assert_eq!(tokens, [0, 1, 2, 3]);
+    let full = server.send(FromServer::UpdateDone, &mut out).unwrap_err();
+    assert_eq!(full, SendError::TooManyRequests { limit: 4 });
 }
 
 #[test]
@@ -210,7 +419,7 @@ fn chunks_of_an_update_and_requests_go_out_in_the_order_in_which_the_caller_send
     let mut asked = Asked::of(Profile::V2_3_1);
     let chunk = |index: u16| FromServer::Chunk(Chunk { crc: 7, index: Some(index), data: &[0x5a; 512] });
     let mut requests = Vec::new();
-    asked.pair.server.set_updating(true);
+    asked.pair.server.set_updating(asked.pair.now, true);
     for index in 0..64 {
         asked.pair.server_sends(chunk(index));
         if index % 16 == 7 {
@@ -335,6 +544,8 @@ fn a_device_learns_of_acknowledgement_refusal_time_and_silence() {
     assert_eq!(told(&mut pair.device, now, &ack), Some((id, DeviceRequestKind::Event)));
 
     let all = Subscribe { prefix: Name::new(""), scope: Scope::All };
+    assert_eq!(pair.device.subscribe(now, all, &mut out).unwrap_err(), SendError::UnnamedFirehose);
+    let all = Subscribe { prefix: Name::new("temp"), scope: Scope::All };
     let sent = pair.device.subscribe(now, all, &mut out).unwrap();
     let id = sent.id;
     pair.server.handle_input(now, sent.bytes).unwrap();
@@ -383,8 +594,10 @@ fn events_are_limited_by_the_device_as_its_firmware_does() {
     assert!(pair.device.publish(now, event("SPARK/x", b""), false, &mut out).is_ok(), "the system's");
     assert!(pair.device.publish(due, event("e", b""), false, &mut out).is_ok());
     pair.device.set_updating(true);
-    let busy = pair.device.publish(due + SECOND, event("e", b""), false, &mut out).unwrap_err();
-    assert_eq!(busy, SendError::Busy { reason: "a firmware update is running" });
+    for name in ["e", "spark/x"] {
+        let busy = pair.device.publish(due + SECOND, event(name, b""), false, &mut out).unwrap_err();
+        assert_eq!(busy, SendError::Busy { reason: "a firmware update is running" });
+    }
 }
 
 #[test]
@@ -428,6 +641,7 @@ fn servers_acknowledge_events_by_their_policy() {
             let kind = [Type::Confirmable, Type::NonConfirmable][kind];
             let sent = pair.device.send(kind, FromDevice::Event(event(name, b"")), &mut out).unwrap();
             pair.server.handle_input(pair.now, sent.bytes).unwrap();
+            pair.server.poll_message().unwrap();
             while pair.server.poll_output(&mut [0; 64]).unwrap().is_some() {
                 *acked += 1;
             }

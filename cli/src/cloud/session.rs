@@ -323,7 +323,7 @@ impl Session {
                             why,
                             bytes: file.image.len(),
                         });
-                        self.connection.set_updating(true);
+                        self.connection.set_updating(now, true);
                         self.phase =
                             Phase::Updating(Box::new(Update { upload, file, since: now, reported: now }));
                     }
@@ -358,7 +358,7 @@ impl Session {
     fn finish_update(&mut self, now: Duration, progress: Progress, failure: Option<String>) {
         let after = if failure.is_none() { Phase::Updated } else { Phase::Idle };
         let Phase::Updating(update) = core::mem::replace(&mut self.phase, after) else { return };
-        self.connection.set_updating(false);
+        self.connection.set_updating(now, false);
         self.events.push_back(Event::UpdateFinished {
             device: self.id,
             module: update.file.name,

@@ -89,15 +89,35 @@ impl<'b> Writer<'b> {
 
     /// An option whose delta or length needs an extension, or one that cannot be written.
     fn long_option(&mut self, number: u16, value: &[u8]) -> Result<(), WriteError> {
+        self.option_head(number, value.len())?;
+        self.append(value)
+    }
+
+    /// An option whose value of `len` bytes is put together as it is written.
+    pub(crate) fn option_of(
+        &mut self,
+        number: u16,
+        len: usize,
+        value: impl Iterator<Item = u8>,
+    ) -> Result<(), WriteError> {
+        self.option_head(number, len)?;
+        let (available, needed) = (self.out.len(), self.len + len);
+        let to =
+            self.out.get_mut(self.len..needed).ok_or(WriteError::BufferTooSmall { needed, available })?;
+        to.iter_mut().zip(value).for_each(|(to, byte)| *to = byte);
+        self.len = needed;
+        Ok(())
+    }
+
+    fn option_head(&mut self, number: u16, len: usize) -> Result<(), WriteError> {
         let delta = number
             .checked_sub(self.number)
             .ok_or(WriteError::OptionOrder { previous: self.number, number })?;
-        let too_long = WriteError::OptionTooLong { number, len: value.len() };
+        let too_long = WriteError::OptionTooLong { number, len };
         let (delta_nibble, delta_more) = nibble(usize::from(delta)).ok_or(too_long)?;
-        let (len_nibble, len_more) = nibble(value.len()).ok_or(too_long)?;
+        let (len_nibble, len_more) = nibble(len).ok_or(too_long)?;
         self.put((delta_nibble << 4) | len_nibble, delta_more.as_bytes())?;
         self.append(len_more.as_bytes())?;
-        self.append(value)?;
         self.number = number;
         Ok(())
     }

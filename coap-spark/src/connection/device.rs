@@ -9,11 +9,14 @@ use super::waiting::{Answers, Table, Waiting};
 use crate::coap::{Code, Token, Type};
 use crate::handshake::{Cause, Failure, Stage};
 use crate::message::{Envelope, Event, FromDevice, FromServer, Response, Subscribe};
-use crate::session::SessionKeys;
+use crate::session::{SealError, SessionKeys, sealed_len};
 use core::time::Duration;
 
 /// Firmware gives an acknowledgement this long (`SEND_EVENT_ACK_TIMEOUT`).
 const ACK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The frame of an acknowledgement without a token.
+const EMPTY_ACK: usize = sealed_len(4);
 
 #[derive(Clone, Copy, Debug)]
 enum Reply {
@@ -74,7 +77,8 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
         self.updating = updating;
     }
 
-    /// Takes bytes up to the end of one frame and says how many. Takes none while four replies are owed.
+    /// Takes bytes up to the end of one frame and says how many. Takes none while four replies are owed or a
+    /// message was not polled.
     ///
     /// # Errors
     /// [`ConnectionError`]; the connection is over.
@@ -90,12 +94,19 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
                 Failure::new(Stage::ReceiveHello, Cause::Frame).into()
             }
         })?;
-        self.answers = None;
         if !complete {
             return Ok(used);
         }
+        self.answers = None;
         self.ping_sent = false;
-        let message = Envelope::<FromServer<'_>>::decode(self.link.message().unwrap_or_default())?;
+        let bytes = self.link.message().unwrap_or_default();
+        let message = Envelope::<FromServer<'_>>::decode_or_unknown(bytes).map_err(|error| {
+            if is_up {
+                ConnectionError::Malformed(error)
+            } else {
+                Failure::new(Stage::ReceiveHello, Cause::Frame).into()
+            }
+        })?;
         let limits = &self.profile.limits;
         match message.body {
             FromServer::Hello => {
@@ -118,7 +129,8 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
             }
             _ => {
                 if let Some(code) = answer_code_from_server(&message.body) {
-                    self.answers = self.waiting.resolve(message.kind, code, message.id, message.token);
+                    let found = self.waiting.resolve(message.kind, code, message.id, message.token, false);
+                    self.answers = found.map(|found| found.answers);
                 }
             }
         }
@@ -136,7 +148,7 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
     pub fn poll_message(&mut self) -> Option<Received<FromServer<'_>, DeviceRequestKind>> {
         let answers = self.answers;
         // It decoded before.
-        let envelope = Envelope::<FromServer<'_>>::decode(self.link.poll()?).ok()?;
+        let envelope = Envelope::<FromServer<'_>>::decode_or_unknown(self.link.poll()?).ok()?;
         Some(Received { envelope, answers })
     }
 
@@ -148,7 +160,7 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
         let bytes = self.link.poll()?;
         let copy = buffer.get_mut(..bytes.len())?;
         copy.copy_from_slice(bytes);
-        let envelope = Envelope::<FromServer<'_>>::decode(copy).ok()?;
+        let envelope = Envelope::<FromServer<'_>>::decode_or_unknown(copy).ok()?;
         Some(Received { envelope, answers: self.answers })
     }
 
@@ -182,7 +194,7 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
         Ok(Some(sent.bytes))
     }
 
-    /// Publishes an event within the limits of this firmware generation. `acknowledged` asks the server to acknowledge it
+    /// Publishes an event within the limits of this firmware generation, as [`Profile`] has them. `acknowledged` asks the server to acknowledge it
     /// and waits 20 s for that; generations that cannot send it without.
     ///
     /// # Errors
@@ -196,7 +208,7 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
     ) -> Result<Sent<'o>, SendError> {
         check_event(&self.profile.limits, &event)?;
         let is_system = event.name.is_system(self.profile.system_names);
-        if self.updating && !is_system {
+        if self.updating {
             return Err(SendError::Busy { reason: "a firmware update is running" });
         }
         let due = self.rate.due(now, is_system);
@@ -223,6 +235,9 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
         subscribe: Subscribe<'_>,
         out: &'o mut [u8],
     ) -> Result<Sent<'o>, SendError> {
+        if subscribe.is_unnamed_firehose() {
+            return Err(SendError::UnnamedFirehose);
+        }
         at_most("subscription", self.profile.limits.subscription, subscribe.prefix.len())?;
         self.request(now, FromDevice::Subscribe(subscribe), out)
     }
@@ -253,7 +268,7 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
         self.waiting.room()?;
         let sent = self.send(Type::Confirmable, body, out)?;
         let (id, token, deadline) = (sent.id, sent.token.as_byte(), now.saturating_add(ACK_TIMEOUT));
-        self.waiting.insert(Waiting { id, token, kind, deadline, acknowledged: false, answered: false });
+        self.waiting.insert(Waiting::new(id, token, kind, deadline));
         Ok(sent)
     }
 
@@ -322,7 +337,7 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
     /// Answers a request the way this firmware generation does: one frame or two, both in `out`.
     ///
     /// # Errors
-    /// [`SendError`]. If the second frame fails the first one has been counted: close the connection.
+    /// [`SendError`]; nothing was counted.
     pub fn reply<'o>(
         &mut self,
         request: Request,
@@ -333,7 +348,10 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
             RequestKind::Describe => self.profile.describe,
             RequestKind::Variable => self.profile.variable,
             RequestKind::Function => ReplyStyle::SeparateNonConfirmable,
-            RequestKind::KeyChange => return self.acknowledge(request.id, out),
+            RequestKind::KeyChange if self.profile.answers_key_change => {
+                return self.acknowledge(request.id, out);
+            }
+            RequestKind::KeyChange => return Ok(&[]),
             _ => ReplyStyle::Piggybacked,
         };
         let kind = match style {
@@ -343,10 +361,18 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
             ReplyStyle::SeparateConfirmable => Type::Confirmable,
             ReplyStyle::SeparateNonConfirmable => Type::NonConfirmable,
         };
-        let first = self.acknowledge(request.id, out)?.len();
-        let rest = out.get_mut(first..).unwrap_or_default();
-        let second = self.respond(kind, request.token, response, rest)?.bytes.len();
-        Ok(out.get(..first + second).unwrap_or_default())
+        // The second frame is encoded first: if it does not fit, nothing was sealed.
+        let (body, id) = (FromDevice::Response(response), self.link.last_id.wrapping_add(1));
+        let answer = Envelope { kind, id, token: request.token, body };
+        let available = out.len();
+        let (first, second) = out
+            .split_at_mut_checked(EMPTY_ACK)
+            .ok_or(SealError::BufferTooSmall { needed: 2 * EMPTY_ACK, available })?;
+        let len = self.link.encode(|body| answer.encode_into(body).map(<[u8]>::len), second)?;
+        self.acknowledge(request.id, first)?;
+        let second = self.link.seal_encoded(second, len)?.len();
+        self.link.last_id = id;
+        Ok(out.get(..EMPTY_ACK + second).unwrap_or_default())
     }
 
     fn seal_next<'o>(
@@ -367,11 +393,10 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
         envelope: Envelope<FromDevice<'_>>,
         out: &'o mut [u8],
     ) -> Result<&'o [u8], SendError> {
-        self.link.seal(&envelope, |e, body| e.encode_into(body).map(<[u8]>::len), out)
+        self.link.seal(|body| envelope.encode_into(body).map(<[u8]>::len), out)
     }
 
-    /// When [`DeviceConnection::handle_deadline`] or [`DeviceConnection::poll_expired`] has something to do; `None`
-    /// during an update.
+    /// When [`DeviceConnection::handle_deadline`] has something to do; `None` during an update while nothing waits.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         [self.silence_deadline(), self.waiting.next_deadline()].into_iter().flatten().min()
@@ -387,15 +412,17 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
         Some(if self.ping_sent {
             self.since.saturating_add(self.profile.ping_timeout)
         } else {
-            self.link.heard.saturating_add(self.profile.ping_interval)
+            self.link.silent_for(self.profile.ping_interval)
         })
     }
 
-    /// Owes a ping or ends the connection if the time has come. Early calls are harmless.
+    /// Owes a ping or ends the connection if the time has come, and finds the messages that
+    /// [`DeviceConnection::poll_expired`] tells of. Early calls are harmless.
     ///
     /// # Errors
     /// [`ConnectionError::Silent`] if a ping was not answered; the handshake failure if no Hello came.
     pub fn handle_deadline(&mut self, now: Duration) -> Result<(), ConnectionError> {
+        self.waiting.look_at_clock(now);
         if self.silence_deadline().is_none_or(|deadline| now < deadline) {
             return Ok(());
         }
@@ -403,7 +430,7 @@ impl<const N: usize, const P: usize> DeviceConnection<N, P> {
             return Err(Failure::new(Stage::ReceiveHello, Cause::TimedOut).into());
         }
         if self.ping_sent {
-            return Err(ConnectionError::Silent { silence: now.saturating_sub(self.link.heard) });
+            return Err(ConnectionError::Silent { silence: self.link.silence(now) });
         }
         self.ping_owed = true;
         Ok(())

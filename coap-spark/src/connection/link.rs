@@ -2,12 +2,13 @@
 
 use crate::coap::{Token, Type};
 use crate::handshake::Failure;
-use crate::message::{DecodeError, EncodeError, Envelope};
+use crate::message::{DecodeError, EncodeError};
 use crate::session::{
     FrameBuffer, FrameError, FrameLimit, LENGTH_PREFIX, Opener, SavedSession, SealError, Sealer, SessionKeys,
     sealed_len,
 };
 use core::time::Duration;
+use zeroize::Zeroize;
 
 /// Why a connection ended. Close the socket; the protocol has no goodbye for errors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -54,10 +55,17 @@ pub enum SendError {
         /// The room.
         limit: usize,
     },
+    /// A reply was to be sent as a message of its own; use `acknowledge` or `respond`.
+    #[error("this message answers another one and is sent with the id of that")]
+    Reply,
+    /// Everybody's events were to be subscribed to without a name, which firmware refuses to send.
+    #[error("a subscription to the events of everybody needs a name")]
+    UnnamedFirehose,
     /// A message that has no answer was to be sent as a request.
     #[error("this message has no answer to wait for, send it without")]
     NoRequest,
-    /// Devices publish no events of the application while a firmware update runs, and ask for the time once at a time.
+    /// A server says Hello before anything else. Devices publish no events while a firmware update runs, and ask for the
+    /// time once at a time.
     #[error("not now: {reason}")]
     Busy {
         /// What runs.
@@ -155,6 +163,8 @@ pub(super) struct Link<const N: usize> {
     pub(super) last_token: u8,
     /// When the last frame came.
     pub(super) heard: Duration,
+    /// How long nothing had come before this clock began.
+    pub(super) silent_before: Duration,
 }
 
 impl<const N: usize> Link<N> {
@@ -178,6 +188,7 @@ impl<const N: usize> Link<N> {
             last_id: last.id,
             last_token: last.token,
             heard: now,
+            silent_before: Duration::ZERO,
         }
     }
 
@@ -201,8 +212,26 @@ impl<const N: usize> Link<N> {
         Ok(self.rx.push(partial)? == partial.len() && self.rx.frame().is_none())
     }
 
+    /// Silence is counted from now on.
+    pub(super) const fn hear(&mut self, now: Duration) {
+        (self.heard, self.silent_before) = (now, Duration::ZERO);
+    }
+
+    /// How long nothing has come.
+    pub(super) const fn silence(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.heard).saturating_add(self.silent_before)
+    }
+
+    /// When the silence will have been as long as this.
+    pub(super) const fn silent_for(&self, patience: Duration) -> Duration {
+        self.heard.saturating_add(patience.saturating_sub(self.silent_before))
+    }
+
     /// Takes bytes up to the end of one frame; `true` when a message is complete and open.
     pub(super) fn take(&mut self, now: Duration, input: &[u8]) -> Result<(usize, bool), FrameError> {
+        if self.fresh {
+            return Ok((0, false));
+        }
         if self.message.take().is_some() {
             self.rx.clear();
         }
@@ -211,7 +240,7 @@ impl<const N: usize> Link<N> {
         let len = self.opener.open_in_place(body)?;
         self.message = Some(len);
         self.fresh = true;
-        self.heard = now;
+        self.hear(now);
         Ok((used, true))
     }
 
@@ -231,21 +260,41 @@ impl<const N: usize> Link<N> {
     }
 
     /// Encodes through `encode` and seals. Ids and tokens are counted by the caller, after success.
-    pub(super) fn seal<'o, B>(
+    pub(super) fn seal<'o>(
         &mut self,
-        envelope: &Envelope<B>,
-        encode: impl FnOnce(&Envelope<B>, &mut [u8]) -> Result<usize, EncodeError>,
+        encode: impl FnOnce(&mut [u8]) -> Result<usize, EncodeError>,
         out: &'o mut [u8],
     ) -> Result<&'o [u8], SendError> {
+        let len = self.encode(encode, out)?;
+        self.seal_encoded(out, len)
+    }
+
+    /// Puts a message where its frame will be, if that can be sealed; what cannot be is not left behind.
+    pub(super) fn encode(
+        &self,
+        encode: impl FnOnce(&mut [u8]) -> Result<usize, EncodeError>,
+        out: &mut [u8],
+    ) -> Result<usize, SendError> {
         let available = out.len();
         let body = out
             .get_mut(LENGTH_PREFIX..)
             .ok_or(SealError::BufferTooSmall { needed: LENGTH_PREFIX + 16, available })?;
-        let len = encode(envelope, body)?;
-        let found = sealed_len(len) - LENGTH_PREFIX;
-        if found > self.max_frame {
-            return Err(SendError::FrameTooLong { found, limit: self.max_frame });
-        }
+        let len = encode(body)?;
+        let needed = sealed_len(len);
+        let found = needed - LENGTH_PREFIX;
+        let error = if found > self.max_frame {
+            SendError::FrameTooLong { found, limit: self.max_frame }
+        } else if needed > available {
+            SealError::BufferTooSmall { needed, available }.into()
+        } else {
+            return Ok(len);
+        };
+        body.zeroize();
+        Err(error)
+    }
+
+    /// Seals what was encoded.
+    pub(super) fn seal_encoded<'o>(&mut self, out: &'o mut [u8], len: usize) -> Result<&'o [u8], SendError> {
         Ok(self.sealer.seal_in_place(out, len)?)
     }
 }

@@ -5,11 +5,11 @@ use super::limits::Limits;
 use super::link::{Counters, Link};
 use super::policy::ServerPolicy;
 use super::request::RequestKind;
-use super::server::ServerConnection;
+use super::server::{Events, ServerConnection};
 use super::waiting::{Table, Waiting};
 use crate::session::{ImportError, SavedSession, check_magic};
 use core::time::Duration;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A connection without its frame buffer and key schedules: at most 512 bytes, for servers with many idle devices.
 ///
@@ -36,11 +36,12 @@ pub struct ParkedConnection<const P: usize = 8> {
     session: SavedSession,
     last: Counters,
     heard: Duration,
+    silent_before: Duration,
     /// The last id of the device; `None` before its Hello.
     received: Option<u16>,
     limits: Option<Limits>,
     updating: bool,
-    dropped_events: u64,
+    events: Events,
     waiting: Table<RequestKind, P>,
 }
 
@@ -135,10 +136,11 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
             session: self.link.saved(),
             last: Counters { id: self.link.last_id, token: self.link.last_token },
             heard: self.link.heard,
+            silent_before: self.link.silent_before,
             received: self.ids.as_ref().map(ReceiveIds::last),
             limits: self.limits,
             updating: self.updating,
-            dropped_events: self.dropped_events(),
+            events: self.events,
             waiting: self.waiting.clone(),
         }
     }
@@ -149,11 +151,12 @@ impl<const P: usize> ParkedConnection<P> {
     #[must_use]
     pub fn resume<const N: usize>(self, policy: ServerPolicy) -> ServerConnection<N, P> {
         let limits = ServerConnection::<N, P>::frame_limits(&policy);
-        let link = Link::resumed(self.session.resume(), limits, self.last, self.heard);
+        let mut link = Link::resumed(self.session.resume(), limits, self.last, self.heard);
+        link.silent_before = self.silent_before;
         let ids = self.received.map(|last| ReceiveIds::new(last, policy.ids));
         let mut connection = ServerConnection::with_link(link, policy, ids);
         connection.set_limits(self.limits);
-        connection.set_dropped_events(self.dropped_events);
+        connection.events = self.events;
         connection.updating = self.updating;
         connection.waiting = self.waiting;
         connection
@@ -163,7 +166,7 @@ impl<const P: usize> ParkedConnection<P> {
     #[must_use]
     pub fn next_deadline(&self, policy: &ServerPolicy) -> Duration {
         let silence = policy.patience(self.received.is_some(), self.updating);
-        let silence = self.heard.saturating_add(silence);
+        let silence = self.heard.saturating_add(silence.saturating_sub(self.silent_before));
         self.waiting.next_deadline().map_or(silence, |request| request.min(silence))
     }
 
@@ -182,8 +185,10 @@ impl<const P: usize> ParkedConnection<P> {
             [(self.received.is_some(), UP), (self.updating, UPDATING), (self.limits.is_some(), LIMITED)];
         put.bytes(&[flags.iter().fold(0, |all, &(is_set, flag)| if is_set { all | flag } else { all })]);
         put.bytes(&self.received.unwrap_or(0).to_be_bytes());
-        put.bytes(&millis(now.saturating_sub(self.heard)));
-        put.bytes(&self.dropped_events.to_be_bytes());
+        put.bytes(&millis(now.saturating_sub(self.heard).saturating_add(self.silent_before)));
+        put.bytes(&self.events.dropped.to_be_bytes());
+        put.bytes(&self.events.count.to_be_bytes());
+        put.bytes(&millis(now.saturating_sub(self.events.since)));
         limit_fields(self.limits.unwrap_or(Limits::V0_7_0))
             .iter()
             .for_each(|limit| put.bytes(&limit.to_be_bytes()));
@@ -202,15 +207,17 @@ impl<const P: usize> ParkedConnection<P> {
     fn decode(bytes: &[u8], now: Duration) -> Result<(Self, &[u8]), ImportError> {
         let mut take = Take { bytes, at: 0 };
         check_magic(take.array()?, MAGIC)?;
-        let session = SavedSession::from_bytes(&take.array::<{ SavedSession::LEN }>()?)?;
+        let session = SavedSession::from_bytes(&Zeroizing::new(take.array::<{ SavedSession::LEN }>()?)[..])?;
         let id = u16::from_be_bytes(take.array()?);
         let [token, flags] = take.array()?;
         if flags & !(UP | UPDATING | LIMITED) != 0 {
             return Err(take.damaged(1));
         }
         let received = u16::from_be_bytes(take.array()?);
-        let heard = now.saturating_sub(take.millis()?);
-        let dropped_events = u64::from_be_bytes(take.array()?);
+        let silence = take.millis()?;
+        let dropped = u64::from_be_bytes(take.array()?);
+        let count = u16::from_be_bytes(take.array()?);
+        let events = Events { since: now.saturating_sub(take.millis()?), count, dropped };
         let mut limits = [0; 7];
         for limit in &mut limits {
             *limit = u16::from_be_bytes(take.array()?);
@@ -228,23 +235,23 @@ impl<const P: usize> ParkedConnection<P> {
             if has_token > 1 || flags > 3 {
                 return Err(take.damaged(if has_token > 1 { 4 } else { 1 }));
             }
+            let token = (has_token == 1).then_some(token);
+            let deadline = now.saturating_add(take.millis()?);
             waiting.insert(Waiting {
-                id,
-                token: (has_token == 1).then_some(token),
-                kind,
-                deadline: now.saturating_add(take.millis()?),
                 acknowledged: flags & 1 != 0,
                 answered: flags & 2 != 0,
+                ..Waiting::new(id, token, kind, deadline)
             });
         }
         let state = Self {
             session,
             last: Counters { id, token },
-            heard,
+            heard: now.saturating_sub(silence),
+            silent_before: silence.saturating_sub(now),
             received: (flags & UP != 0).then_some(received),
             limits: (flags & LIMITED != 0).then_some(limits_of(limits)),
             updating: flags & UPDATING != 0,
-            dropped_events,
+            events,
             waiting,
         };
         Ok((state, bytes.get(take.at..).unwrap_or_default()))
@@ -261,12 +268,14 @@ impl<const P: usize> ParkedConnection<P> {
 /// | 60 | 2 | last id received |
 /// | 62 | 4 | milliseconds since the device was heard |
 /// | 66 | 8 | dropped events |
-/// | 74 | 14 | limits of the device, seven numbers |
-/// | 88 | 2 | count of waiting requests |
-/// | 90 | 10 each | id, token (present, value), kind, flags, milliseconds left |
+/// | 74 | 2 | events counted against the limit |
+/// | 76 | 4 | milliseconds since that count began |
+/// | 80 | 14 | limits of the device, seven numbers |
+/// | 94 | 2 | count of waiting requests |
+/// | 96 | 10 each | id, token (present, value), kind, flags, milliseconds left |
 /// | | | the beginning of a frame, to the end |
 const MAGIC: [u8; 4] = *b"SPC\x01";
-const HEAD_LEN: usize = 38 + SavedSession::LEN;
+const HEAD_LEN: usize = 44 + SavedSession::LEN;
 const WAITING_LEN: usize = 10;
 
 const UP: u8 = 1;

@@ -47,7 +47,7 @@ pub struct ServerPolicy {
     pub learn_limits: bool,
     /// Which events are acknowledged.
     pub event_acks: EventAcks,
-    /// More events than this are refused with 4.00 if they are confirmable, and dropped.
+    /// More events of the application than this are dropped. Where one would be acknowledged, it is refused with 4.00.
     pub event_limit: Option<EventLimit>,
     /// Acknowledge a Describe answer that comes as a confirmable message of its own (Device OS 2).
     pub acknowledges_describe: bool,

@@ -63,6 +63,8 @@ pub struct Profile {
     pub max_received: usize,
     /// Events can be confirmable.
     pub confirmable_events: bool,
+    /// `KeyChange` is acknowledged.
+    pub answers_key_change: bool,
     /// Which events count as the system's.
     pub system_names: SystemNames,
     /// What it takes of names, arguments and data.
@@ -86,6 +88,7 @@ impl Profile {
         max_frame: 784,
         max_received: 800,
         confirmable_events: true,
+        answers_key_change: false,
         system_names: SystemNames::SparkInAnyCase,
         limits: Limits::V0_7_0,
     };
@@ -102,19 +105,20 @@ impl Profile {
         token_source: TokenSource::Counter,
         hello_timeout: Duration::from_secs(4),
         max_received: 768,
+        answers_key_change: true,
         limits: Limits::V0_8_0,
         ..Self::V0_7_0
     };
 
     /// Device OS 1.5.x on Photon and P1: variables are answered separately.
-    pub const V1_5_0: Self = Self {
-        variable: ReplyStyle::SeparateNonConfirmable,
-        system_names: SystemNames::SparkOrParticle,
-        ..Self::V0_8_0
-    };
+    pub const V1_5_0: Self = Self { variable: ReplyStyle::SeparateNonConfirmable, ..Self::V0_8_0 };
 
     /// Device OS 2.0.0 to 2.3.1 on Photon and P1 (`lightssl_message_channel.cpp`, `protocol.cpp`).
-    pub const V2_3_1: Self = Self { describe: ReplyStyle::SeparateConfirmable, ..Self::V1_5_0 };
+    pub const V2_3_1: Self = Self {
+        describe: ReplyStyle::SeparateConfirmable,
+        system_names: SystemNames::SparkOrParticle,
+        ..Self::V1_5_0
+    };
 
     /// The id before the first one, from the session's salt.
     #[must_use]

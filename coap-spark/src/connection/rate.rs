@@ -25,9 +25,11 @@ impl EventRate {
     /// When an event may go out next: `now` or later.
     pub(super) fn due(&self, now: Duration, is_system: bool) -> Duration {
         let due = if is_system {
-            self.system_since.filter(|_| self.system == SYSTEM_EVENTS).map(|since| since + SYSTEM_WINDOW)
+            self.system_since
+                .filter(|_| self.system == SYSTEM_EVENTS)
+                .map(|since| since.saturating_add(SYSTEM_WINDOW))
         } else {
-            self.user[0].map(|oldest| oldest + USER_WINDOW)
+            self.user[0].map(|oldest| oldest.saturating_add(USER_WINDOW))
         };
         due.map_or(now, |due| due.max(now))
     }
@@ -37,7 +39,7 @@ impl EventRate {
         if !is_system {
             self.user[0] = Some(now);
             self.user.rotate_left(1);
-        } else if self.system_since.is_some_and(|since| now < since + SYSTEM_WINDOW) {
+        } else if self.system_since.is_some_and(|since| now < since.saturating_add(SYSTEM_WINDOW)) {
             self.system = self.system.saturating_add(1);
         } else {
             (self.system_since, self.system) = (Some(now), 1);

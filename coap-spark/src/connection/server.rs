@@ -8,6 +8,7 @@ use super::request::{Received, RequestKind, answer_code_from_device};
 use super::waiting::{Answers, Table, Waiting};
 use crate::coap::{Code, Token, Type};
 use crate::handshake::{Cause, Failure, Stage};
+use crate::message::system_event::SystemNames;
 use crate::message::{EncodeError, Envelope, Event, FromDevice, FromServer, Response};
 use crate::session::SessionKeys;
 use core::time::Duration;
@@ -34,15 +35,15 @@ pub struct ServerConnection<const N: usize = 1024, const P: usize = 8> {
     policy: ServerPolicy,
     pub(super) limits: Option<Limits>,
     pub(super) updating: bool,
-    events: Events,
+    pub(super) events: Events,
 }
 
 /// Events counted against the limit.
 #[derive(Clone, Copy, Debug, Default)]
-struct Events {
-    since: Duration,
-    count: u16,
-    dropped: u64,
+pub(super) struct Events {
+    pub(super) since: Duration,
+    pub(super) count: u16,
+    pub(super) dropped: u64,
 }
 
 impl<const N: usize, const P: usize> ServerConnection<N, P> {
@@ -69,8 +70,11 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
         self.ids.is_some()
     }
 
-    /// Tells that a firmware update begins or ends: meanwhile a longer silence is fine.
-    pub const fn set_updating(&mut self, updating: bool) {
+    /// Tells that a firmware update begins or ends: meanwhile a longer silence is fine. Afterwards it counts anew.
+    pub const fn set_updating(&mut self, now: Duration, updating: bool) {
+        if self.updating && !updating {
+            self.link.hear(now);
+        }
         self.updating = updating;
     }
 
@@ -93,11 +97,8 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
         self.events.dropped
     }
 
-    pub(super) const fn set_dropped_events(&mut self, dropped: u64) {
-        self.events.dropped = dropped;
-    }
-
-    /// Takes bytes up to the end of one frame and says how many. Takes none while four replies are owed.
+    /// Takes bytes up to the end of one frame and says how many. Takes none while four replies are owed or a
+    /// message was not polled.
     ///
     /// # Errors
     /// [`ConnectionError`]; the connection is over.
@@ -110,17 +111,17 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
             None => hello_failure(error.into()).into(),
             Some(_) => ConnectionError::Frame(error),
         })?;
-        self.answers = None;
         if !complete {
             return Ok(used);
         }
+        self.answers = None;
         let bytes = self.link.message().unwrap_or_default();
-        let message = match (Envelope::<FromDevice<'_>>::decode(bytes), self.ids) {
-            (Ok(message), _) => message,
-            // Only a MAC could tell a wrong key from a wrong message; padding fits by chance once in 256 times.
-            (Err(_), None) => return Err(hello_failure(Cause::Frame).into()),
-            (Err(error), Some(_)) => return Err(error.into()),
-        };
+        let message =
+            Envelope::<FromDevice<'_>>::decode_or_unknown(bytes).map_err(|error| match self.ids {
+                // Only a MAC could tell a wrong key from a wrong message; padding fits by chance once in 256 times.
+                None => hello_failure(Cause::Frame).into(),
+                Some(_) => ConnectionError::Malformed(error),
+            })?;
         let (kind, id) = (message.kind, message.id);
         match &mut self.ids {
             None => {
@@ -135,7 +136,7 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
                 return Ok(used);
             }
             Some(ids) if is_counted(kind) => match message.body {
-                FromDevice::Ping => ids.count(),
+                FromDevice::Ping => ids.count(id),
                 _ => ids.accept(id).map_err(|expected| ConnectionError::MessageId { expected, found: id })?,
             },
             Some(_) => {}
@@ -152,8 +153,9 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
                     EventAcks::Every => Some(ack),
                     EventAcks::SystemOnly => event.name.starts_with("spark").then_some(ack),
                 };
+                let is_system = event.name.is_system(SystemNames::SparkInAnyCase);
                 match self.policy.event_limit {
-                    Some(limit) if !self.events.admit(now, limit) => {
+                    Some(limit) if !is_system && !self.events.admit(now, limit) => {
                         (reply.and(Some(Reply::Refusal(id))), false)
                     }
                     _ => (reply, true),
@@ -162,8 +164,12 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
             FromDevice::Response(_) if !self.policy.acknowledges_describe => (None, true),
             _ => (asks, true),
         };
-        if let Some(code) = answer_code_from_device(&message.body) {
-            self.answers = self.waiting.resolve(kind, code, id, message.token);
+        if let (Some(code), Some(ids)) = (answer_code_from_device(&message.body), &mut self.ids) {
+            let found = self.waiting.resolve(kind, code, id, message.token, ids.is_next(id));
+            if found.as_ref().is_some_and(|found| found.has_own_id) {
+                ids.adopt(id);
+            }
+            self.answers = found.map(|found| found.answers);
         }
         if let Some(reply) = reply {
             self.owed.push(reply);
@@ -184,7 +190,7 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
     pub fn poll_message(&mut self) -> Option<Received<FromDevice<'_>, RequestKind>> {
         let answers = self.answers;
         // It decoded before.
-        let envelope = Envelope::<FromDevice<'_>>::decode(self.link.poll()?).ok()?;
+        let envelope = Envelope::<FromDevice<'_>>::decode_or_unknown(self.link.poll()?).ok()?;
         Some(Received { envelope, answers })
     }
 
@@ -196,7 +202,7 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
         let bytes = self.link.poll()?;
         let copy = buffer.get_mut(..bytes.len())?;
         copy.copy_from_slice(bytes);
-        let envelope = Envelope::<FromDevice<'_>>::decode(copy).ok()?;
+        let envelope = Envelope::<FromDevice<'_>>::decode_or_unknown(copy).ok()?;
         Some(Received { envelope, answers: self.answers })
     }
 
@@ -231,7 +237,7 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
         let deadline = now.saturating_add(self.policy.request_timeout);
         let sent = self.send(body, out)?;
         let (id, token) = (sent.id, sent.token.as_byte());
-        self.waiting.insert(Waiting { id, token, kind, deadline, acknowledged: false, answered: false });
+        self.waiting.insert(Waiting::new(id, token, kind, deadline));
         Ok(sent)
     }
 
@@ -251,11 +257,13 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
     /// # Errors
     /// [`SendError`]; nothing was counted.
     pub fn send<'o>(&mut self, body: FromServer<'_>, out: &'o mut [u8]) -> Result<Sent<'o>, SendError> {
+        if matches!(self.owed.first(), Some(Reply::Hello)) && !matches!(body, FromServer::Hello) {
+            return Err(SendError::Busy { reason: "Hello is to be polled and sent first" });
+        }
         self.check(&body)?;
         let kind = match body {
             FromServer::Hello | FromServer::Event(_) | FromServer::SocketPing => Type::NonConfirmable,
-            FromServer::Ack | FromServer::Response(_) => Type::Acknowledgement,
-            FromServer::Reset => Type::Reset,
+            FromServer::Ack | FromServer::Response(_) | FromServer::Reset => return Err(SendError::Reply),
             _ => Type::Confirmable,
         };
         let has_token = match body {
@@ -263,7 +271,7 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
             FromServer::Ping => false,
             _ => kind == Type::Confirmable,
         };
-        let token = if has_token { self.next_token() } else { Token::EMPTY };
+        let token = if has_token { self.next_token()? } else { Token::EMPTY };
         let id = self.link.last_id.wrapping_add(1);
         let bytes = self.seal(Envelope { kind, id, token, body }, out)?;
         self.link.last_id = id;
@@ -274,16 +282,16 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
     }
 
     /// The next token that no waiting request has.
-    fn next_token(&self) -> Token {
+    fn next_token(&self) -> Result<Token, SendError> {
+        let tokens = usize::from(self.policy.last_token) + 1;
         let mut token = self.link.last_token;
-        // There are more tokens than requests can wait.
-        for _ in 0..=P {
+        for _ in 0..tokens {
             token = if token >= self.policy.last_token { 0 } else { token + 1 };
             if !self.waiting.has_token(token) {
-                break;
+                return Ok(Token::byte(token));
             }
         }
-        Token::byte(token)
+        Err(SendError::TooManyRequests { limit: tokens })
     }
 
     /// What the device would cut, misread or refuse is not sent.
@@ -354,10 +362,10 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
         envelope: Envelope<FromServer<'_>>,
         out: &'o mut [u8],
     ) -> Result<&'o [u8], SendError> {
-        self.link.seal(&envelope, |e, body| e.encode_into(body).map(<[u8]>::len), out)
+        self.link.seal(|body| envelope.encode_into(body).map(<[u8]>::len), out)
     }
 
-    /// When [`ServerConnection::handle_deadline`] or [`ServerConnection::poll_expired`] has something to say.
+    /// When [`ServerConnection::handle_deadline`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Duration {
         let silence = self.silence_deadline();
@@ -365,20 +373,22 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
     }
 
     const fn silence_deadline(&self) -> Duration {
-        self.link.heard.saturating_add(self.policy.patience(self.ids.is_some(), self.updating))
+        self.link.silent_for(self.policy.patience(self.ids.is_some(), self.updating))
     }
 
-    /// Ends the connection if it was silent for too long. Early calls are harmless.
+    /// Ends the connection if it was silent for too long, and finds the requests that
+    /// [`ServerConnection::poll_expired`] tells of. Early calls are harmless.
     ///
     /// # Errors
     /// [`ConnectionError::Silent`], or the handshake failure if no Hello came.
     pub fn handle_deadline(&mut self, now: Duration) -> Result<(), ConnectionError> {
+        self.waiting.look_at_clock(now);
         if now < self.silence_deadline() {
             return Ok(());
         }
         Err(match self.ids {
             None => Failure::new(Stage::ReceiveHello, Cause::TimedOut).into(),
-            Some(_) => ConnectionError::Silent { silence: now.saturating_sub(self.link.heard) },
+            Some(_) => ConnectionError::Silent { silence: self.link.silence(now) },
         })
     }
 }
@@ -386,7 +396,7 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
 impl Events {
     /// Counts an event; `false` if it is one too many.
     fn admit(&mut self, now: Duration, limit: EventLimit) -> bool {
-        if now >= self.since.saturating_add(limit.per) {
+        if self.count == 0 || now >= self.since.saturating_add(limit.per) {
             (self.since, self.count) = (now, 0);
         }
         let admitted = self.count < limit.events;

@@ -20,6 +20,14 @@ pub struct Waiting<K> {
     pub acknowledged: bool,
     /// An answer came; more may follow. Only for requests that have several answers.
     pub answered: bool,
+    /// Its time is over; it waits to be told.
+    pub(super) expired: bool,
+}
+
+impl<K> Waiting<K> {
+    pub(super) const fn new(id: u16, token: Option<u8>, kind: K, deadline: Duration) -> Self {
+        Self { id, token, kind, deadline, acknowledged: false, answered: false, expired: false }
+    }
 }
 
 /// What came for a message of ours.
@@ -46,10 +54,16 @@ pub(super) trait Kind: Copy + PartialEq {
     fn may_lose_its_id(self) -> bool;
 }
 
-/// Up to `P` messages that wait.
+/// Up to `P` messages that wait, the oldest first.
 #[derive(Clone, Debug)]
 pub(super) struct Table<K, const P: usize> {
     places: [Option<Waiting<K>>; P],
+}
+
+/// An answer, and whether the acknowledgement had an id of the sender's own instead of the message's.
+pub(super) struct Resolved<K> {
+    pub(super) answers: Answers<K>,
+    pub(super) has_own_id: bool,
 }
 
 impl<K: Kind, const P: usize> Table<K, P> {
@@ -67,77 +81,101 @@ impl<K: Kind, const P: usize> Table<K, P> {
 
     /// A message that was answered already gives its place up.
     pub(super) fn room(&self) -> Result<(), SendError> {
-        let is_free = |place: &Option<Waiting<K>>| place.as_ref().is_none_or(|waiting| waiting.answered);
-        if self.places.iter().any(is_free) { Ok(()) } else { Err(SendError::TooManyRequests { limit: P }) }
+        if self.iter().filter(|waiting| !waiting.answered).count() < P {
+            Ok(())
+        } else {
+            Err(SendError::TooManyRequests { limit: P })
+        }
     }
 
     /// There is room, see [`Table::room`].
     pub(super) fn insert(&mut self, waiting: Waiting<K>) {
-        let free = self.places.iter().position(Option::is_none);
-        let spent =
-            || self.places.iter().position(|place| place.as_ref().is_some_and(|other| other.answered));
-        if let Some(place) = free.or_else(spent).and_then(|at| self.places.get_mut(at)) {
+        if self.iter().count() == P
+            && let Some(spent) = self.position(|other| other.answered)
+        {
+            self.remove(spent);
+        }
+        if let Some(place) = self.places.iter_mut().find(|place| place.is_none()) {
             *place = Some(waiting);
         }
     }
 
-    /// Finds the message that this one answers: by token, then by the id of an acknowledgement or reset, then, for
-    /// those that firmware acknowledges with an id of its own, the oldest.
-    pub(super) fn resolve(&mut self, kind: Type, code: Code, id: u16, token: Token) -> Option<Answers<K>> {
+    /// Where the oldest is for which this holds.
+    fn position(&self, holds: impl Fn(&Waiting<K>) -> bool) -> Option<usize> {
+        self.iter().position(holds)
+    }
+
+    /// Takes one out; the younger ones move up.
+    fn remove(&mut self, at: usize) -> Option<Waiting<K>> {
+        let rest = self.places.get_mut(at..)?;
+        let waiting = rest.first_mut()?.take();
+        rest.rotate_left(1);
+        waiting
+    }
+
+    /// Finds the message that this one answers. An acknowledgement or reset with the id of a message without a token is
+    /// meant for it, whatever token it carries: one server refuses so. Then the token counts, then the id, and then, for
+    /// those that firmware acknowledges with an id of its own, the order, if `may_be_own_id`.
+    pub(super) fn resolve(
+        &mut self,
+        kind: Type,
+        code: Code,
+        id: u16,
+        token: Token,
+        may_be_own_id: bool,
+    ) -> Option<Resolved<K>> {
         let is_reply = matches!(kind, Type::Acknowledgement | Type::Reset);
-        let by_token = |waiting: &Waiting<K>| {
+        let is_empty_ack = kind == Type::Acknowledgement && code == Code::EMPTY;
+        let of_id = |waiting: &Waiting<K>| is_reply && waiting.id == id;
+        let of_token = |waiting: &Waiting<K>| {
             code != Code::EMPTY && waiting.token.is_some() && waiting.token == token.as_byte()
         };
-        let by_id = |waiting: &Waiting<K>| is_reply && waiting.id == id;
         let by_order = |waiting: &Waiting<K>| {
-            kind == Type::Acknowledgement && code == Code::EMPTY && waiting.kind.may_lose_its_id()
+            is_empty_ack && may_be_own_id && waiting.kind.may_lose_its_id() && !waiting.expired
         };
-        let at =
-            self.position(by_token).or_else(|| self.position(by_id)).or_else(|| self.position(by_order))?;
-        let place = self.places.get_mut(at)?;
-        let waiting = place.as_mut()?;
-        let is_empty_ack = kind == Type::Acknowledgement && code == Code::EMPTY;
+        let at = self
+            .position(|waiting| of_id(waiting) && waiting.token.is_none())
+            .or_else(|| self.position(of_token))
+            .or_else(|| self.position(of_id))
+            .or_else(|| self.position(by_order))?;
+        let waiting = self.places.get_mut(at)?.as_mut()?;
         let answers = Answers {
             id: waiting.id,
             token: waiting.token,
             kind: waiting.kind,
             is_answer: !is_empty_ack || waiting.kind.ends_with_acknowledgement(),
         };
+        let has_own_id = is_reply && waiting.id != id;
         if !answers.is_answer {
             waiting.acknowledged = true;
         } else if code.is_success() && waiting.kind.has_several_answers() {
             waiting.answered = true;
         } else {
-            *place = None;
+            self.remove(at);
         }
-        Some(answers)
+        Some(Resolved { answers, has_own_id })
     }
 
-    /// The oldest message for which `fits` holds.
-    fn position(&self, fits: impl Fn(&Waiting<K>) -> bool) -> Option<usize> {
-        let all = self.places.iter().enumerate();
-        all.filter_map(|(at, place)| {
-            place.as_ref().filter(|waiting| fits(waiting)).map(|waiting| (at, waiting.deadline))
-        })
-        .min_by_key(|&(_, deadline)| deadline)
-        .map(|(at, _)| at)
-    }
-
+    /// The next time at which [`Table::look_at_clock`] finds something.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.iter().map(|waiting| waiting.deadline).min()
+        self.iter().filter(|waiting| !waiting.expired).map(|waiting| waiting.deadline).min()
+    }
+
+    /// Finds those whose time is over. What was answered leaves, the rest waits to be told.
+    pub(super) fn look_at_clock(&mut self, now: Duration) {
+        while let Some(at) = self.position(|waiting| waiting.answered && now >= waiting.deadline) {
+            self.remove(at);
+        }
+        for waiting in self.places.iter_mut().flatten() {
+            waiting.expired |= now >= waiting.deadline;
+        }
     }
 
     /// Takes a message out whose time is over and that was never answered. Call until `None`.
     pub(super) fn expire(&mut self, now: Duration) -> Option<Waiting<K>> {
-        for place in &mut self.places {
-            if place.as_ref().is_some_and(|waiting| now >= waiting.deadline)
-                && let Some(waiting) = place.take()
-                && !waiting.answered
-            {
-                return Some(waiting);
-            }
-        }
-        None
+        self.look_at_clock(now);
+        let at = self.position(|waiting| waiting.expired)?;
+        self.remove(at)
     }
 }
 
@@ -169,7 +207,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn waiting(id: u16, token: Option<u8>, kind: Test, deadline: Duration) -> Waiting<Test> {
-        Waiting { id, token, kind, deadline, acknowledged: false, answered: false }
+        Waiting::new(id, token, kind, deadline)
     }
 
     fn answer(
@@ -180,7 +218,7 @@ mod tests {
         token: Option<u8>,
     ) -> Option<(u16, bool)> {
         let token = token.map_or(Token::EMPTY, Token::byte);
-        table.resolve(kind, code, id, token).map(|answers| (answers.id, answers.is_answer))
+        table.resolve(kind, code, id, token, true).map(|found| (found.answers.id, found.answers.is_answer))
     }
 
     #[test]

@@ -47,11 +47,11 @@ impl<const N: usize> Exactly<N> {
 
 /// The 20 bytes that are signed in step 3: HMAC-SHA1 of the ciphertext, keyed with the session bytes.
 pub(super) fn session_hmac(session: &SessionKeys, ciphertext: &[u8; SESSION_CIPHERTEXT_LEN]) -> [u8; 20] {
-    let mut key = [0; 64];
+    let mut key = hmac::digest::Key::<Hmac<Sha1>>::default();
     key[..SessionKeys::LEN].copy_from_slice(session.as_bytes());
     // HMAC pads keys shorter than its 64-byte block with zeros, so this is the 40-byte key.
-    let mut mac = Hmac::<Sha1>::new(&key.into());
-    zeroize::Zeroize::zeroize(&mut key);
+    let mut mac = Hmac::<Sha1>::new(&key);
+    zeroize::Zeroize::zeroize(key.as_mut_slice());
     mac.update(ciphertext);
     mac.finalize().into_bytes().0
 }

@@ -134,6 +134,20 @@ macro_rules! envelope_of {
                 Ok(Self { kind: message.kind(), id: message.id(), token: message.token(), body })
             }
 
+            /// The same, but a message whose fields are not what they should be is one that is not known.
+            pub(crate) fn decode_or_unknown(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+                match Self::decode(bytes) {
+                    Ok(message) => Ok(message),
+                    Err(error @ DecodeError::Coap(_)) => Err(error),
+                    Err(_) => {
+                        let message = Message::parse(bytes, ParseOptions::SPARK)?;
+                        let letter = letter(&message).unwrap_or(0);
+                        let body = $body::Unknown { code: message.code(), letter };
+                        Ok(Self { kind: message.kind(), id: message.id(), token: message.token(), body })
+                    }
+                }
+            }
+
             /// Emits the message into `out`.
             ///
             /// # Errors

@@ -94,23 +94,14 @@ impl<'a> Name<'a> {
         match self.repr {
             Repr::Text([]) => Ok(()),
             Repr::Text(text) => writer.option(OptionNumber::URI_PATH, text),
-            Repr::Options(_) => self.write_as_received(writer),
+            Repr::Options(_) if self.is_empty() => Ok(()),
+            Repr::Options(_) => writer.option_of(OptionNumber::URI_PATH, self.len(), self.bytes()),
         }
     }
 
     /// One option per segment.
     pub(super) fn write_split(&self, writer: &mut Writer<'_>) -> Result<(), WriteError> {
-        match self.repr {
-            Repr::Text(_) => {
-                self.segments().try_for_each(|segment| writer.option(OptionNumber::URI_PATH, segment))
-            }
-            Repr::Options(_) => self.write_as_received(writer),
-        }
-    }
-
-    fn write_as_received(&self, writer: &mut Writer<'_>) -> Result<(), WriteError> {
-        let Repr::Options(options) = self.repr else { return Ok(()) };
-        options_after_letter(options).try_for_each(|value| writer.option(OptionNumber::URI_PATH, value))
+        self.segments().try_for_each(|segment| writer.option(OptionNumber::URI_PATH, segment))
     }
 }
 

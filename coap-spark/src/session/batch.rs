@@ -55,10 +55,13 @@ impl core::fmt::Debug for Unsealed<'_> {
 }
 
 impl Unsealed<'_> {
-    /// The frame, prefix included, once it is sealed.
+    /// The frame, prefix included, once it is sealed; nothing if it cannot be.
     #[must_use]
     pub fn sealed(&self) -> &[u8] {
-        self.buffer.get(..sealed_len(self.len)).unwrap_or_default()
+        match self.check() {
+            Ok(()) => self.buffer.get(..sealed_len(self.len)).unwrap_or_default(),
+            Err(_) => &[],
+        }
     }
 
     fn check(&self) -> Result<(), SealError> {
@@ -136,7 +139,7 @@ fn run(mut lanes: [Option<Lane<'_, '_>>; LANES]) {
         }
         return;
     }
-    let keys = lanes.each_ref().map(|lane| lane.as_ref().map_or([0; BLOCK], |lane| lane.sealer.key));
+    let keys = lanes.each_ref().map(|lane| lane.as_ref().map_or(&[0; BLOCK], |lane| &lane.sealer.key));
     let keys = EightKeys::new(keys);
     let mut chains = Block8::default();
     loop {

@@ -37,7 +37,7 @@ pub enum SealError {
 /// Length on the wire of a message of `plain` bytes: prefix, message, 1 to 16 bytes of padding.
 #[must_use]
 pub const fn sealed_len(plain: usize) -> usize {
-    LENGTH_PREFIX + (plain / BLOCK + 1) * BLOCK
+    (plain / BLOCK).saturating_add(1).saturating_mul(BLOCK).saturating_add(LENGTH_PREFIX)
 }
 
 /// The sending half of a session.
@@ -63,9 +63,7 @@ impl Sealer {
     /// # Errors
     /// [`SealError`].
     pub fn seal<'o>(&mut self, message: &[u8], out: &'o mut [u8]) -> Result<&'o [u8], SealError> {
-        let needed = sealed_len(message.len());
-        let available = out.len();
-        let out = out.get_mut(..needed).ok_or(SealError::BufferTooSmall { needed, available })?;
+        check(out.len(), message.len())?;
         if let Some(plain) = out.get_mut(LENGTH_PREFIX..LENGTH_PREFIX + message.len()) {
             plain.copy_from_slice(message);
         }

@@ -26,15 +26,17 @@ impl Drop for EightKeys {
 }
 
 impl EightKeys {
-    pub(super) fn new(keys: [[u8; BLOCK]; 8]) -> Self {
+    pub(super) fn new(keys: [&[u8; BLOCK]; 8]) -> Self {
         let mut rounds: [Block8; ROUNDS + 1] = Default::default();
-        let mut previous = Block8::from_fn(|lane| keys.get(lane).copied().unwrap_or_default().into());
+        let mut previous = Block8::from_fn(|lane| keys.get(lane).map(|key| **key).unwrap_or_default().into());
         for (round, constant) in rounds.iter_mut().zip([0].into_iter().chain(ROUND_CONSTANTS)) {
             if constant != 0 {
                 next_round_key(&mut previous, constant);
             }
             *round = previous;
         }
+        // The last round key leads back to the first.
+        previous.iter_mut().for_each(|key| key.0.zeroize());
         Self { rounds }
     }
 
@@ -99,7 +101,7 @@ mod tests {
         let keys: [[u8; 16]; 8] = core::array::from_fn(|lane| {
             example.0.map(|byte| byte.wrapping_mul(u8::try_from(lane + 1).unwrap()))
         });
-        let eight = EightKeys::new(keys);
+        let eight = EightKeys::new(keys.each_ref());
         let mut blocks = Block8::from_fn(|lane| {
             example.1.map(|byte| byte.rotate_left(u32::try_from(lane).unwrap())).into()
         });

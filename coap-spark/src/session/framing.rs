@@ -133,6 +133,7 @@ impl<const N: usize> FrameBuffer<N> {
     /// An empty buffer for a peer that may send less than `N` bytes.
     #[must_use]
     pub const fn with_limit(limit: FrameLimit) -> Self {
+        const { assert!(N >= 16, "a frame has at least 16 bytes") };
         let limit = if limit.get() < N { limit } else { FrameLimit::new(N) };
         Self { body: [0; N], prefix: [0; LENGTH_PREFIX], have: 0, len: None, limit }
     }
