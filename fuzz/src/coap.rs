@@ -46,9 +46,11 @@ macro_rules! fixed_point {
             if let Ok(bytes) = first.encode_into(&mut out) {
                 let second = Envelope::<$body<'_>>::decode(bytes).expect("our own message");
                 assert_eq!((second.kind, second.id, second.token), (first.kind, first.id, first.token));
+                // Empty data is sent like none, and a refusal with the code byte 04 as 4.00.
+                let text = |body| format!("{body:?}").replace("Some([])", "None").replace("0.04", "4.00");
+                assert_eq!(text(second.body), text(first.body));
                 let bytes2 = second.encode_into(&mut out2).expect("it was emitted before");
                 assert_eq!(bytes2, bytes, "{first:?}");
-                let _ = format!("{second:?}");
             }
         }
     };

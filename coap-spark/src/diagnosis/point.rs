@@ -84,9 +84,11 @@ impl FailurePoint {
         Some(match failure.stage {
             Stage::ReceiveNonce => Self::Nonce,
             Stage::EncryptIdentity => Self::Encrypt,
-            Stage::ReceiveSession => Self::SessionMessage,
+            // Firmware has no point of its own for it: the server closed before it had the identity.
+            Stage::SendIdentity | Stage::ReceiveSession => Self::SessionMessage,
             Stage::DecryptSession => Self::Decrypt,
             Stage::VerifySession => Self::Verify,
+            Stage::SendHello => Self::SendHello,
             Stage::ReceiveHello => Self::ReceiveHello,
             Stage::ReceiveIdentity | Stage::OpenIdentity | Stage::Authorise | Stage::SealSession => {
                 return None;
@@ -95,11 +97,12 @@ impl FailurePoint {
     }
 
     /// The failure that a device of this crate reports here when its connection was closed, or when what it got is
-    /// wrong; `None` for F1 and F7, which belong to whoever owns the socket.
+    /// wrong; `None` for F1, which belongs to whoever owns the socket.
     #[must_use]
     pub const fn failure(self) -> Option<Failure> {
         let (stage, cause) = match self {
-            Self::Connect | Self::SendHello => return None,
+            Self::Connect => return None,
+            Self::SendHello => (Stage::SendHello, Cause::Closed),
             Self::Nonce => (Stage::ReceiveNonce, Cause::Closed),
             Self::Encrypt => (Stage::EncryptIdentity, Cause::UnusableKey),
             Self::SessionMessage => (Stage::ReceiveSession, Cause::Closed),

@@ -6,9 +6,11 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 use serde_json::Value;
 
-const STAGES: [Stage; 10] = [
+const STAGES: [Stage; 12] = [
     Stage::ReceiveNonce,
     Stage::EncryptIdentity,
+    Stage::SendIdentity,
+    Stage::SendHello,
     Stage::ReceiveIdentity,
     Stage::OpenIdentity,
     Stage::Authorise,
@@ -143,6 +145,7 @@ fn numbers_of_failures_are_those_of_the_table() {
     assert_eq!(number(Stage::ReceiveSession, Cause::Closed), Some(26));
     assert_eq!(number(Stage::DecryptSession, Cause::Rejected), Some(6));
     assert_eq!(number(Stage::VerifySession, Cause::Rejected), Some(8));
+    assert_eq!(number(Stage::SendHello, Cause::Closed), Some(22));
     assert_eq!(number(Stage::ReceiveHello, Cause::TimedOut), Some(10));
     assert_eq!(number(Stage::ReceiveHello, Cause::Closed), Some(24));
     assert_eq!(number(Stage::DecryptSession, Cause::ForeignResult), Some(6));

@@ -14,6 +14,8 @@ pub enum Stage {
     ReceiveNonce,
     /// Device: encrypting the identity with the server's public key.
     EncryptIdentity,
+    /// Device: sending the 256-byte identity. Reported by whoever owns the socket.
+    SendIdentity,
     /// Server: waiting for the 256-byte identity.
     ReceiveIdentity,
     /// Server: decrypting and checking the identity.
@@ -28,6 +30,8 @@ pub enum Stage {
     DecryptSession,
     /// Device: checking the signature with the server's public key.
     VerifySession,
+    /// Device: sending its Hello. Reported by whoever owns the socket.
+    SendHello,
     /// Either end: waiting for the peer's Hello.
     ReceiveHello,
 }
@@ -106,6 +110,7 @@ impl fmt::Display for Failure {
         let stage = match self.stage {
             Stage::ReceiveNonce => "waiting for the server's nonce",
             Stage::EncryptIdentity => "encrypting the device's identity",
+            Stage::SendIdentity => "sending the device's identity",
             Stage::ReceiveIdentity => "waiting for the device's identity",
             Stage::OpenIdentity => "opening the device's identity",
             Stage::Authorise => "deciding about the device",
@@ -113,6 +118,7 @@ impl fmt::Display for Failure {
             Stage::ReceiveSession => "waiting for the session message",
             Stage::DecryptSession => "decrypting the session keys",
             Stage::VerifySession => "checking the server's signature",
+            Stage::SendHello => "sending Hello",
             Stage::ReceiveHello => "waiting for Hello",
         };
         let cause = match self.cause {
