@@ -7,10 +7,12 @@
     reason = "each test file uses its part of it"
 )]
 
-use coap_spark::coap::{Code, Type};
-use coap_spark::connection::{DeviceConnection, Profile, Request, ServerConnection, ServerPolicy};
-use coap_spark::message::{FromDevice, FromServer, Hello, HelloFlags, Response};
-use coap_spark::session::SessionKeys;
+use coap_spark::coap::{Code, Token, Type};
+use coap_spark::connection::{
+    Answers, DeviceConnection, Profile, Request, RequestKind, ServerConnection, ServerPolicy,
+};
+use coap_spark::message::{Envelope, Event, FromDevice, FromServer, Hello, HelloFlags, Name, Response};
+use coap_spark::session::{Sealer, SessionKeys};
 use core::time::Duration;
 
 pub fn keys() -> SessionKeys {
@@ -96,4 +98,96 @@ impl Pair {
         }
         seen
     }
+}
+
+/// Sends requests, and says which message answered which: id of the request, whether it is the answer.
+pub struct Asked {
+    pub pair: Pair,
+    pub answers: Vec<(u16, RequestKind, bool)>,
+}
+
+impl Asked {
+    pub fn of(profile: Profile) -> Self {
+        Self { pair: Pair::up(profile), answers: Vec::new() }
+    }
+
+    pub fn request(&mut self, body: FromServer<'_>) -> u16 {
+        let mut out = [0; 1024];
+        let sent = self.pair.server.request(self.pair.now, body, &mut out).unwrap();
+        self.pair.to_device.extend(sent.bytes);
+        sent.id
+    }
+
+    /// The device gets all, without answering.
+    pub fn device_takes(&mut self) -> Vec<Request> {
+        let mut requests = Vec::new();
+        for byte in core::mem::take(&mut self.pair.to_device) {
+            self.pair.device.handle_input(self.pair.now, &[byte]).unwrap();
+            if let Some(message) = self.pair.device.poll_message() {
+                requests.extend(Request::of(&message));
+            }
+        }
+        requests
+    }
+
+    pub fn server_takes(&mut self) {
+        for byte in core::mem::take(&mut self.pair.to_server) {
+            self.pair.server.handle_input(self.pair.now, &[byte]).unwrap();
+            if let Some(Answers { id, kind, is_answer, .. }) =
+                self.pair.server.poll_message().and_then(|message| message.answers)
+            {
+                self.answers.push((id, kind, is_answer));
+            }
+        }
+        // Replies of the server, so that it takes more.
+        let mut out = [0; 64];
+        while let Some(frame) = self.pair.server.poll_output(&mut out).unwrap() {
+            self.pair.to_device.extend(frame);
+        }
+    }
+
+    pub fn reply(&mut self, request: Request, code: Code) {
+        let mut out = [0; 1024];
+        let response = Response { code, payload: b"x" };
+        let frames = self.pair.device.reply(request, response, &mut out).unwrap();
+        self.pair.to_server.extend(frames);
+    }
+}
+
+/// A device that writes its messages by hand: ids and tokens as the test says.
+pub struct ByHand {
+    pub sealer: Sealer,
+    pub id: u16,
+}
+
+impl ByHand {
+    /// With a server that has taken its Hello.
+    pub fn connected(policy: ServerPolicy) -> (Self, ServerConnection, Duration) {
+        let now = Duration::from_secs(1000);
+        let mut server: ServerConnection = ServerConnection::new(&keys(), policy, 1, now);
+        let mut device = Self { sealer: Sealer::new(&keys()), id: 0x1000 };
+        let hello = FromDevice::Hello(Hello::new(6, 1, HelloFlags(2), 6));
+        let frame = device.next(Type::NonConfirmable, hello);
+        server.handle_input(now, &frame).unwrap();
+        server.poll_message().unwrap();
+        server.poll_output(&mut [0; 64]).unwrap().unwrap();
+        (device, server, now)
+    }
+
+    /// With the next id.
+    pub fn next(&mut self, kind: Type, body: FromDevice<'_>) -> Vec<u8> {
+        self.id = self.id.wrapping_add(1);
+        self.say(kind, self.id, Token::EMPTY, body)
+    }
+
+    pub fn say(&mut self, kind: Type, id: u16, token: Token, body: FromDevice<'_>) -> Vec<u8> {
+        let (mut plain, mut out) = ([0; 1024], [0; 1024]);
+        let plain = Envelope { kind, id, token, body }.encode_into(&mut plain).unwrap();
+        self.sealer.seal(plain, &mut out).unwrap().to_vec()
+    }
+}
+
+/// A private event.
+pub const fn event<'a>(name: &'a str, data: &'a [u8]) -> Event<'a> {
+    Event { name: Name::new(name), public: false, max_age: None, data: Some(data) }
 }
