@@ -448,7 +448,7 @@ async fn peers_that_take_nothing_time_out_at_their_stage() {
     deaf.write_all(&[1; 40]).await.unwrap();
     let device = DeviceStream::<_>::connect(at_device, identity(&keys), HELLO, Profile::V0_7_0, rng).await;
     let Err(ConnectError::Handshake(HandshakeError::Failure(failure))) = device else { panic!("{device:?}") };
-    assert_eq!(failure, Failure { stage: Stage::ReceiveSession, cause: Cause::TimedOut });
+    assert_eq!(failure, Failure { stage: Stage::SendIdentity, cause: Cause::TimedOut });
     assert_eq!(start.elapsed().as_secs(), 50);
 }
 

@@ -101,8 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> DeviceSt
         let key = Arc::clone(&server_key);
         let encrypted = spawn_blocking(move || job.run(&*key, &mut rng())).await?;
         let (mut waiting, message) = waiting.resume(encrypted, started.elapsed())?;
-        // The server that does not take it will not answer it.
-        write(&mut io, &message, READ_TIMEOUT, Stage::ReceiveSession).await?;
+        write(&mut io, &message, READ_TIMEOUT, Stage::SendIdentity).await?;
         read_session(&mut io, &mut waiting, READ_TIMEOUT).await?;
         let (waiting, job) = waiting.complete().map_err(|_| incomplete(Stage::ReceiveSession))?;
         let opened = spawn_blocking(move || job.run(&*device_key, &*server_key, &mut rng())).await?;
@@ -110,7 +109,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> DeviceSt
 
         let connection = DeviceConnection::new(&keys, profile, started.elapsed());
         let mut stream = Self::new(io, connection, started);
-        stream.send(Type::NonConfirmable, FromDevice::Hello(hello)).await?;
+        stream.send(Type::NonConfirmable, FromDevice::Hello(hello)).await.map_err(|error| match error {
+            // The wait for the server's Hello has begun already.
+            Error::Stuck { .. } | Error::Machine(ConnectionError::Handshake(_)) => {
+                Failure { stage: Stage::SendHello, cause: Cause::TimedOut }.into()
+            }
+            error => ConnectError::from(error),
+        })?;
         while !stream.machine.is_up() && !stream.machine.has_message() {
             stream.turn().await?;
         }
