@@ -5,13 +5,13 @@ mod common;
 
 use coap_spark::coap::{Code, Type};
 use coap_spark::connection::{
-    ConnectionError, DeviceRequestKind, Profile, Request, RequestKind, ServerPolicy,
+    ConnectionError, DeviceRequestKind, Machine, Profile, Request, RequestKind, SendError, ServerPolicy,
 };
 use coap_spark::handshake::{Cause, DeviceId, Failure, Stage};
 use coap_spark::message::{self, FromDevice, FromServer, Hello, HelloFlags, Name, Response};
 use coap_spark::tokio::handshake::HandshakeError;
 use coap_spark::tokio::{
-    AcceptError, ConnectError, DeviceIdentity, DeviceStream, Error, Event, ServerStream,
+    AcceptError, ConnectError, DeviceIdentity, DeviceStream, Error, Event, Framed, ServerStream,
 };
 use common::Keys;
 use core::time::Duration;
@@ -19,7 +19,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use rsa::{RsaPrivateKey, RsaPublicKey};
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -44,21 +44,38 @@ async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     keys: &Keys,
     known: Option<RsaPublicKey>,
 ) -> Result<(DeviceId, ServerStream<S>), AcceptError> {
+    accept_with(io, keys, known, ServerPolicy::DEFAULT).await
+}
+
+async fn accept_with<S: AsyncRead + AsyncWrite + Unpin>(
+    io: S,
+    keys: &Keys,
+    known: Option<RsaPublicKey>,
+    policy: ServerPolicy,
+) -> Result<(DeviceId, ServerStream<S>), AcceptError> {
     let key = Arc::new(keys.server.clone());
     let spki = keys.device_spki;
     let look_up = async move |id, offered| {
         assert_eq!((id, offered), (ID, Some(spki)));
         known
     };
-    ServerStream::accept(io, key, ServerPolicy::DEFAULT, rng, look_up).await
+    ServerStream::accept(io, key, policy, rng, look_up).await
 }
 
 /// A device and its server on two pipes of so many bytes.
 async fn pair(room: usize) -> (DeviceStream<DuplexStream>, ServerStream<DuplexStream>) {
+    pair_with(room, ServerPolicy::DEFAULT).await
+}
+
+async fn pair_with(
+    room: usize,
+    policy: ServerPolicy,
+) -> (DeviceStream<DuplexStream>, ServerStream<DuplexStream>) {
     let keys = Keys::recorded();
     let (at_device, at_server) = duplex(room);
     let serve = async {
-        let (id, mut server) = accept(at_server, &keys, Some(keys.device_public.clone())).await.unwrap();
+        let known = Some(keys.device_public.clone());
+        let (id, mut server) = accept_with(at_server, &keys, known, policy).await.unwrap();
         assert_eq!(id, ID);
         let Event::Message(message) = server.next().await.unwrap() else { panic!("a message") };
         assert!(matches!(message.body, FromDevice::Hello(HELLO)));
@@ -262,4 +279,293 @@ async fn it_works_on_tcp() {
     };
     assert_eq!(time, 1_700_000_000_u32.to_be_bytes());
     server.await.unwrap();
+}
+
+fn event(name: &str) -> message::Event<'_> {
+    message::Event { name: Name::new(name), public: true, max_age: None, data: Some(b"1") }
+}
+
+/// Connects to a server that does `serve` with its stream.
+async fn connect_to<T>(
+    serve: impl AsyncFnOnce(ServerStream<DuplexStream>) -> T,
+) -> (Result<DeviceStream<DuplexStream>, ConnectError>, T) {
+    let keys = Keys::recorded();
+    let (at_device, at_server) = duplex(4096);
+    let serve = async {
+        let (_, server) = accept(at_server, &keys, Some(keys.device_public.clone())).await.unwrap();
+        serve(server).await
+    };
+    tokio::join!(DeviceStream::connect(at_device, identity(&keys), HELLO, Profile::V2_3_1, rng), serve)
+}
+
+#[tokio::test(start_paused = true)]
+async fn hello_is_the_first_message_of_a_server_that_asks_at_once() {
+    let (device, _server) = connect_to(async |mut server| {
+        let Event::Message(message) = server.next().await.unwrap() else { panic!("a message") };
+        assert!(matches!(message.body, FromDevice::Hello(_)));
+        server.request(FromServer::Describe { flags: None }).await.unwrap();
+        server
+    })
+    .await;
+    let mut device = device.unwrap();
+    assert!(device.machine().is_up());
+    let Event::Message(message) = device.next().await.unwrap() else { panic!("a message") };
+    assert!(matches!(message.body, FromServer::Hello));
+    let Event::Message(message) = device.next().await.unwrap() else { panic!("a message") };
+    assert!(matches!(message.body, FromServer::Describe { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_before_hello_is_told_before_hello() {
+    let (device, _server) = connect_to(async |mut server| {
+        server.send(FromServer::Event(event("early"))).await.unwrap();
+        server.next().await.unwrap();
+        server.flush().await.unwrap();
+        server
+    })
+    .await;
+    let mut device = device.unwrap();
+    let Event::Message(message) = device.next().await.unwrap() else { panic!("a message") };
+    assert!(matches!(message.body, FromServer::Event(early) if early.name == Name::new("early")));
+    let Event::Message(message) = device.next().await.unwrap() else { panic!("a message") };
+    assert!(matches!(message.body, FromServer::Hello));
+    assert!(device.machine().is_up());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_or_silence_instead_of_hello_fails_the_handshake() {
+    let (device, ()) = connect_to(async |mut server| {
+        server.next().await.unwrap();
+    })
+    .await;
+    let Err(ConnectError::Handshake(HandshakeError::Failure(failure))) = device else { panic!("{device:?}") };
+    assert_eq!(failure, Failure { stage: Stage::ReceiveHello, cause: Cause::Closed });
+    let (device, _silent) = connect_to(async |server| server).await;
+    let Err(ConnectError::Handshake(HandshakeError::Failure(failure))) = device else { panic!("{device:?}") };
+    assert_eq!(failure, Failure { stage: Stage::ReceiveHello, cause: Cause::TimedOut });
+}
+
+/// Counts messages until the end.
+async fn drain<S: AsyncRead + AsyncWrite + Unpin>(
+    server: &mut ServerStream<S>,
+) -> (usize, Error<ConnectionError>) {
+    let mut count = 0;
+    loop {
+        match server.next().await {
+            Ok(Event::Message(_)) => count += 1,
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => return (count, error),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_before_a_close_are_told_although_they_cannot_be_acknowledged() {
+    let (mut device, mut server) = pair(4096).await;
+    for _ in 0..7 {
+        device.send(Type::Confirmable, FromDevice::Event(event("e"))).await.unwrap();
+    }
+    drop(device);
+    let (count, end) = drain(&mut server).await;
+    assert!(matches!(end, Error::Io(_)), "{end:?}");
+    assert_eq!(count, 7);
+    let asked = server.request(FromServer::Describe { flags: None }).await;
+    assert!(matches!(asked, Err(Error::Io(_))), "{asked:?}");
+}
+
+#[tokio::test]
+async fn messages_before_a_close_are_told_on_tcp() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (closed, is_closed) = tokio::sync::oneshot::channel();
+    let server = tokio::spawn(async move {
+        let keys = Keys::recorded();
+        let (socket, _) = listener.accept().await.unwrap();
+        let (_, mut server) = accept(socket, &keys, Some(keys.device_public.clone())).await.unwrap();
+        server.next().await.unwrap();
+        server.flush().await.unwrap();
+        is_closed.await.unwrap();
+        drain(&mut server).await.0
+    });
+    let socket = TcpStream::connect(address).await.unwrap();
+    let mut device: DeviceStream<_> =
+        DeviceStream::connect(socket, identity(&Keys::recorded()), HELLO, Profile::V2_3_1, rng)
+            .await
+            .unwrap();
+    device.next().await.unwrap();
+    for _ in 0..4 {
+        device.publish(event("e"), true).await.unwrap();
+    }
+    drop(device);
+    closed.send(()).unwrap();
+    assert_eq!(server.await.unwrap(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn buffered_transports_are_flushed() {
+    let keys = Keys::recorded();
+    let (at_device, at_server) = duplex(64);
+    let serve = async {
+        let known = Some(keys.device_public.clone());
+        let (_, mut server) = accept(BufStream::new(at_server), &keys, known).await.unwrap();
+        server.next().await.unwrap();
+        server.request(FromServer::VariableRequest { name: b"v" }).await.unwrap();
+        let Event::Message(message) = server.next().await.unwrap() else { panic!("a message") };
+        assert!(matches!(message.body, FromDevice::Event(_)));
+    };
+    let device = async {
+        let io = BufStream::new(at_device);
+        let mut device: DeviceStream<_> =
+            DeviceStream::connect(io, identity(&keys), HELLO, Profile::V2_3_1, rng).await.unwrap();
+        device.next().await.unwrap();
+        let Event::Message(message) = device.next().await.unwrap() else { panic!("a message") };
+        assert!(matches!(message.body, FromServer::VariableRequest { .. }));
+        device.publish(event("e"), false).await.unwrap();
+    };
+    timeout(Duration::from_secs(5), async { tokio::join!(device, serve) }).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn endless_patience_is_no_overflow() {
+    let policy = ServerPolicy { idle_timeout: Duration::MAX, ..ServerPolicy::DEFAULT };
+    let (_device, mut server) = pair_with(4096, policy).await;
+    server.set_write_timeout(Duration::MAX);
+    server.send(FromServer::Event(event("e"))).await.unwrap();
+    assert!(timeout(Duration::from_secs(3600), server.next()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn peers_that_take_nothing_time_out_at_their_stage() {
+    let keys = Keys::recorded();
+    let start = Instant::now();
+    let (_deaf, at_server) = duplex(16);
+    let server = accept(at_server, &keys, None).await.map(|_| ());
+    let Err(AcceptError::Handshake(HandshakeError::Failure(failure))) = server else { panic!("{server:?}") };
+    assert_eq!(failure, Failure { stage: Stage::ReceiveIdentity, cause: Cause::TimedOut });
+    assert_eq!(start.elapsed().as_secs(), 30);
+
+    let (at_device, mut deaf) = duplex(64);
+    deaf.write_all(&[1; 40]).await.unwrap();
+    let device = DeviceStream::<_>::connect(at_device, identity(&keys), HELLO, Profile::V0_7_0, rng).await;
+    let Err(ConnectError::Handshake(HandshakeError::Failure(failure))) = device else { panic!("{device:?}") };
+    assert_eq!(failure, Failure { stage: Stage::SendIdentity, cause: Cause::TimedOut });
+    assert_eq!(start.elapsed().as_secs(), 50);
+}
+
+/// Takes a byte every 20 seconds and says nothing.
+async fn drip(mut io: DuplexStream) {
+    loop {
+        sleep(Duration::from_secs(20)).await;
+        io.read_u8().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_a_byte_now_and_then_is_given_up() {
+    let data = [7; 600];
+    let long = message::Event { data: Some(&data), ..event("e") };
+    let minute = Duration::from_secs(60);
+    // By the time for writing, and by the machine, which hears nothing.
+    for (patience, is_stuck) in [(Duration::from_secs(40), true), (Duration::MAX, false)] {
+        let (device, mut server) = pair(1).await;
+        server.set_write_timeout(patience);
+        let sent = tokio::select! {
+            sent = timeout(minute, server.send(FromServer::Event(long))) => sent.unwrap().map(|_| ()),
+            () = drip(device.into_parts().io) => unreachable!(),
+        };
+        match sent {
+            Err(Error::Stuck { waited }) => assert!(is_stuck && waited == patience),
+            Err(Error::Machine(ConnectionError::Silent { .. })) => assert!(!is_stuck),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_sends_do_not_pile_up_and_break_no_frame() {
+    let (mut device, mut server) = pair(64).await;
+    let data = [7; 600];
+    let long = message::Event { data: Some(&data), ..event("long") };
+    for _ in 0..100 {
+        assert!(timeout(Duration::from_millis(1), server.send(FromServer::Event(long))).await.is_err());
+    }
+    let parts = server.into_parts();
+    assert!((1..700).contains(&parts.output.len()), "{parts:?}");
+    let mut server = ServerStream::from_parts(parts);
+    let send = async { server.send(FromServer::Event(event("short"))).await.unwrap() };
+    let receive = async {
+        for name in ["long", "short"] {
+            let Event::Message(message) = device.next().await.unwrap() else { panic!("a message") };
+            assert!(matches!(message.body, FromServer::Event(event) if event.name == Name::new(name)));
+        }
+    };
+    tokio::join!(send, receive);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_outlives_taking_a_stream_apart() {
+    let (mut device, mut server) = pair(4096).await;
+    for name in ["a", "b"] {
+        device.send(Type::NonConfirmable, FromDevice::Event(event(name))).await.unwrap();
+    }
+    server.next().await.unwrap();
+    let parts = server.into_parts();
+    assert!(!parts.unread.is_empty() && parts.output.is_empty());
+    let mut server = ServerStream::from_parts(parts);
+    let Event::Message(message) = server.next().await.unwrap() else { panic!("a message") };
+    assert!(matches!(message.body, FromDevice::Event(event) if event.name == Name::new("b")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_message_leaves_no_trace() {
+    let (mut device, mut server) = pair(4096).await;
+    let refused = server.send(FromServer::Response(Response::content(&[0xAB; 900]))).await;
+    assert!(matches!(refused, Err(Error::Send(_))), "{refused:?}");
+    let shown = format!("{server:?}");
+    assert!(!shown.contains("171, 171"), "{shown}");
+    server.send(FromServer::Event(event("e"))).await.unwrap();
+    let Event::Message(message) = device.next().await.unwrap() else { panic!("a message") };
+    assert!(matches!(message.body, FromServer::Event(_)));
+}
+
+/// Its time is always over, and it does nothing about it.
+struct Late;
+
+impl Machine for Late {
+    type Error = core::convert::Infallible;
+
+    fn handle_input(&mut self, _: Duration, input: &[u8]) -> Result<usize, Self::Error> {
+        // One byte stays for ever.
+        Ok(input.len() - 1)
+    }
+
+    fn poll_output<'o>(&mut self, _: Duration, _: &'o mut [u8]) -> Result<Option<&'o [u8]>, SendError> {
+        Ok(None)
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
+
+    fn handle_deadline(&mut self, _: Duration) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_waits_for_its_owner_does_not_spin() {
+    for input in [&[][..], &[1]] {
+        let (mut peer, io) = duplex(64);
+        peer.write_all(input).await.unwrap();
+        let mut framed = Framed::new(io, Late, Instant::now());
+        let mut turns = 0;
+        let spin = async {
+            loop {
+                framed.turn().await.unwrap();
+                turns += 1;
+            }
+        };
+        let ended: Result<(), _> = timeout(Duration::from_millis(200), spin).await;
+        assert!(ended.is_err() && turns < 40, "{turns} turns");
+    }
 }

@@ -217,7 +217,7 @@ async fn converse(cloud: &Arc<Cloud>, socket: &mut TcpStream, accepted: &Accepte
     framed.set_write_timeout(cloud.options.policy.idle_timeout);
     let mut place = None;
     let reason = exchange(cloud, &mut framed, record, &mut place).await;
-    let (_, mut session, _) = framed.into_parts();
+    let mut session = framed.into_parts().machine;
     session.handle_end(started.elapsed());
     tell(cloud, id, &mut session).await;
     if let Some(connection) = place {

@@ -1,7 +1,8 @@
 //! The connection to a server.
 
-use super::framed::{Error, Event, Framed};
-use super::handshake::{HandshakeError, read_nonce, read_session};
+use super::error::{Error, Event};
+use super::framed::Framed;
+use super::handshake::{HandshakeError, read_nonce, read_session, write};
 use crate::coap::{Token, Type};
 use crate::connection::{ConnectionError, DeviceConnection, DeviceRequestKind, Profile, Request};
 use crate::handshake::device::{AwaitNonce, READ_TIMEOUT};
@@ -11,7 +12,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 use rand_core::CryptoRng;
 use std::io;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::Instant;
 
@@ -22,12 +23,12 @@ pub type DeviceStream<S, const N: usize = 800, const P: usize = 8> = Framed<S, D
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The handshake failed.
+    /// The handshake failed, up to the wait for the server's Hello.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    /// Hello was not sent or not answered.
+    /// Hello was not sent, or something impossible came instead of an answer.
     #[error(transparent)]
-    Hello(#[from] Error<ConnectionError>),
+    Hello(Error<ConnectionError>),
     /// The runtime is shutting down.
     #[error("the blocking pool is gone")]
     Pool(#[from] JoinError),
@@ -42,6 +43,17 @@ impl From<Failure> for ConnectError {
 impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
         Self::Handshake(error.into())
+    }
+}
+
+impl From<Error<ConnectionError>> for ConnectError {
+    fn from(error: Error<ConnectionError>) -> Self {
+        match error {
+            Error::Closed => incomplete(Stage::ReceiveHello).into(),
+            Error::Machine(ConnectionError::Handshake(failure)) => failure.into(),
+            Error::Io(error) => error.into(),
+            error => Self::Hello(error),
+        }
     }
 }
 
@@ -62,6 +74,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> DeviceSt
     /// The handshake over a fresh connection, up to the server's Hello. RSA operations run on the blocking pool. `rng`
     /// makes a cryptographic random source wherever it is called, `rand::rng` for instance.
     ///
+    /// Hello is then the first message of [`DeviceStream::next`]. Firmware takes other messages before it as well: should
+    /// one come, this returns at once, for it has to be looked at before Hello can be; `machine().is_up()` tells the two
+    /// apart, and `next` gives up in time if no Hello follows.
+    ///
     /// # Errors
     /// [`ConnectError`]; close the stream.
     pub async fn connect<K, C, R>(
@@ -80,13 +96,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> DeviceSt
         let started = Instant::now();
         let mut waiting = AwaitNonce::start(Duration::ZERO);
         read_nonce(&mut io, &mut waiting, READ_TIMEOUT).await?;
-        let incomplete = |stage| Failure { stage, cause: Cause::Closed };
         let (waiting, job) =
             waiting.complete(id, public_key.as_ref()).map_err(|_| incomplete(Stage::ReceiveNonce))?;
         let key = Arc::clone(&server_key);
         let encrypted = spawn_blocking(move || job.run(&*key, &mut rng())).await?;
         let (mut waiting, message) = waiting.resume(encrypted, started.elapsed())?;
-        io.write_all(&message).await?;
+        write(&mut io, &message, READ_TIMEOUT, Stage::SendIdentity).await?;
         read_session(&mut io, &mut waiting, READ_TIMEOUT).await?;
         let (waiting, job) = waiting.complete().map_err(|_| incomplete(Stage::ReceiveSession))?;
         let opened = spawn_blocking(move || job.run(&*device_key, &*server_key, &mut rng())).await?;
@@ -94,7 +109,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> DeviceSt
 
         let connection = DeviceConnection::new(&keys, profile, started.elapsed());
         let mut stream = Self::new(io, connection, started);
-        stream.send(Type::NonConfirmable, FromDevice::Hello(hello)).await?;
+        stream.send(Type::NonConfirmable, FromDevice::Hello(hello)).await.map_err(|error| match error {
+            // The wait for the server's Hello has begun already.
+            Error::Stuck { .. } | Error::Machine(ConnectionError::Handshake(_)) => {
+                Failure { stage: Stage::SendHello, cause: Cause::TimedOut }.into()
+            }
+            error => ConnectError::from(error),
+        })?;
         while !stream.machine.is_up() && !stream.machine.has_message() {
             stream.turn().await?;
         }
@@ -119,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> DeviceSt
         }
     }
 
-    /// Answers a request as this firmware generation does.
+    /// Answers a request as this firmware generation does. If this is dropped, see [the module](super).
     ///
     /// # Errors
     /// [`Error::Send`] for an answer that does not fit, after any other close the stream.
@@ -128,8 +149,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> DeviceSt
         request: Request,
         response: Response<'_>,
     ) -> Result<(), Error<ConnectionError>> {
-        let len = self.machine.reply(request, response, &mut self.frame).map_err(Error::Send)?.len();
-        self.send_staged(len).await
+        self.send_sealed(|machine, _, frame| {
+            machine.reply(request, response, frame).map(|bytes| ((), bytes.len()))
+        })
+        .await
     }
 
     /// Publishes an event within the limits of this firmware generation.
@@ -141,11 +164,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> DeviceSt
         event: message::Event<'_>,
         acknowledged: bool,
     ) -> Result<u16, Error<ConnectionError>> {
-        let now = self.now();
-        let sent = self.machine.publish(now, event, acknowledged, &mut self.frame).map_err(Error::Send)?;
-        let (id, len) = (sent.id, sent.bytes.len());
-        self.send_staged(len).await?;
-        Ok(id)
+        self.send_sealed(|machine, now, frame| {
+            machine.publish(now, event, acknowledged, frame).map(|sent| (sent.id, sent.bytes.len()))
+        })
+        .await
     }
 
     /// Subscribes to events.
@@ -153,11 +175,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> DeviceSt
     /// # Errors
     /// As [`DeviceStream::reply`].
     pub async fn subscribe(&mut self, subscribe: Subscribe<'_>) -> Result<u16, Error<ConnectionError>> {
-        let now = self.now();
-        let sent = self.machine.subscribe(now, subscribe, &mut self.frame).map_err(Error::Send)?;
-        let (id, len) = (sent.id, sent.bytes.len());
-        self.send_staged(len).await?;
-        Ok(id)
+        self.send_sealed(|machine, now, frame| {
+            machine.subscribe(now, subscribe, frame).map(|sent| (sent.id, sent.bytes.len()))
+        })
+        .await
     }
 
     /// Asks for the time.
@@ -165,11 +186,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> DeviceSt
     /// # Errors
     /// As [`DeviceStream::reply`].
     pub async fn ask_time(&mut self) -> Result<u16, Error<ConnectionError>> {
-        let now = self.now();
-        let sent = self.machine.ask_time(now, &mut self.frame).map_err(Error::Send)?;
-        let (id, len) = (sent.id, sent.bytes.len());
-        self.send_staged(len).await?;
-        Ok(id)
+        self.send_sealed(|machine, now, frame| {
+            machine.ask_time(now, frame).map(|sent| (sent.id, sent.bytes.len()))
+        })
+        .await
     }
 
     /// Sends a message of another kind.
@@ -181,9 +201,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> DeviceSt
         kind: Type,
         body: FromDevice<'_>,
     ) -> Result<(u16, Token), Error<ConnectionError>> {
-        let sent = self.machine.send(kind, body, &mut self.frame).map_err(Error::Send)?;
-        let (id, token, len) = (sent.id, sent.token, sent.bytes.len());
-        self.send_staged(len).await?;
-        Ok((id, token))
+        self.send_sealed(|machine, _, frame| {
+            machine.send(kind, body, frame).map(|sent| ((sent.id, sent.token), sent.bytes.len()))
+        })
+        .await
     }
+}
+
+const fn incomplete(stage: Stage) -> Failure {
+    Failure { stage, cause: Cause::Closed }
 }

@@ -1,4 +1,4 @@
-//! The handshake's reads, each within its time. What is computed in between is the caller's: on this thread, on a pool
+//! The handshake's reads and writes, each within its time. What is computed in between is the caller's: on this thread, on a pool
 //! of its own, or in a key service.
 
 use crate::handshake::device::{AwaitNonce, AwaitSession};
@@ -6,10 +6,10 @@ use crate::handshake::server::AwaitIdentity;
 use crate::handshake::{Cause, Failure, Stage};
 use core::time::Duration;
 use std::io;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// Why a read ended.
+/// Why a read or a write ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
@@ -55,6 +55,23 @@ pub async fn read_session(
     patience: Duration,
 ) -> Result<(), HandshakeError> {
     read(io, patience, Stage::ReceiveSession, waiting.missing(), |bytes| waiting.push(bytes)).await
+}
+
+/// Writes a message of the handshake, through all buffers of the transport. A peer that does not take it fails `stage`.
+///
+/// # Errors
+/// [`HandshakeError`].
+pub async fn write(
+    io: &mut (impl AsyncWrite + Unpin),
+    message: &[u8],
+    patience: Duration,
+    stage: Stage,
+) -> Result<(), HandshakeError> {
+    let writing = async {
+        io.write_all(message).await?;
+        Ok(io.flush().await?)
+    };
+    timeout(patience, writing).await.unwrap_or(Err(Failure { stage, cause: Cause::TimedOut }.into()))
 }
 
 /// Reads exactly what is missing.

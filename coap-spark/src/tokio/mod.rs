@@ -4,6 +4,15 @@
 //! `next` gives the next message, `request`, `send` and the rest send. Whoever has a machine of its own, or
 //! wants the handshake's steps apart, takes [`Framed::turn`] and [`handshake`].
 //!
+//! # Dropped futures
+//! Those that wait for messages may be dropped at any time without loss. So may those that send, but then it is not
+//! known what became of the message: it was not sealed, or it goes out whole with the next call of any kind (and if it
+//! was a request, its answer is told as ever). Frames do not pile up: each call first writes what an earlier one left.
+//!
+//! # Two ends that only send
+//! A stream reads on while its peer takes nothing, but only some kilobytes: who sends much calls `next` in between, or
+//! both ends may wait for each other until [`Error::Stuck`].
+//!
 //! ```
 //! # #[cfg(feature = "rsa")]
 //! # mod example {
@@ -35,10 +44,14 @@
 //! ```
 
 mod device;
+mod error;
 mod framed;
 pub mod handshake;
+mod parts;
 mod server;
 
 pub use device::{ConnectError, DeviceIdentity, DeviceStream};
-pub use framed::{Error, Event, Framed};
+pub use error::{Error, Event};
+pub use framed::Framed;
+pub use parts::Parts;
 pub use server::{AcceptError, ServerStream};

@@ -1,7 +1,8 @@
 //! A connected device.
 
-use super::framed::{Error, Event, Framed};
-use super::handshake::{HandshakeError, read_identity};
+use super::error::{Error, Event};
+use super::framed::Framed;
+use super::handshake::{HandshakeError, read_identity, write};
 use crate::coap::Token;
 use crate::connection::{ConnectionError, RequestKind, ServerConnection, ServerPolicy};
 use crate::handshake::server::{AwaitIdentity, IDENTITY_TIMEOUT};
@@ -12,9 +13,9 @@ use alloc::sync::Arc;
 use core::time::Duration;
 use rand_core::CryptoRng;
 use std::io;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 /// A device, seen from its server.
@@ -47,8 +48,13 @@ impl From<io::Error> for AcceptError {
 impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> ServerStream<S, N, P> {
     /// The handshake with a device that has just connected. RSA operations run on the blocking pool, one for each wait.
     ///
-    /// `rng` makes a cryptographic random source wherever it is called, `rand::rng` for instance. `look_up` gets the id that the device claims and the key that it offers, and gives the recorded public key;
-    /// `None` refuses the device.
+    /// `rng` makes a cryptographic random source wherever it is called, `rand::rng` for instance. `look_up` gets the id
+    /// that the device claims and the key that it offers, and gives the recorded public key; `None` refuses the device.
+    ///
+    /// Each wait for the device ends in 30 s. `look_up` is the caller's to bound, as is the whole: `tokio::time::timeout`
+    /// around it only drops the connection (an RSA operation that has begun on the pool runs to its end).
+    ///
+    /// The device's Hello is the first message of [`ServerStream::next`]; the server's goes out before any other.
     ///
     /// # Errors
     /// [`AcceptError`]; close the stream.
@@ -66,7 +72,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> ServerSt
     {
         let started = Instant::now();
         let mut waiting = AwaitIdentity::start(*random(rng), Duration::ZERO);
-        io.write_all(waiting.nonce()).await?;
+        write(&mut io, waiting.nonce(), IDENTITY_TIMEOUT, Stage::ReceiveIdentity).await?;
         read_identity(&mut io, &mut waiting, IDENTITY_TIMEOUT).await?;
         let Ok((waiting, job)) = waiting.complete() else {
             return Err(Failure { stage: Stage::ReceiveIdentity, cause: Cause::Closed }.into());
@@ -80,8 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> ServerSt
         let (waiting, job) = identified.accept(SessionKeys::new(*random(rng)));
         let sealed = spawn_blocking(move || job.run(&device_key, &*server_key, &mut rng())).await?;
         let accepted = waiting.resume(sealed)?;
-        let stuck = Failure { stage: Stage::SealSession, cause: Cause::TimedOut };
-        timeout(IDENTITY_TIMEOUT, io.write_all(&accepted.message)).await.map_err(|_| stuck)??;
+        write(&mut io, &accepted.message, IDENTITY_TIMEOUT, Stage::SealSession).await?;
         let first_id = u16::from_be_bytes(*random(rng));
         let connection = ServerConnection::new(&accepted.session, policy, first_id, started.elapsed());
         Ok((id, Self::new(io, connection, started)))
@@ -105,16 +110,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> ServerSt
         }
     }
 
-    /// Sends a request; its answer comes with [`ServerStream::next`], named in its [`Received::answers`](crate::connection::Received::answers).
+    /// Sends a request; its answer comes with [`ServerStream::next`], named in its
+    /// [`Received::answers`](crate::connection::Received::answers). If this is dropped, see [the module](super).
     ///
     /// # Errors
     /// [`Error::Send`] leaves the stream unharmed, after any other close it.
     pub async fn request(&mut self, body: FromServer<'_>) -> Result<(u16, Token), Error<ConnectionError>> {
-        let now = self.now();
-        let sent = self.machine.request(now, body, &mut self.frame).map_err(Error::Send)?;
-        let (id, token, len) = (sent.id, sent.token, sent.bytes.len());
-        self.send_staged(len).await?;
-        Ok((id, token))
+        self.send_sealed(|machine, now, frame| {
+            machine.request(now, body, frame).map(|sent| ((sent.id, sent.token), sent.bytes.len()))
+        })
+        .await
     }
 
     /// Sends a message that has no answer, or one whose answer the caller finds by its token.
@@ -122,10 +127,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> ServerSt
     /// # Errors
     /// As [`ServerStream::request`].
     pub async fn send(&mut self, body: FromServer<'_>) -> Result<(u16, Token), Error<ConnectionError>> {
-        let sent = self.machine.send(body, &mut self.frame).map_err(Error::Send)?;
-        let (id, token, len) = (sent.id, sent.token, sent.bytes.len());
-        self.send_staged(len).await?;
-        Ok((id, token))
+        self.send_sealed(|machine, _, frame| {
+            machine.send(body, frame).map(|sent| ((sent.id, sent.token), sent.bytes.len()))
+        })
+        .await
     }
 
     /// Answers a message of the device in the acknowledgement.
@@ -138,8 +143,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> ServerSt
         token: Token,
         response: Response<'_>,
     ) -> Result<(), Error<ConnectionError>> {
-        let len = self.machine.respond(id, token, response, &mut self.frame).map_err(Error::Send)?.len();
-        self.send_staged(len).await
+        self.send_sealed(|machine, _, frame| {
+            machine.respond(id, token, response, frame).map(|bytes| ((), bytes.len()))
+        })
+        .await
     }
 
     /// Answers a time request.
@@ -152,9 +159,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> ServerSt
         token: Token,
         unix_time: u32,
     ) -> Result<(), Error<ConnectionError>> {
-        let sealed = self.machine.respond_time(id, token, unix_time, &mut self.frame);
-        let len = sealed.map_err(Error::Send)?.len();
-        self.send_staged(len).await
+        self.send_sealed(|machine, _, frame| {
+            machine.respond_time(id, token, unix_time, frame).map(|bytes| ((), bytes.len()))
+        })
+        .await
     }
 
     /// Acknowledges a message, a subscription for instance.
@@ -162,8 +170,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, const N: usize, const P: usize> ServerSt
     /// # Errors
     /// As [`ServerStream::request`].
     pub async fn acknowledge(&mut self, id: u16) -> Result<(), Error<ConnectionError>> {
-        let len = self.machine.acknowledge(id, &mut self.frame).map_err(Error::Send)?.len();
-        self.send_staged(len).await
+        self.send_sealed(|machine, _, frame| machine.acknowledge(id, frame).map(|bytes| ((), bytes.len())))
+            .await
     }
 }
 
