@@ -3,15 +3,21 @@
 //! Its own `main`, because a test harness allocates on other threads while a test runs.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use coap_spark::coap::{Message, ParseOptions, Type, Writer};
-use coap_spark::connection::{DeviceConnection, Profile, ServerConnection, ServerPolicy};
+use coap_spark::coap::{Message, ParseOptions, Token, Type, Writer};
+use coap_spark::connection::{
+    DeviceConnection, ParkedConnection, Profile, Request, RequestKind, ServerConnection, ServerPolicy,
+};
+use coap_spark::diagnosis::{End, FailurePoint, Led, Observation, by_failure, log};
+use coap_spark::handshake::{Cause, Failure, Stage};
 use coap_spark::message::describe::{
     Document, DocumentBuf, Metric, Metrics, MetricsWriter, Module, ModuleStore,
 };
 use coap_spark::message::{
-    CloudReason, Envelope, FromDevice, FromServer, Goodbye, Hello, HelloFlags, SystemEvent, VariableType,
+    CloudReason, Envelope, FromDevice, FromServer, Goodbye, Hello, HelloFlags, Response, SystemEvent,
+    VariableType,
 };
-use coap_spark::session::{Opener, Sealer, SessionKeys};
+use coap_spark::session::{Opener, Sealer, SessionBatch, SessionKeys, Unsealed, seal_batches, sealed_len};
+use coap_spark::udp::{Endpoint, Incoming, Timing};
 use core::hint::black_box;
 use core::time::Duration;
 use spark_benches::{CHUNK_HEAD, EVENT, HELLO, LAYOUT, image};
@@ -131,6 +137,88 @@ impl Clock for Bus {
     }
 }
 
+/// Both ends of a session, from Hello to another process.
+fn coap_connections(keys: &SessionKeys) {
+    let (now, mut out, mut reply) = (Duration::ZERO, [0; 1024], [0; 1024]);
+    let mut device: DeviceConnection = DeviceConnection::new(keys, Profile::V2_3_1, now);
+    let mut server: ServerConnection = ServerConnection::new(keys, ServerPolicy::DEFAULT, 1, now);
+    nothing("Hello from a device to a server and back", || {
+        let hello = FromDevice::Hello(Hello::new(6, 1, HelloFlags::default(), 6));
+        let sent = device.send(Type::NonConfirmable, hello, &mut out).unwrap();
+        server.handle_input(now, sent.bytes).unwrap();
+        let back = server.poll_output(&mut reply).unwrap().unwrap();
+        device.handle_input(now, back).unwrap();
+        assert!(server.is_up() && device.is_up() && device.poll_message().is_some());
+    });
+    nothing("a function call of the server and its answer", || {
+        let call = FromServer::FunctionCall { name: b"brew", argument: b"coffee" };
+        let sent = server.request(now, call, &mut out).unwrap();
+        device.handle_input(now, sent.bytes).unwrap();
+        let request = Request::of(&device.poll_message().unwrap()).unwrap();
+        let result = 42_i32.to_be_bytes();
+        let mut answer = device.reply(request, Response::changed(&result), &mut reply).unwrap();
+        let mut answered = None;
+        while !answer.is_empty() {
+            answer = &answer[server.handle_input(now, answer).unwrap()..];
+            answered = server.poll_message().and_then(|message| message.answers).or(answered);
+        }
+        assert_eq!(answered.map(|answers| answers.kind), Some(RequestKind::Function));
+    });
+    nothing("a question of the device and its answer", || {
+        let sent = device.ask_time(now, &mut out).unwrap();
+        server.handle_input(now, sent.bytes).unwrap();
+        let Envelope { id, token, .. } = server.poll_message().unwrap().envelope;
+        let answer = server.respond_time(id, token, 1_700_000_000, &mut reply).unwrap();
+        device.handle_input(now, answer).unwrap();
+        let received = device.poll_message().unwrap();
+        assert!(received.answers.is_some() && matches!(received.body, FromServer::Response(_)));
+    });
+    let mut server = Some(server);
+    nothing("park and resume a connection", || {
+        let parked: ParkedConnection = server.take().unwrap().park().unwrap();
+        server = Some(parked.resume(ServerPolicy::DEFAULT));
+    });
+    nothing("export and import a connection", || {
+        let bytes = server.take().unwrap().export_into(now, &mut out).unwrap();
+        server = Some(ServerConnection::import(bytes, ServerPolicy::DEFAULT, now).unwrap());
+    });
+    assert!(server.is_some_and(|server| server.is_up()));
+    nothing("diagnose a failure, an LED and a line of a log", || {
+        let failure = Failure { stage: Stage::OpenIdentity, cause: Cause::Rejected };
+        assert_eq!(by_failure(&failure, End::Server).code, "identity-rejected");
+        assert_eq!(FailurePoint::ALL.iter().filter(|point| point.rows().next().is_some()).count(), 8);
+        let seen = Observation { led: Some(Led::Magenta), ..Observation::default() };
+        assert!(seen.rows().map(|row| row.code).eq(["server-key-mismatch"]));
+        let line = "0000012345 [comm.sparkprotocol.handshake] ERROR: Unable to receive key -19";
+        assert!(log::read(line).is_some_and(|found| found.rows().next().is_some()));
+    });
+}
+
+/// A confirmable Hello that is lost once, its acknowledgement, and a keep-alive.
+fn coap_udp() {
+    let (mut message, mut datagram) = ([0; 128], [0; 128]);
+    nothing("a message over UDP, repeated and acknowledged, and a keep-alive", || {
+        let now = Duration::ZERO;
+        let mut device = Endpoint::<128>::new(Timing::DEVICE, now);
+        let mut server = Endpoint::<128>::new(Timing::SERVER, now);
+        let body = FromDevice::Hello(Hello::new(10, 1, HelloFlags::default(), 10));
+        let hello = Envelope { kind: Type::Confirmable, id: 1, token: Token::EMPTY, body };
+        device.send(hello.encode_into(&mut message).unwrap(), 99).unwrap();
+        assert!(device.poll_output(now, &mut datagram).unwrap().is_some());
+        let now = device.next_deadline().unwrap();
+        device.handle_deadline(now, 17).unwrap();
+        let record = device.poll_output(now, &mut datagram).unwrap().unwrap();
+        assert!(matches!(server.handle_datagram(now, record), Ok(Incoming::Message(_))));
+        server.acknowledge(1).unwrap();
+        let record = server.poll_output(now, &mut datagram).unwrap().unwrap();
+        assert!(matches!(device.handle_datagram(now, record), Ok(Incoming::Acknowledged(_))));
+        let now = device.next_deadline().unwrap();
+        device.handle_deadline(now, 17).unwrap();
+        let record = device.poll_output(now, &mut datagram).unwrap().unwrap();
+        assert_eq!(server.handle_datagram(now, record), Ok(Incoming::KeepAlive));
+    });
+}
+
 fn main() {
     assert!(count(|| drop(black_box(vec![0_u8; 100]))) == (1, 100), "the counter does not count");
 
@@ -142,6 +230,19 @@ fn main() {
         let opened = Opener::new(&keys).open_in_place(&mut out[2..len]).unwrap();
         assert_eq!(out[2..2 + opened], message);
     });
+    let mut buffers = [[0; sealed_len(512)]; 24];
+    nothing("seal 16 frames of one session and 8 of eight sessions at once", || {
+        let mut frames = buffers.each_mut().map(|buffer| Unsealed { buffer, len: 512 });
+        let (one, eight) = frames.split_at_mut(16);
+        Sealer::new(&keys).seal_batch(one).unwrap();
+        let mut sealers = [(); 8].map(|()| Sealer::new(&keys));
+        let mut eight = eight.chunks_mut(1);
+        let mut batches = sealers
+            .each_mut()
+            .map(|sealer| SessionBatch { sealer, frames: eight.next().unwrap_or_default() });
+        seal_batches(&mut batches).unwrap();
+    });
+    assert_eq!(buffers[0], buffers[16]);
     let chunk = [&CHUNK_HEAD[..], &message].concat();
     nothing("parse and emit a Hello, an event and a chunk", || {
         for bytes in [&HELLO[..], &EVENT, &chunk] {
@@ -184,18 +285,8 @@ fn main() {
         let json = document.write_into(&mut out).unwrap();
         assert_eq!(DocumentBuf::<4, 4, 4>::from_json(json).unwrap().as_document(), document);
     });
-    nothing("Hello from a device to a server and back", || {
-        let now = Duration::ZERO;
-        let mut device: DeviceConnection = DeviceConnection::new(&keys, Profile::V2_3_1, now);
-        let mut server: ServerConnection = ServerConnection::new(&keys, ServerPolicy::DEFAULT, 1, now);
-        let hello = FromDevice::Hello(Hello::new(6, 1, HelloFlags::default(), 6));
-        let mut reply = [0; 64];
-        let sent = device.send(Type::NonConfirmable, hello, &mut out).unwrap();
-        server.handle_input(now, sent.bytes).unwrap();
-        let back = server.poll_output(&mut reply).unwrap().unwrap();
-        device.handle_input(now, back).unwrap();
-        assert!(server.is_up() && device.is_up());
-    });
+    coap_connections(&keys);
+    coap_udp();
     nothing("cut 100 kB into chunks with their CRC", || {
         let chunks = Chunks::new(&image, 512, true).unwrap();
         assert_ne!(chunks.iter().fold(0, |all, chunk| all ^ chunk.crc()), 0);

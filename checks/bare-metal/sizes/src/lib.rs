@@ -1,4 +1,5 @@
-//! Uses one machine of `spark-dfu`, so that what is left after link-time optimisation is that machine and no more.
+//! Uses one part of a crate, so that what is left after link-time optimisation is that part and no more: each feature is
+//! one. `cloud` is a device's end of the cloud protocol; its RSA arithmetic is someone else's and not counted.
 //! `run` reads section and symbol sizes from the object file.
 #![no_std]
 
@@ -108,5 +109,161 @@ pub extern "C" fn host(image: &[u8; 256], reply: &[u8; 64]) -> usize {
     if let Ok(mut upload) = Upload::new(link, &read_plan, &mut read) {
         done += step(&mut upload, reply);
     }
+    done
+}
+
+/// The RAM of a device's end of the cloud protocol. The states of the handshake follow each other, so one at a time.
+#[cfg(feature = "cloud")]
+mod cloud_ram {
+    use coap_spark::connection::DeviceConnection;
+    use coap_spark::handshake::device::{
+        AwaitEncryption, AwaitNonce, AwaitOpening, AwaitSession, EncryptJob, Encrypted, OpenJob, Opened,
+    };
+    use coap_spark::session::{Opener, Sealer};
+
+    macro_rules! ram {
+        ($($name:ident: $what:ty),* $(,)?) => {
+            $(#[unsafe(no_mangle)]
+            pub static $name: [u8; size_of::<$what>()] = [1; size_of::<$what>()];)*
+        };
+    }
+    ram! {
+        RAM_CLOUD_AWAIT_NONCE: AwaitNonce,
+        RAM_CLOUD_ENCRYPT_JOB_AND_STATE: (AwaitEncryption, EncryptJob),
+        RAM_CLOUD_ENCRYPTED: Encrypted,
+        RAM_CLOUD_AWAIT_SESSION: AwaitSession,
+        RAM_CLOUD_OPEN_JOB_AND_STATE: (AwaitOpening, OpenJob),
+        RAM_CLOUD_OPENED: Opened,
+        RAM_CLOUD_SEALER: Sealer,
+        RAM_CLOUD_OPENER: Opener,
+        RAM_CLOUD_DEVICE_CONNECTION: DeviceConnection,
+        RAM_CLOUD_DEVICE_CONNECTION_WITHOUT_FRAME_BUFFER: DeviceConnection<0>,
+    }
+}
+
+/// A whole device: handshake, Hello, events, subscription, time, calls, variables, Describe, updates, keep-alive.
+#[cfg(feature = "cloud")]
+#[unsafe(no_mangle)]
+pub extern "C" fn cloud(input: &[u8; 1024], out: &mut [u8; 1024]) -> usize {
+    use coap_spark::coap::{Code, Type};
+    use coap_spark::connection::{DeviceConnection, Profile, Request};
+    use coap_spark::handshake::device::AwaitNonce;
+    use coap_spark::handshake::{DeviceId, RsaFailure, RsaPrivate, RsaPublic};
+    use coap_spark::message::{
+        Event, FromDevice, FromServer, Goodbye, Hello, HelloFlags, Indices, Name, Response, Scope, Subscribe,
+    };
+    use core::convert::Infallible;
+    use rand_core::{TryCryptoRng, TryRng};
+
+    /// Keys and randomness that are the firmware's own.
+    struct Hardware;
+    impl RsaPublic for Hardware {
+        fn encrypt(
+            &self,
+            _: &mut dyn rand_core::CryptoRng,
+            message: &[u8],
+            out: &mut [u8],
+        ) -> Result<(), RsaFailure> {
+            black_box((message, out));
+            black_box(Ok(()))
+        }
+        fn verify_bare(&self, digest: &[u8; 20], signature: &[u8]) -> Result<(), RsaFailure> {
+            black_box((digest, signature));
+            black_box(Ok(()))
+        }
+    }
+    impl RsaPrivate for Hardware {
+        fn decrypt(
+            &self,
+            _: &mut dyn rand_core::CryptoRng,
+            ciphertext: &[u8],
+            out: &mut [u8],
+        ) -> Result<usize, RsaFailure> {
+            black_box((ciphertext, out));
+            black_box(Ok(40))
+        }
+        fn sign_bare(
+            &self,
+            _: &mut dyn rand_core::CryptoRng,
+            digest: &[u8; 20],
+            signature: &mut [u8],
+        ) -> Result<(), RsaFailure> {
+            black_box((digest, signature));
+            black_box(Ok(()))
+        }
+    }
+    impl TryRng for Hardware {
+        type Error = Infallible;
+        fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+            Ok(black_box(1))
+        }
+        fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+            Ok(black_box(1))
+        }
+        fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
+            black_box(out);
+            Ok(())
+        }
+    }
+    impl TryCryptoRng for Hardware {}
+
+    let now = black_box(Duration::ZERO);
+    let input = &input[..];
+    let mut done = 0;
+    let mut nonce = AwaitNonce::start(now);
+    nonce.push(input);
+    let Ok((waiting, job)) = nonce.complete(DeviceId([7; 12]), black_box(None)) else { return 1 };
+    let Ok((mut waiting, identity)) = waiting.resume(job.run(&Hardware, &mut Hardware), now) else {
+        return 2;
+    };
+    black_box(identity);
+    waiting.push(input);
+    let Ok((waiting, job)) = waiting.complete() else { return 3 };
+    let Ok(keys) = waiting.resume(job.run(&Hardware, &Hardware, &mut Hardware)) else { return 4 };
+
+    // Nothing is known beforehand, so that no branch falls away.
+    let mut device: DeviceConnection = DeviceConnection::new(&keys, black_box(Profile::V0_7_0), now);
+    let hello = Hello::new(6, black_box(1), HelloFlags::default(), 6);
+    let kind = black_box(Type::NonConfirmable);
+    let sent = device.send(kind, FromDevice::Hello(hello), out);
+    done += usize::from(sent.is_ok());
+    let (name, data) = (Name::new("temp"), black_box(Some(&b"21.5"[..])));
+    let event = Event { name, public: black_box(false), max_age: black_box(None), data };
+    done += usize::from(device.publish(now, event, black_box(true), out).is_ok());
+    let subscribe = Subscribe { prefix: Name::new("door"), scope: black_box(Scope::MyDevices) };
+    done += usize::from(device.subscribe(now, subscribe, out).is_ok());
+    done += usize::from(device.ask_time(now, out).is_ok());
+    if let Ok(missed) = Indices::from_bytes(black_box(&[0, 1])) {
+        done += usize::from(device.send(Type::Confirmable, FromDevice::ChunkMissed(missed), out).is_ok());
+    }
+    done +=
+        usize::from(device.send(Type::Confirmable, FromDevice::UpdateDone(data.unwrap_or(b"")), out).is_ok());
+    let goodbye = FromDevice::Goodbye { no_response: true, goodbye: black_box(Goodbye::default()) };
+    done += usize::from(device.send(kind, goodbye, out).is_ok());
+    if device.handle_input(now, input).is_err() {
+        return done;
+    }
+    if let Some(message) = device.poll_message() {
+        let request = Request::of(&message.envelope);
+        match message.envelope.body {
+            FromServer::UpdateBegin(begin) => done += usize::from(black_box(begin).chunk_size),
+            FromServer::Chunk(chunk) => done += black_box(chunk).data.len(),
+            other => {
+                black_box(other);
+            }
+        }
+        if let Some(request) = request {
+            let response = Response { code: black_box(Code::CONTENT), payload: data.unwrap_or_default() };
+            done += device.reply(request, response, out).map_or(0, <[u8]>::len);
+        }
+    }
+    while let Ok(Some(bytes)) = device.poll_output(now, out) {
+        done += bytes.len();
+    }
+    if device.next_deadline().is_some_and(|deadline| deadline <= now) {
+        done += usize::from(device.handle_deadline(now).is_ok());
+        done += usize::from(device.poll_expired(now).is_some());
+    }
+    device.set_updating(black_box(true));
     done
 }
