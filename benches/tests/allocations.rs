@@ -259,7 +259,8 @@ fn main() {
         let hello = Envelope::<FromDevice<'_>>::decode(&HELLO).unwrap();
         assert_eq!(hello.encode_into(&mut out).unwrap(), HELLO);
         let event = Envelope::<FromDevice<'_>>::decode(&EVENT).unwrap();
-        assert_eq!(event.encode_into(&mut out).unwrap().len(), EVENT.len() + 2);
+        // A device's form: the whole name in one option, three bytes of ttl.
+        assert_eq!(event.encode_into(&mut out).unwrap().len(), EVENT.len() + 3);
         let body = Envelope::<FromServer<'_>>::decode(&chunk).unwrap();
         assert_eq!(body.encode_into(&mut out).unwrap(), chunk);
     });

@@ -19,6 +19,8 @@ use aes::hazmat::Block8;
 const LANES: usize = 8;
 /// With fewer, one after the other is faster.
 const ENOUGH_LANES: usize = 4;
+/// So many blocks a session pay for expanding eight keys.
+const ENOUGH_BLOCKS: usize = 8;
 /// From as many frames on, those of one session run side by side; fewer run beside other sessions' frames.
 const FRAMES: usize = 4;
 
@@ -130,7 +132,14 @@ struct Lane<'s, 'b> {
 }
 
 fn run(mut lanes: [Option<Lane<'_, '_>>; LANES]) {
-    if lanes.iter().flatten().count() < ENOUGH_LANES {
+    let sessions = lanes.iter().flatten().count();
+    let blocks: usize = lanes
+        .iter()
+        .flatten()
+        .flat_map(|lane| lane.frames.as_slice())
+        .map(|frame| sealed_len(frame.len) / BLOCK)
+        .sum();
+    if sessions < ENOUGH_LANES || blocks < ENOUGH_BLOCKS * sessions {
         for lane in lanes.into_iter().flatten() {
             for frame in lane.frames {
                 // It was checked.

@@ -43,6 +43,28 @@ fn padding_that_the_firmware_would_accept_is_refused() {
 }
 
 #[test]
+fn every_last_block_is_padding_or_not_as_pkcs_7_has_it() {
+    let keys = keys();
+    // Each length of padding, whole and with each byte of it changed.
+    for pad in 0..=255_u8 {
+        for changed in 0..=16 {
+            let mut last = [0xEE_u8; 16];
+            let len = usize::from(pad).min(16);
+            last[16 - len..].fill(pad);
+            if let Some(byte) = last.get_mut(changed) {
+                *byte ^= 0x40;
+            }
+            let good = (1..=16).contains(&last[15])
+                && last[16 - usize::from(last[15])..].iter().all(|byte| *byte == last[15]);
+            let mut out = [0; 64];
+            let mut body = Sealer::new(&keys).seal(&last, &mut out).unwrap()[2..18].to_vec();
+            let expected = if good { Ok(16 - usize::from(last[15])) } else { Err(FrameError::Corrupt) };
+            assert_eq!(Opener::new(&keys).open_in_place(&mut body), expected, "{last:02x?}");
+        }
+    }
+}
+
+#[test]
 fn lengths_that_no_frame_has_are_refused() {
     for found in [0usize, 1, 15, 17, 800, 65_535] {
         let prefix = u16::try_from(found).unwrap().to_be_bytes();
