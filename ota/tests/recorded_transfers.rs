@@ -226,6 +226,7 @@ fn sender_replay(name: &str, options: Options) -> (Vec<String>, Vec<String>, boo
     let mut out = [0; 1024];
     let hello = from_device.seal(&[0x50, 2, 1, 0, 0xb1, b'h'], &mut out).unwrap().to_vec();
     connection.handle_input(Duration::ZERO, &hello).unwrap();
+    connection.poll_message().unwrap();
     let mut upload = Upload::new(&image, options).unwrap();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let mut open = |frame: &[u8]| {
