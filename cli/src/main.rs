@@ -1,6 +1,7 @@
 //! The program `spark`.
 
 use clap::{Parser, Subcommand};
+use spark_cli::exit::Failure;
 use spark_cli::{cloud, dct, device, dfu, inspect, keys, rescue, ui};
 use std::process::ExitCode;
 
@@ -45,6 +46,22 @@ enum Command {
 #[derive(Subcommand, Debug)]
 enum Cloud {
     Serve(cloud::serve::Args),
+    Status(cloud::status::Args),
+    Accept(cloud::manage::AcceptArgs),
+    Forget(cloud::manage::ForgetArgs),
+    Import(cloud::manage::ImportArgs),
+    Export(cloud::manage::ExportArgs),
+}
+
+fn serve(command: &Cloud) -> Result<(), Failure> {
+    match command {
+        Cloud::Serve(args) => cloud::serve::run(args),
+        Cloud::Status(args) => cloud::status::run(args),
+        Cloud::Accept(args) => cloud::manage::accept(args),
+        Cloud::Forget(args) => cloud::manage::forget(args),
+        Cloud::Import(args) => cloud::manage::import(args),
+        Cloud::Export(args) => cloud::manage::export(args),
+    }
 }
 
 fn main() -> ExitCode {
@@ -59,7 +76,7 @@ fn main() -> ExitCode {
     };
     let result = match &cli.command {
         Command::Rescue(args) => rescue::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Cloud { command: Cloud::Serve(args) } => cloud::serve::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Cloud { command } => serve(command).map(|()| ExitCode::SUCCESS),
         Command::Device(args) => device::command::run(args).map(|()| ExitCode::SUCCESS),
         Command::Dfu { command } => dfu::run(command).map(|()| ExitCode::SUCCESS),
         Command::Dct { command } => dct::run(command),

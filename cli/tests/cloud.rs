@@ -6,11 +6,13 @@
     reason = "test code"
 )]
 
+use coap_spark::handshake::DeviceId;
 use coap_spark::handshake::device::AwaitNonce;
 use core::time::Duration;
 use rsa::RsaPublicKey;
 use spark_cli::cloud::catalogue::Catalogue;
 use spark_cli::cloud::folder::Folder;
+use spark_cli::cloud::manage::{AcceptArgs, accept};
 use spark_cli::cloud::session::SessionOptions;
 use spark_cli::cloud::{Cloud, Enrolment, Event, Options};
 use spark_cli::device::run;
@@ -83,12 +85,9 @@ impl Running {
     }
 }
 
-/// What an operator does: moves the key that the device offered.
-fn accept_pending(folder: &std::path::Path, id: &str) {
-    let offered: Vec<PathBuf> =
-        std::fs::read_dir(folder.join("pending")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let [offered] = &offered[..] else { panic!("{offered:?}") };
-    std::fs::rename(offered, folder.join("devices").join(format!("{id}.pub.pem"))).unwrap();
+/// What an operator does: accepts the key that the device offered.
+fn accept_offered(folder: &std::path::Path, id: DeviceId) {
+    accept(&AcceptArgs { id: Some(id), fingerprint: None, data: folder.to_path_buf(), json: false }).unwrap();
 }
 
 fn connect(photon: &mut Photon, address: SocketAddr) -> Option<End> {
@@ -128,7 +127,7 @@ fn forty_devices_are_updated_at_once() {
 }
 
 #[test]
-fn unknown_device_gets_in_once_its_key_is_moved() {
+fn unknown_device_gets_in_once_its_key_is_accepted() {
     let mut running = Running::start(Enrolment::Manual, Catalogue::default());
     let (mut photon, _) = running.device(false);
     assert_eq!(photon.power_on(), Started::Running);
@@ -136,7 +135,7 @@ fn unknown_device_gets_in_once_its_key_is_moved() {
         matches!(connect(&mut photon, running.address), Some(End::Handshake(failure)) if failure.protocol_error() == Some(26))
     );
     assert!(running.refusal().starts_with("unknown device, its key is "));
-    accept_pending(&running.path, &photon.id().to_string());
+    accept_offered(&running.path, photon.id());
     let stop = AtomicBool::new(false);
     let mut events = running.events.resubscribe();
     std::thread::scope(|scope| {
@@ -147,9 +146,9 @@ fn unknown_device_gets_in_once_its_key_is_moved() {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    let state =
-        std::fs::read_to_string(running.path.join("devices").join(format!("{}.json", photon.id()))).unwrap();
-    assert!(state.contains("\"platform_id\": 6") && state.contains("\"describe\""), "{state}");
+    let device = Folder::open_existing(&running.path).unwrap().store().device(photon.id()).unwrap().unwrap();
+    assert_eq!((device.platform_id, device.connections, device.claimed), (Some(6), 1, true));
+    assert!(device.describe.is_some() && device.last_failure.is_some());
 }
 
 #[test]
@@ -299,7 +298,7 @@ fn first_frame(
     let mut nonce = [0; 40];
     socket.read_exact(&mut nonce).unwrap();
     waiting.push(&nonce);
-    let id = coap_spark::handshake::DeviceId([3; 12]);
+    let id = DeviceId([3; 12]);
     folder.enrol(id, &key.public_key()).unwrap();
     let (waiting, job) = waiting.complete(id, Some(&key.public_key())).unwrap();
     let (mut waiting, identity) = waiting.resume(job.run(&server, &mut rand::rng()), Duration::ZERO).unwrap();
@@ -319,7 +318,7 @@ fn first_frame(
     }
     let _ = socket.read_to_end(&mut Vec::new());
     let reason = running.wait(|event| match event {
-        Event::Offline { reason, .. } => Some(reason.clone()),
+        Event::Offline { reason, .. } | Event::Refused { reason, .. } => Some(reason.clone()),
         _ => None,
     });
     (socket, reason)
@@ -341,7 +340,7 @@ fn damaged_first_frames_end_in_a_closed_connection() {
 #[test]
 fn strangers_that_say_nothing_or_stop_half_way_are_given_up() {
     let mut options = Options::new(Enrolment::FirstUse, SessionOptions::default());
-    options.identity_timeout = Duration::from_millis(300);
+    options.limits.identity_timeout = Duration::from_millis(300);
     let mut running = Running::with(options, Catalogue::default());
     for said in [0, 255] {
         let started = Instant::now();

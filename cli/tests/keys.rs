@@ -10,7 +10,7 @@ mod bench;
 
 use bench::{Bench, ID};
 use serde_json::Value;
-use spark_cli::cloud::folder::Folder;
+use spark_cli::cloud::folder::{Folder, read_device_key};
 use spark_dct::{App, ServerKeyRegion};
 use std::fs;
 
@@ -19,6 +19,10 @@ trait Vectors {
     fn vector(&self, name: &str);
     /// Makes the data folder of a cloud.
     fn cloud(&self, name: &str);
+    /// Opens it.
+    fn open(&self, name: &str) -> Folder;
+    /// The device's recorded key and the one that is being written into it.
+    fn recorded(&self, name: &str) -> (Option<Vec<u8>>, Option<Vec<u8>>);
     /// Damages a device that may not have been there yet.
     fn damage_device(&self, offset: usize, bytes: &[u8]);
 }
@@ -30,6 +34,16 @@ impl Vectors for Bench {
 
     fn cloud(&self, name: &str) {
         Folder::open(&self.path(name), &mut rand::rng()).unwrap();
+    }
+
+    fn open(&self, name: &str) -> Folder {
+        Folder::open_existing(&self.path(name)).unwrap()
+    }
+
+    fn recorded(&self, name: &str) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+        let (folder, id) = (self.open(name), ID.parse().unwrap());
+        let spki = |key: Option<(rsa::RsaPublicKey, Vec<u8>)>| key.map(|(_, spki)| spki);
+        (spki(folder.device_key(id).unwrap()), spki(folder.next_key(id).unwrap()))
     }
 
     fn damage_device(&self, offset: usize, bytes: &[u8]) {
@@ -211,7 +225,7 @@ fn public_key_is_made_ready_as_text_as_object_and_in_the_local_cloud() {
     assert!(!bench.path("typo").exists(), "a mistyped folder is not a new cloud");
     bench.cloud("cloud");
     bench.device(&["send-ready", "--cloud", "cloud"]);
-    assert!(bench.read(&format!("cloud/devices/{ID}.pub.pem")) == vector("rsa1024_608.spki.pem"));
+    assert_eq!(bench.recorded("cloud"), (Some(vector("rsa1024_608.spki.der")), None));
     // From the file, without a device.
     let file = bench.ok(&["send-ready", "rsa1024_608.der", "--id", ID]);
     assert_eq!(file, ready);
@@ -370,11 +384,10 @@ fn check_of_a_device_looks_at_both_keys_the_cache_the_address_and_the_cloud() {
     assert_eq!(bench.device_fails(&["check", "--cloud", "cloud"]).0, 65);
     bench.device(&["send-ready", "--cloud", "cloud"]);
     bench.device(&["check", "--cloud", "cloud"]);
-    bench.put(&format!("cloud/devices/{ID}.pub.pem"), {
-        bench.vector("rsa1024_609.der");
-        bench.ok(&["convert", "rsa1024_609.der", "other.pem", "--to", "spki"]);
-        bench.read("other.pem")
-    });
+    bench.vector("rsa1024_609.der");
+    bench.ok(&["convert", "rsa1024_609.der", "other.pem", "--to", "spki"]);
+    let (_, other) = read_device_key(&bench.read("other.pem")).unwrap();
+    bench.open("cloud").enrol(ID.parse().unwrap(), &other).unwrap();
     assert_eq!(bench.device_fails(&["check", "--cloud", "cloud"]).0, 65);
 
     // Another key in the cache; server key and address erased.
@@ -596,9 +609,9 @@ fn nothing_is_written_when_the_cloud_cannot_be_told() {
     bench.cloud("cloud");
     bench.device(&["server", "--particle"]);
     let before = bench.read("flash");
-    bench.put(&format!("cloud/devices/{ID}.next.pub.pem"), "junk");
+    bench.put("cloud/cloud.redb", "junk");
     let doctor = ["doctor", "--cloud", "cloud", "--host", "10.0.0.1", "--backup", "kept"];
-    assert_eq!(bench.device_fails(&doctor).0, 65);
+    assert_eq!(bench.device_fails(&doctor).0, 74);
     assert!(bench.read("flash") == before, "neither key nor address");
     // A mistyped folder and a dry run make no cloud.
     for command in [&["doctor", "--dry-run"][..], &["doctor"], &["check"], &["repair"]] {
@@ -617,12 +630,11 @@ fn unfinished_exchange_is_no_mismatch() {
     bench.vector("rsa1024_608.der");
     bench.device(&["load", "rsa1024_608.der"]);
     assert_eq!(bench.device_fails(&["check", "--cloud", "cloud"]).0, 65);
-    bench.put(&format!("cloud/devices/{ID}.next.pub.pem"), vector("rsa1024_608.spki.pem"));
+    bench.open("cloud").stage(ID.parse().unwrap(), &vector("rsa1024_608.spki.der")).unwrap();
     let checked = bench.device(&["check", "--cloud", "cloud"]);
     assert_eq!(codes(&checked["keys"][0]), ["key-exchange-unfinished"]);
     bench.device(&["doctor", "--cloud", "cloud"]);
-    assert!(bench.read(&format!("cloud/devices/{ID}.pub.pem")) == vector("rsa1024_608.spki.pem"));
-    assert!(!bench.path(&format!("cloud/devices/{ID}.next.pub.pem")).exists());
+    assert_eq!(bench.recorded("cloud"), (Some(vector("rsa1024_608.spki.der")), None));
 }
 
 #[cfg(unix)]

@@ -91,7 +91,7 @@ fn heal(photon: &mut Photon, kit: &Kit) -> Help {
         let is_bootloader = |file: &&spark_cli::cloud::catalogue::ModuleFile| {
             file.prefix.function == ModuleFunction::Bootloader
         };
-        let file = kit.catalogue.files().iter().find(is_bootloader).unwrap();
+        let file = kit.catalogue.files().iter().find(is_bootloader).unwrap().clone();
         photon.flash_mut().erase_sector(file.prefix.start_address).unwrap();
         photon.flash_mut().program(file.prefix.start_address, &file.image).unwrap();
         started = photon.power_on();

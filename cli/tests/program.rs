@@ -138,17 +138,18 @@ impl Drop for Running {
 
 fn start_cloud(folder: &Path) -> (Running, String, BufReader<std::process::ChildStdout>) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_spark"))
-        .args(["cloud", "serve", "--listen", "127.0.0.1:0", "--json", "--data"])
+        .args(["cloud", "serve", "--listen", "127.0.0.1:0", "--api", "off", "--json", "--data"])
         .arg(folder)
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    let mut events = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.split([' ', ',']).nth(2).unwrap().to_owned();
-    let events = BufReader::new(child.stdout.take().unwrap());
-    (Running(child), address, events)
+    events.read_line(&mut line).unwrap();
+    let started: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(started["event"], "started", "{line}");
+    (Running(child), started["listen"].as_str().unwrap().to_owned(), events)
 }
 
 #[test]
@@ -181,8 +182,13 @@ fn cloud_and_device_run_as_two_programs() {
     assert_eq!(refused["event"], "refused");
     assert!(refused["reason"].as_str().unwrap().starts_with("unknown device"), "{line}");
     let id = refused["device"].as_str().unwrap();
-    let offered = std::fs::read_dir(cloud_folder.join("pending")).unwrap().next().unwrap().unwrap().path();
-    std::fs::rename(offered, cloud_folder.join("devices").join(format!("{id}.pub.pem"))).unwrap();
+    // The cloud runs, and the database is open in both programs.
+    let accept = Command::new(env!("CARGO_BIN_EXE_spark"))
+        .args(["cloud", "accept", id, "--data"])
+        .arg(&cloud_folder)
+        .output()
+        .unwrap();
+    assert!(accept.status.success(), "{}", String::from_utf8_lossy(&accept.stderr));
 
     // Three updates, three resets, one more connection.
     let _device = Running(device("100").stderr(Stdio::null()).spawn().unwrap());

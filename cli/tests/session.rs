@@ -97,7 +97,8 @@ fn words(message: &Envelope<FromServer<'_>>) -> String {
 }
 
 fn relayed(name: &str, data: &[u8], public: bool) -> Relayed {
-    Relayed { device: OTHER, name: name.to_owned(), data: Some(data.to_vec()), max_age: Some(5), public }
+    Relayed {
+        device: Some(OTHER), name: name.to_owned(), data: Some(data.to_vec()), max_age: Some(5), public }
 }
 
 /// A device that lacks system part 2 of 1404.

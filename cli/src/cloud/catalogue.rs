@@ -2,9 +2,11 @@
 
 use crate::exit::{Code, Failure};
 use crate::files;
+use sha2::{Digest, Sha256};
 use spark_ota::module::{Module, ModuleKey, Prefix};
+use spark_ota::resolve::CatalogueEntry;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// A module file, checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -15,6 +17,10 @@ pub struct ModuleFile {
     pub image: Arc<[u8]>,
     /// What it is.
     pub prefix: Prefix,
+    /// SHA-256 of the whole module.
+    pub sha256: [u8; 32],
+    /// SHA-256 as its suffix has it; devices tell it of their application.
+    pub suffix_sha256: [u8; 32],
 }
 
 impl ModuleFile {
@@ -32,8 +38,21 @@ impl ModuleFile {
             let (stored, computed) = (module.stored_crc(), module.computed_crc());
             return Err(bad(format!("its CRC is {stored:08x} and should be {computed:08x}")));
         }
-        let (name, image) = (name.to_owned(), Arc::from(module.image()));
-        Ok(Self { name, image, prefix: *module.prefix() })
+        Ok(Self {
+            name: name.to_owned(),
+            image: Arc::from(module.image()),
+            prefix: *module.prefix(),
+            sha256: Sha256::digest(module.image()).into(),
+            suffix_sha256: module.suffix().sha256,
+        })
+    }
+
+    /// What the resolver of system updates looks at.
+    #[must_use]
+    pub fn entry(&self) -> CatalogueEntry {
+        let size = u32::try_from(self.image.len()).unwrap_or(u32::MAX);
+        let digest = Some(self.suffix_sha256);
+        CatalogueEntry { sha256: digest, ..CatalogueEntry::from_prefix(&self.prefix, size) }
     }
 
     /// Function and index.
@@ -43,17 +62,37 @@ impl ModuleFile {
     }
 }
 
-/// All module files of a cloud.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+/// All module files of a cloud. Those who hold it see what is added and removed.
+#[derive(Debug, Default)]
 pub struct Catalogue {
-    files: Vec<ModuleFile>,
+    files: RwLock<Arc<[ModuleFile]>>,
 }
 
 impl Catalogue {
     /// These files.
     #[must_use]
-    pub const fn new(files: Vec<ModuleFile>) -> Self {
-        Self { files }
+    pub fn new(files: Vec<ModuleFile>) -> Self {
+        Self { files: RwLock::new(files.into()) }
+    }
+
+    /// Adds a file unless the same content is there.
+    pub fn add(&self, file: ModuleFile) {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        if files.iter().all(|known| known.sha256 != file.sha256) {
+            *files = files.iter().cloned().chain([file]).collect();
+        }
+    }
+
+    /// Removes a file.
+    pub fn remove(&self, sha256: &[u8; 32]) {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        *files = files.iter().filter(|known| known.sha256 != *sha256).cloned().collect();
+    }
+
+    /// The file of this content, its digest in hex.
+    #[must_use]
+    pub fn by_sha256(&self, sha256: &str) -> Option<ModuleFile> {
+        self.files().iter().find(|file| hex::encode(file.sha256) == sha256).cloned()
     }
 
     /// Every `.bin` file of a folder. Files that are no good modules are left out and reported as the second value.
@@ -81,10 +120,10 @@ impl Catalogue {
         Ok((Self::new(files), refused))
     }
 
-    /// The files.
+    /// The files as they are now.
     #[must_use]
-    pub fn files(&self) -> &[ModuleFile] {
-        &self.files
+    pub fn files(&self) -> Arc<[ModuleFile]> {
+        Arc::clone(&self.files.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -1,16 +1,18 @@
 //! What happens in the cloud, for logs, reports and tests.
 
+use super::plan::{Plan, StepState};
 use coap_spark::handshake::DeviceId;
 use core::fmt;
 use core::time::Duration;
 use serde::Serialize;
 use spark_ota::transfer::Progress;
+use std::net::SocketAddr;
 
 /// An event on its way from one device to the others.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Relayed {
-    /// Who published it.
-    pub device: DeviceId,
+    /// The device that published it; `None` for the owner.
+    pub device: Option<DeviceId>,
     /// Its name.
     pub name: String,
     /// Its data, as it came.
@@ -26,11 +28,22 @@ pub struct Relayed {
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
+    /// The cloud takes connections.
+    Started {
+        /// Where devices connect to.
+        listen: SocketAddr,
+        /// Where the HTTP interface is, if there is one.
+        api: Option<SocketAddr>,
+    },
     /// A connection ended before the device was known, or was refused.
     Refused {
         /// The id that was claimed, if it came that far.
         #[serde(serialize_with = "optional_text")]
         device: Option<DeviceId>,
+        /// Where it came from.
+        address: Option<SocketAddr>,
+        /// A stable word for the reason: the code of its row in the diagnosis table, if it has one.
+        cause: &'static str,
         /// What happened.
         reason: String,
         /// What to do about it.
@@ -43,6 +56,10 @@ pub enum Event {
         device: DeviceId,
         /// Platform id, 6 for a Photon.
         platform_id: Option<u16>,
+        /// Product id; that of the platform for devices that are no product's.
+        product_id: Option<u16>,
+        /// Version of the product's firmware.
+        product_version: Option<u16>,
         /// The update before this connection succeeded.
         update_succeeded: bool,
     },
@@ -55,8 +72,51 @@ pub enum Event {
         name: String,
         /// Its data; bytes that are no text are replaced here, not where the event is passed on.
         data: Option<String>,
+        /// Its ttl in seconds.
+        max_age: Option<u32>,
         /// Anyone may see it.
         public: bool,
+    },
+    /// An event was too long to be passed on.
+    EventDropped {
+        /// Which device.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+        /// Name of the event.
+        name: String,
+        /// Bytes that an event may have.
+        limit: usize,
+    },
+    /// A device tells the code by which its owner claims it. The code is shown to nobody.
+    ClaimCode {
+        /// Which.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+        /// The code.
+        #[serde(skip)]
+        code: String,
+    },
+    /// A device asks for random bytes.
+    WantsRandom {
+        /// Which.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+    },
+    /// A device says why it will be gone.
+    Goodbye {
+        /// Which.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+        /// Its reason.
+        reason: String,
+    },
+    /// The plan of a device's update moved on.
+    PlanChanged {
+        /// Which device.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+        /// The plan as it is now.
+        plan: Box<Plan>,
     },
     /// A device described itself.
     Described {
@@ -125,6 +185,8 @@ pub enum Event {
         /// Which.
         #[serde(serialize_with = "text")]
         device: DeviceId,
+        /// A stable word for the reason.
+        cause: &'static str,
         /// Why.
         reason: String,
     },
@@ -133,13 +195,14 @@ pub enum Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused { device: Some(device), reason, advice } => {
+            Self::Refused { device: Some(device), reason, advice, .. } => {
                 write!(f, "{device}: refused: {reason}\n  next: {advice}")
             }
-            Self::Refused { device: None, reason, advice } => {
-                write!(f, "a connection ended: {reason}\n  next: {advice}")
+            Self::Refused { device: None, address, reason, advice, .. } => {
+                let from = address.map(|address| format!(" from {address}")).unwrap_or_default();
+                write!(f, "a connection{from} ended: {reason}\n  next: {advice}")
             }
-            Self::Online { device, platform_id, update_succeeded } => {
+            Self::Online { device, platform_id, update_succeeded, .. } => {
                 let platform = platform_id.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
                 let updated = if *update_succeeded { ", its update succeeded" } else { "" };
                 write!(f, "{device}: online, platform {platform}{updated}")
@@ -148,6 +211,22 @@ impl fmt::Display for Event {
                 // Devices choose these words, and a terminal must not obey them.
                 let (name, data) = (name.escape_debug(), data.as_deref().unwrap_or("").escape_debug());
                 write!(f, "{device}: event {name} {data}")
+            }
+            Self::Started { listen, .. } => write!(f, "listening on {listen}"),
+            Self::EventDropped { device, name, limit } => {
+                let name = name.escape_debug();
+                write!(f, "{device}: event {name} has more than {limit} bytes and was not passed on")
+            }
+            Self::ClaimCode { device, .. } => write!(f, "{device}: tells a claim code"),
+            Self::WantsRandom { device } => write!(f, "{device}: asks for random bytes"),
+            Self::Goodbye { device, reason } => write!(f, "{device}: says goodbye: {reason}"),
+            Self::PlanChanged { device, plan } => {
+                let done = plan.steps.iter().filter(|step| step.state == StepState::Installed).count();
+                write!(f, "{device}: update {}: {done} of {} modules", plan.number, plan.steps.len())?;
+                match &plan.reason {
+                    Some(reason) => write!(f, "; {reason}"),
+                    None => Ok(()),
+                }
             }
             Self::Described { device, describe } => {
                 let modules = describe.modules.as_deref().unwrap_or_default();
@@ -180,7 +259,7 @@ impl fmt::Display for Event {
             Self::UpToDate { device } => write!(f, "{device}: has every module it needs"),
             Self::CannotUpdate { device, reason } => write!(f, "{device}: cannot be updated: {reason}"),
             Self::Trouble { what } => write!(f, "trouble: {what}"),
-            Self::Offline { device, reason } => write!(f, "{device}: offline: {reason}"),
+            Self::Offline { device, reason, .. } => write!(f, "{device}: offline: {reason}"),
         }
     }
 }

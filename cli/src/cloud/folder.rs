@@ -1,56 +1,36 @@
-//! The cloud's data folder: keys and state as files a person can read.
+//! The cloud's data folder: the server's keys and the token as files a person can read, everything else in a database.
 //!
 //! ```text
-//! DIR/server-key.pem           the server's private key (RSA-2048)
-//! DIR/server-key.pub.pem       its public key, to be written to devices
-//! DIR/devices/ID.pub.pem       public key of a device that may connect
-//! DIR/devices/ID.next.pub.pem  key that its owner is writing into it; the first connection with it makes it the key
-//! DIR/devices/ID.json          what is known about it
-//! DIR/pending/ID-FP.pub.pem    key that a device offered; FP is the start of its fingerprint
-//! DIR/modules/*.bin            module files for system updates
+//! DIR/server-key.pem       the server's private key (RSA-2048)
+//! DIR/server-key.pub.pem   its public key, to be written to devices
+//! DIR/token                who has it may use the HTTP interface
+//! DIR/cloud.redb           devices, their keys and states, module files, plans of updates
+//! DIR/modules/*.bin        module files put here are taken into the database when the cloud starts
 //! ```
 //!
-//! A device is enrolled by moving its key from `pending` to `devices/ID.pub.pem`; the folder is read at every
-//! connection. Anyone can offer any key for any id: compare the fingerprint.
+//! Several programs may have it open: what `spark keys doctor` writes, a running cloud sees at the next connection.
+//! Anyone can offer any key for any id: compare the fingerprint before you accept one.
 
+use super::store::{Device, KeyRecord, Store};
 use crate::exit::{Code, Failure};
 use crate::files;
 use coap_spark::handshake::DeviceId;
 use rand_core::CryptoRng;
 use rsa::{RsaPrivateKey, RsaPublicKey};
-use serde::{Deserialize, Serialize};
-use spark_keys::{DeviceKey, Fingerprint, KeyForm, RsaPublicKeyView, load_public_key, pem, rsa_backend};
+use spark_keys::{DeviceKey, KeyForm, RsaPublicKeyView, load_public_key, pem, rsa_backend};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
-/// Keys of unknown devices that are kept; who knows the server's public key can offer any number.
-const MAX_PENDING: usize = 1000;
-
-/// Whether a device's key was recorded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Enrolled {
-    /// By this call.
-    Now,
-    /// It was known already; nothing was changed.
-    Before,
-}
+/// The database's name in the folder.
+const DATABASE: &str = "cloud.redb";
 
 /// An opened data folder.
 #[derive(Clone, Debug)]
 pub struct Folder {
     path: PathBuf,
-}
-
-/// What the cloud knows about a device, one JSON file each.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct DeviceState {
-    /// Platform id from the last Hello.
-    pub platform_id: Option<u16>,
-    /// The last Describe document.
-    pub describe: Option<coap_spark::message::describe::Describe>,
-    /// Seconds since 1970 of the last Hello.
-    pub last_seen: u64,
+    store: Arc<Store>,
 }
 
 impl Folder {
@@ -59,12 +39,19 @@ impl Folder {
     /// # Errors
     /// [`Failure`] that names the file.
     pub fn open(path: &Path, rng: &mut dyn CryptoRng) -> Result<(Self, bool), Failure> {
-        let folder = Self { path: path.to_path_buf() };
-        for part in ["devices", "pending", "modules"] {
-            files::make_folder(&folder.path.join(part))?;
+        files::make_folder(&path.join("modules"))?;
+        let had_store = path.join(DATABASE).exists();
+        let folder = Self { path: path.to_path_buf(), store: Arc::new(Store::open(&path.join(DATABASE))?) };
+        if !had_store && path.join("devices").is_dir() {
+            // Earlier versions kept devices as files.
+            super::store::import(&folder.store, path)?;
         }
-        let key_file = folder.server_key_file();
-        if key_file.exists() {
+        if !folder.token_file().exists() {
+            let mut token = Zeroizing::new([0; 24]);
+            rng.fill_bytes(token.as_mut_slice());
+            files::write_secret(&folder.token_file(), format!("{}\n", hex::encode(*token)).as_bytes())?;
+        }
+        if folder.server_key_file().exists() {
             return Ok((folder, false));
         }
         let key = rsa_backend::generate_server_key(rng).map_err(|error| {
@@ -79,15 +66,35 @@ impl Folder {
     /// # Errors
     /// [`Failure`] if it is not the folder of a cloud.
     pub fn open_existing(path: &Path) -> Result<Self, Failure> {
-        let folder = Self { path: path.to_path_buf() };
-        if folder.server_key_file().is_file() {
-            return Ok(folder);
+        if path.join("server-key.pem").is_file() {
+            let store = Arc::new(Store::open(&path.join(DATABASE))?);
+            return Ok(Self { path: path.to_path_buf(), store });
         }
         Err(Failure::new(
             Code::NoInput,
             format_args!("{} is no data folder of a cloud: it has no server-key.pem", path.display()),
             "check the path; `spark cloud serve --data DIR` makes a new one",
         ))
+    }
+
+    /// What the cloud remembers.
+    #[must_use]
+    pub const fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// `token`.
+    #[must_use]
+    pub fn token_file(&self) -> PathBuf {
+        self.path.join("token")
+    }
+
+    /// What opens the HTTP interface.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file.
+    pub fn token(&self) -> Result<Zeroizing<String>, Failure> {
+        read_token(&self.token_file())
     }
 
     /// The server's public key as devices hold it, from the private one that the server uses.
@@ -141,17 +148,19 @@ impl Folder {
     /// # Errors
     /// [`Failure`] that names the file if it is there and unusable.
     pub fn device_key(&self, id: DeviceId) -> Result<Option<(RsaPublicKey, Vec<u8>)>, Failure> {
-        key_file(&self.device_key_file(id))
+        self.key(id, Device::current_key)
     }
 
-    /// Records a device's public key: from now on it may connect.
+    /// Records a device's public key: from now on it may connect, and it is its owner's.
     ///
     /// # Errors
     /// [`Failure`] that names the file.
     pub fn enrol(&self, id: DeviceId, spki: &[u8]) -> Result<PathBuf, Failure> {
-        let path = self.device_key_file(id);
-        files::write_atomically(&path, public_pem(spki)?.as_bytes())?;
-        Ok(path)
+        let spki = spki.to_vec();
+        self.change(id, move |device| {
+            device.enrol(&spki, unix_time());
+            device.claimed = true;
+        })
     }
 
     /// Records a key that is about to be written into the device. Until [`Folder::accept_next`] both may connect, so that
@@ -160,9 +169,11 @@ impl Folder {
     /// # Errors
     /// [`Failure`] that names the file.
     pub fn stage(&self, id: DeviceId, spki: &[u8]) -> Result<PathBuf, Failure> {
-        let path = self.next_key_file(id);
-        files::write_atomically(&path, public_pem(spki)?.as_bytes())?;
-        Ok(path)
+        let spki = spki.to_vec();
+        self.change(id, move |device| {
+            device.stage(&spki, unix_time());
+            device.claimed = true;
+        })
     }
 
     /// The key that [`Folder::stage`] recorded.
@@ -170,7 +181,7 @@ impl Folder {
     /// # Errors
     /// [`Failure`] that names the file if it is there and unusable.
     pub fn next_key(&self, id: DeviceId) -> Result<Option<(RsaPublicKey, Vec<u8>)>, Failure> {
-        key_file(&self.next_key_file(id))
+        self.key(id, Device::next_key)
     }
 
     /// The staged key is in the device: it takes the place of the recorded one.
@@ -178,12 +189,8 @@ impl Folder {
     /// # Errors
     /// [`Failure`] that names the file.
     pub fn accept_next(&self, id: DeviceId) -> Result<(), Failure> {
-        let (from, to) = (self.next_key_file(id), self.device_key_file(id));
-        match std::fs::rename(from, &to) {
-            // Another connection or the owner did it.
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::writing(&to, &error)),
-            _ => Ok(()),
-        }
+        // Another connection or the owner may have done it.
+        self.change(id, |device| device.accept_next(unix_time())).map(|_| ())
     }
 
     /// The staged key is not in the device: it is forgotten.
@@ -191,84 +198,53 @@ impl Folder {
     /// # Errors
     /// [`Failure`] that names the file.
     pub fn forget_next(&self, id: DeviceId) -> Result<(), Failure> {
-        let path = self.next_key_file(id);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Failure::writing(&path, &error))
-            }
-            _ => Ok(()),
+        if self.store.device(id)?.is_none_or(|device| device.next_key().is_none()) {
+            return Ok(());
         }
+        self.change(id, Device::forget_next).map(|_| ())
     }
 
-    /// As [`Folder::enrol`], but only if the device is still unknown.
-    ///
-    /// # Errors
-    /// [`Failure`] that names the file.
-    pub fn enrol_new(&self, id: DeviceId, spki: &[u8]) -> Result<Enrolled, Failure> {
-        let new = files::write_if_new(&self.device_key_file(id), public_pem(spki)?.as_bytes())?;
-        Ok(if new { Enrolled::Now } else { Enrolled::Before })
+    fn key(
+        &self,
+        id: DeviceId,
+        which: fn(&Device) -> Option<&KeyRecord>,
+    ) -> Result<Option<(RsaPublicKey, Vec<u8>)>, Failure> {
+        let Some(device) = self.store.device(id)? else { return Ok(None) };
+        let Some(record) = which(&device) else { return Ok(None) };
+        let path = self.path.join(DATABASE);
+        read_device_key(&record.spki()).map(Some).map_err(|error| bad_key(&path, &error))
     }
 
-    /// Keeps a key that a device offered, for the operator to decide.
-    ///
-    /// # Errors
-    /// [`Failure`] that names the file, or says that the folder is full.
-    pub fn keep_pending(&self, id: DeviceId, spki: &[u8]) -> Result<PathBuf, Failure> {
-        let folder = self.path.join("pending");
-        let path = folder.join(format!("{id}-{}.pub.pem", Fingerprint::of_spki(spki).short()));
-        if path.exists() {
-            return Ok(path);
-        }
-        let kept = std::fs::read_dir(&folder).map_err(|error| Failure::reading(&folder, &error))?.count();
-        if kept >= MAX_PENDING {
-            return Err(Failure::new(
-                Code::Data,
-                format_args!("{} holds {kept} keys already, this one was not kept", folder.display()),
-                "remove those that you do not know",
-            ));
-        }
-        files::write_atomically(&path, public_pem(spki)?.as_bytes())?;
-        Ok(path)
-    }
-
-    /// Changes what is known about a device.
-    ///
-    /// # Errors
-    /// [`Failure`] that names the file.
-    pub fn update_state(&self, id: DeviceId, change: impl FnOnce(&mut DeviceState)) -> Result<(), Failure> {
-        let path = self.path.join("devices").join(format!("{id}.json"));
-        let mut state: DeviceState = match std::fs::read(&path) {
-            Ok(content) => serde_json::from_slice(&content).map_err(|error| {
-                Failure::new(
-                    Code::Data,
-                    format_args!("{} is not a device state: {error}", path.display()),
-                    "repair or remove the file",
-                )
-            })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => DeviceState::default(),
-            Err(error) => return Err(Failure::reading(&path, &error)),
-        };
-        change(&mut state);
-        let mut content = serde_json::to_vec_pretty(&state).unwrap_or_default();
-        content.push(b'\n');
-        files::write_atomically(&path, &content)
-    }
-
-    fn device_key_file(&self, id: DeviceId) -> PathBuf {
-        self.path.join("devices").join(format!("{id}.pub.pem"))
-    }
-
-    fn next_key_file(&self, id: DeviceId) -> PathBuf {
-        self.path.join("devices").join(format!("{id}.next.pub.pem"))
+    fn change<T: Send + 'static>(
+        &self,
+        id: DeviceId,
+        change: impl FnOnce(&mut Device) -> T + Send + 'static,
+    ) -> Result<PathBuf, Failure> {
+        self.store.change_now(move |transaction| transaction.update_device(id, change))?;
+        Ok(self.path.join(DATABASE))
     }
 }
 
-fn key_file(path: &Path) -> Result<Option<(RsaPublicKey, Vec<u8>)>, Failure> {
-    if !path.exists() {
-        return Ok(None);
+/// Seconds since 1970.
+pub(crate) fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Reads a token out of its file.
+///
+/// # Errors
+/// [`Failure`] that names the file.
+pub fn read_token(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let content = Zeroizing::new(files::read_up_to(path, 1024)?);
+    let text = core::str::from_utf8(&content).unwrap_or_default().trim();
+    if text.len() < 16 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::new(
+            Code::Data,
+            format_args!("{} holds no token: 16 or more printable characters are needed", path.display()),
+            "remove the file, and the cloud makes a new one",
+        ));
     }
-    let content = files::read(path)?;
-    read_device_key(&content).map(Some).map_err(|error| bad_key(path, &error))
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// Reads a device's public key: PEM or DER; gives its SubjectPublicKeyInfo, too.

@@ -1,46 +1,72 @@
-//! A local cloud: many devices at once, each in a task of its own, with keys and state as files.
+//! A local cloud: many devices at once, each in a task of its own.
 //!
-//! Follow a byte: [`serve`](Cloud::serve) accepts, `connection` runs the handshake (RSA on the blocking pool) and
-//! moves bytes, [`session`] decides what to say, [`updates`] which module a device lacks.
+//! Follow a byte: [`serve`](Cloud::serve) accepts, `limits` lets in, `connection` runs the handshake (RSA in `crypto`) and
+//! moves bytes, [`session`] decides what to say, [`updates`] and [`plan`] which module a device gets, `router` who else
+//! hears an event. Follow a request of the owner: [`api`] takes it, `live` finds the device's task, [`session`] asks the
+//! device. What has to be remembered goes to [`store`].
 
+pub mod api;
 pub mod catalogue;
 mod connection;
+mod crypto;
 mod event;
 pub mod folder;
+pub mod limits;
+mod live;
+pub mod log;
+pub mod manage;
+mod metrics;
+mod operate;
+pub mod plan;
+mod refusal;
+mod router;
 pub mod serve;
 pub mod session;
+pub mod status;
+pub mod store;
 pub mod updates;
 
+pub use crypto::BackEnd;
 pub use event::{Event, Relayed};
+pub use limits::Limits;
+pub use live::Transfer;
+pub use operate::{ClaimError, Presence, Refused, Requested};
+pub use router::Streamed;
 
 use crate::exit::Failure;
 use catalogue::Catalogue;
 use coap_spark::connection::ServerPolicy;
-use coap_spark::handshake::{DeviceId, server::IDENTITY_TIMEOUT};
+use coap_spark::handshake::DeviceId;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use folder::Folder;
-use rsa::RsaPrivateKey;
+use crypto::{ServerKey, Workers};
+use folder::{Folder, unix_time};
+use limits::Door;
+use live::LiveDevices;
+use metrics::{Levels, Metrics};
+use operate::Claims;
+use refusal::Refusal;
+use router::Router;
 use session::SessionOptions;
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use store::{Failed, Store};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, broadcast, oneshot};
+use tokio::sync::{broadcast, watch};
 use updates::Attempts;
 
-/// Connections at the same time; more wait in the listener's queue.
-const MAX_CONNECTIONS: usize = 4096;
-/// Of these, connections whose device is not known yet: strangers cannot take all places.
-const MAX_HANDSHAKES: usize = 256;
 /// Events that a slow listener may be behind before it misses some.
 const EVENT_QUEUE: usize = 4096;
+/// Failures of strangers and devices that are kept for whoever asks.
+const RECENT_FAILURES: usize = 256;
 
 /// Who may connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 #[non_exhaustive]
 pub enum Enrolment {
-    /// Only devices whose key is in `devices/`; others' keys go to `pending/`.
+    /// Only devices whose key is recorded; others' keys wait until somebody accepts them.
     Manual,
     /// The key that an unknown device offers first is recorded.
     FirstUse,
@@ -53,44 +79,60 @@ pub struct Options {
     pub enrolment: Enrolment,
     /// What is done with connected devices.
     pub session: SessionOptions,
-    /// How long a stranger may take to say who it is.
-    pub identity_timeout: Duration,
-    /// How long a device may be silent, and what else is demanded of it.
+    /// What is demanded of a device.
     pub policy: ServerPolicy,
+    /// What strangers may cost.
+    pub limits: Limits,
+    /// Which library does the RSA arithmetic.
+    pub back_end: BackEnd,
 }
 
 impl Options {
     /// These, with the usual limits.
     #[must_use]
     pub const fn new(enrolment: Enrolment, session: SessionOptions) -> Self {
-        Self { enrolment, session, identity_timeout: IDENTITY_TIMEOUT, policy: ServerPolicy::DEFAULT }
+        Self {
+            enrolment,
+            session,
+            policy: ServerPolicy::DEFAULT,
+            limits: Limits::DEFAULT,
+            back_end: BackEnd::best(),
+        }
     }
+}
+
+/// A failure of a device or a stranger.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct RecentFailure {
+    /// The device that it claims to be, if it came that far.
+    pub device: Option<DeviceId>,
+    /// What happened.
+    pub failed: Failed,
 }
 
 /// A running cloud.
 #[derive(Debug)]
 pub struct Cloud {
-    server_key: RsaPrivateKey,
+    server_key: ServerKey,
     folder: Folder,
+    store: Arc<Store>,
     catalogue: Arc<Catalogue>,
     options: Options,
+    door: Door,
+    workers: Workers,
+    live: LiveDevices,
+    router: Router,
+    metrics: Metrics,
+    claims: Claims,
     /// For whoever watches.
     events: broadcast::Sender<Event>,
-    /// From device to device.
-    published: broadcast::Sender<Arc<Relayed>>,
-    /// Places for work that would hold the runtime up.
-    workers: Semaphore,
-    devices: Mutex<HashMap<DeviceId, Known>>,
+    attempts: Mutex<HashMap<DeviceId, Attempts>>,
+    failures: Mutex<VecDeque<RecentFailure>>,
     next_connection: AtomicU64,
-}
-
-/// What is known about a device since the start.
-#[derive(Debug, Default)]
-struct Known {
-    /// How often which module was sent to it.
-    attempts: Attempts,
-    /// Its connection, and how to end it.
-    connection: Option<(u64, oneshot::Sender<()>)>,
+    started: Instant,
+    /// When all transfers have to be over, once the cloud stops.
+    stopping: watch::Sender<Option<Instant>>,
 }
 
 impl Cloud {
@@ -100,15 +142,23 @@ impl Cloud {
     /// [`Failure`] if the server key is not usable.
     pub fn new(folder: Folder, catalogue: Catalogue, options: Options) -> Result<Arc<Self>, Failure> {
         Ok(Arc::new(Self {
-            server_key: folder.server_key()?,
+            server_key: ServerKey::new(folder.server_key()?, options.back_end)?,
+            store: Arc::clone(folder.store()),
             folder,
             catalogue: Arc::new(catalogue),
+            door: Door::new(options.limits.clone()),
+            workers: Workers::new(options.limits.work_queue),
             options,
+            live: LiveDevices::default(),
+            router: Router::new(),
+            metrics: Metrics::new(),
+            claims: Claims::default(),
             events: broadcast::Sender::new(EVENT_QUEUE),
-            published: broadcast::Sender::new(EVENT_QUEUE),
-            workers: Semaphore::new(std::thread::available_parallelism().map_or(1, Into::into)),
-            devices: Mutex::default(),
+            attempts: Mutex::default(),
+            failures: Mutex::default(),
             next_connection: AtomicU64::new(0),
+            started: Instant::now(),
+            stopping: watch::Sender::new(None),
         }))
     }
 
@@ -118,22 +168,35 @@ impl Cloud {
         self.events.subscribe()
     }
 
-    /// Takes connections until the task is dropped.
+    /// Takes connections until the cloud stops, or the task is dropped.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let mut stopping = self.stopping.subscribe();
         let mut told = None;
         loop {
-            let Ok(connection) = Arc::clone(&connections).acquire_owned().await else { return };
-            let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((socket, _)) => {
+            // Whoever waits here waits in the listener's queue.
+            let place = tokio::select! {
+                place = self.door.place() => place,
+                _ = stopping.wait_for(Option::is_some) => return,
+            };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stopping.wait_for(Option::is_some) => return,
+            };
+            match accepted {
+                Ok((socket, address)) => {
                     told = None;
-                    let cloud = Arc::clone(&self);
-                    tokio::spawn(async move {
-                        connection::serve(cloud, socket, handshake).await;
-                        drop(connection);
-                    });
+                    self.metrics.connections.inc();
+                    match self.door.admit(address.ip()) {
+                        Ok(connection) => {
+                            let place = self.door.seat(address.ip(), place);
+                            let cloud = Arc::clone(&self);
+                            tokio::spawn(async move {
+                                connection::serve(cloud, socket, address, place).await;
+                                drop(connection);
+                            });
+                        }
+                        Err(turned) => self.refuse(None, Some(address), Refusal::turned(turned)),
+                    }
                 }
                 Err(error) => {
                     // Out of file descriptors, or the peer is gone already: neither ends the service. Once is enough.
@@ -147,55 +210,116 @@ impl Cloud {
         }
     }
 
+    /// Takes no more connections and ends those that are open: at once, but for devices in the middle of an update, which get
+    /// `grace` to finish. What is not finished then goes on when the device connects again.
+    pub async fn stop(&self, grace: Duration) {
+        // Only the first call counts.
+        self.stopping.send_if_modified(|stopping| {
+            let first = stopping.is_none();
+            stopping.get_or_insert(Instant::now() + grace);
+            first
+        });
+        let patience = Instant::now() + grace + Duration::from_secs(2);
+        while self.live.len() != 0 && Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The module files that can be sent.
+    #[must_use]
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// What the cloud remembers.
+    #[must_use]
+    pub const fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Its data folder.
+    #[must_use]
+    pub const fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// How it behaves.
+    #[must_use]
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The last failures, the newest first.
+    #[must_use]
+    pub fn failures(&self) -> Vec<RecentFailure> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+    }
+
+    fn levels(&self) -> Levels {
+        let (open, half_open) = self.door.load();
+        Levels {
+            online: self.live.len(),
+            open,
+            half_open,
+            work: self.workers.load(),
+            missed: self.router.missed(),
+            watchers: self.router.watchers(),
+        }
+    }
+
     fn report(&self, event: Event) {
         // Nobody listening is fine.
         let _ = self.events.send(event);
     }
 
-    fn devices(&self) -> MutexGuard<'_, HashMap<DeviceId, Known>> {
-        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn attempts_of(&self, id: DeviceId) -> Attempts {
-        self.devices().get(&id).map(|known| known.attempts.clone()).unwrap_or_default()
+        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.get(&id).cloned().unwrap_or_default()
     }
 
     fn keep_attempts(&self, id: DeviceId, attempts: Attempts) {
-        self.devices().entry(id).or_default().attempts = attempts;
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).insert(id, attempts);
     }
 
-    /// A device proved who it is: an older connection of it, which it has lost, ends now. The receiver resolves when
-    /// this one is replaced in turn.
-    fn take_over(&self, id: DeviceId) -> (u64, oneshot::Receiver<()>) {
-        let (end, replaced) = oneshot::channel();
-        let connection = self.next_connection.fetch_add(1, Ordering::Relaxed);
-        self.devices().entry(id).or_default().connection = Some((connection, end));
-        (connection, replaced)
+    fn new_connection(&self) -> u64 {
+        self.next_connection.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn give_up(&self, id: DeviceId, connection: u64) {
-        if let Some(known) = self.devices().get_mut(&id)
-            && known.connection.as_ref().is_some_and(|(current, _)| *current == connection)
-        {
-            known.connection = None;
-        }
+    /// A connection ended before its device was known, or was refused.
+    fn refuse(&self, device: Option<DeviceId>, address: Option<SocketAddr>, refusal: Refusal) {
+        self.metrics.refuse(refusal.cause);
+        self.remember(device, address, &refusal);
+        self.report(Event::Refused {
+            device,
+            address,
+            cause: refusal.cause,
+            reason: refusal.reason,
+            advice: refusal.advice,
+        });
     }
 
-    /// Writes down what an event says about a device. Small files, but a disk may be slow: never call it on a task.
-    fn note(&self, id: DeviceId, event: &Event) {
-        let written = match event {
-            Event::Online { platform_id, .. } => self.folder.update_state(id, |state| {
-                state.platform_id = *platform_id;
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                state.last_seen = since.as_secs();
-            }),
-            Event::Described { describe, .. } => {
-                self.folder.update_state(id, |state| state.describe = Some(describe.clone()))
-            }
-            _ => Ok(()),
+    /// Keeps a failure for whoever asks; that of a known device in its record, too.
+    fn remember(&self, device: Option<DeviceId>, address: Option<SocketAddr>, refusal: &Refusal) {
+        let failed = Failed {
+            at: unix_time(),
+            reason: refusal.reason.clone(),
+            advice: refusal.advice.clone(),
+            row: refusal.row.map(|row| row.code.to_owned()),
+            address: address.map(|address| address.to_string()),
+            times: 1,
         };
-        if let Err(failure) = written {
-            self.report(Event::Trouble { what: failure.to_string() });
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match failures.back_mut() {
+            Some(last) if last.device == device && last.failed.reason == failed.reason => {
+                let times = last.failed.times.saturating_add(1);
+                last.failed = Failed { times, ..failed };
+            }
+            _ => {
+                if failures.len() >= RECENT_FAILURES {
+                    failures.pop_front();
+                }
+                failures.push_back(RecentFailure { device, failed });
+            }
         }
     }
 }

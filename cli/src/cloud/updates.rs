@@ -45,19 +45,13 @@ pub fn next_update(describe: &Describe, catalogue: &Catalogue, attempts: &Attemp
     let Some(platform_id) = describe.platform_id else {
         return Next::Impossible("it does not say its platform".to_owned());
     };
-    let entries: Vec<CatalogueEntry> = catalogue
-        .files()
-        .iter()
-        .map(|file| {
-            let size = u32::try_from(file.image.len()).unwrap_or(u32::MAX);
-            CatalogueEntry::from_prefix(&file.prefix, size)
-        })
-        .collect();
+    let files = catalogue.files();
+    let entries: Vec<CatalogueEntry> = files.iter().map(ModuleFile::entry).collect();
     let installed = installed(describe);
     let request = Request { attempts: &attempts.sent, ..Request::new(platform_id, &installed, &entries) };
     match next_step(&request) {
         Step::Done => Next::Nothing,
-        Step::Flash(step) => match catalogue.files().get(step.entry) {
+        Step::Flash(step) => match files.get(step.entry) {
             Some(file) => Next::Send { file: file.clone(), why: step.to_string() },
             None => Next::Impossible("the plan names a module that is not there".to_owned()),
         },

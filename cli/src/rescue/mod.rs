@@ -118,7 +118,8 @@ impl Modules {
         let photon = |file: &&ModuleFile| file.prefix.platform_id == spark_sim::PLATFORM_ID;
         let newest = |function: ModuleFunction, index: u8| {
             let of_key = |file: &&ModuleFile| (file.prefix.function, file.prefix.index) == (function, index);
-            let found = catalogue.files().iter().filter(photon).filter(of_key);
+            let files = catalogue.files();
+            let found = files.iter().filter(photon).filter(of_key);
             let newest = found.max_by_key(|file| file.prefix.version).cloned();
             newest.ok_or_else(|| missing(&format_args!("{function} {index}")))
         };

@@ -58,8 +58,8 @@ impl Kit {
     }
 
     /// The modules that a healed device has.
-    pub fn expected(&self) -> impl Iterator<Item = &ModuleFile> {
-        self.catalogue.files().iter().chain([&self.application])
+    pub fn expected(&self) -> Vec<ModuleFile> {
+        self.catalogue.files().iter().chain([&self.application]).cloned().collect()
     }
 }
 

@@ -1,33 +1,35 @@
-//! What the cloud does with a connected device, without I/O: Describe, events, the time, and system updates until the
-//! application can run.
+//! What the cloud does with a connected device, without I/O: Describe, events, the time, its owner's calls, and updates.
 
-use super::catalogue::{Catalogue, ModuleFile};
-use super::updates::{Attempts, Next, next_update};
+mod call;
+mod update;
+
+pub use call::{Answer, Call, CallError, Ticket, VariableValue};
+
+use super::catalogue::Catalogue;
+use super::plan::Plan;
+use super::updates::Attempts;
 use super::{Event, Relayed};
+use call::Pending;
 use coap_spark::coap::{Code, Token};
-use coap_spark::connection::{ConnectionError, SendError, ServerConnection};
+use coap_spark::connection::{ConnectionError, Received, RequestKind, SendError, ServerConnection};
 use coap_spark::handshake::DeviceId;
 use coap_spark::message::describe::Describe;
+use coap_spark::message::system_event::SystemNames;
 use coap_spark::message::{
-    Envelope, Event as Publication, FromDevice, FromServer, HelloFlags, Name, Response, Scope, system_event,
+    Event as Publication, FromDevice, FromServer, Hello, HelloFlags, Name, Response, Scope, Subscribe,
+    SystemEvent, system_event,
 };
 use coap_spark::session::SealError;
 use core::time::Duration;
-use spark_ota::coap::Upload;
-use spark_ota::transfer::{Failure, Options, Progress};
+use spark_ota::transfer::Options;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use update::Update;
 
-/// Both JavaScript servers wait this long for an answer.
-const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Progress is reported at most this often.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// Answers and events that wait to be sent to one device: above this, no more is read and no more is passed on.
 const MAX_WAITING: usize = 64;
-/// Names of system events begin with these; they are between one device and the server.
-const SYSTEM_PREFIXES: [&str; 2] = ["spark", "particle"];
 /// Subscriptions of one device; firmware has 5 or 6.
-const MAX_SUBSCRIPTIONS: usize = 16;
+pub const MAX_SUBSCRIPTIONS: usize = 16;
 
 /// How sessions behave.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,11 +40,13 @@ pub struct SessionOptions {
     pub slow: String,
     /// How to send.
     pub transfer: Options,
+    /// Bytes of an event's data that are passed on; longer ones are dropped and counted.
+    pub max_event: usize,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { update: true, slow: String::new(), transfer: Options::DEFAULT }
+        Self { update: true, slow: String::new(), transfer: Options::DEFAULT, max_event: 1024 }
     }
 }
 
@@ -54,15 +58,39 @@ pub struct Session {
     catalogue: Arc<Catalogue>,
     options: SessionOptions,
     attempts: Attempts,
+    /// What its owner wants it to have.
+    plan: Option<Plan>,
+    /// Its Hello said that the update before it succeeded.
+    update_succeeded: bool,
+    /// The parts of the answer to the Describe that was asked for.
     describe: Describe,
+    /// The last whole one.
+    known: Describe,
     phase: Phase,
+    /// What it answers to questions about itself.
+    introduction: Introduction,
     subscriptions: Vec<Subscription>,
     /// Sealed frames, to be sent before anything else is sealed.
     sealed: VecDeque<Vec<u8>>,
     waiting: VecDeque<Owed>,
+    calls: VecDeque<(Ticket, Call)>,
+    pending: Option<Pending>,
+    describe_tickets: Vec<Ticket>,
+    answers: VecDeque<(Ticket, Result<Answer, CallError>)>,
     events: VecDeque<Event>,
     /// Events for other devices.
     published: VecDeque<Relayed>,
+    /// Subscriptions that nobody has been told of.
+    subscribed: VecDeque<Subscription>,
+}
+
+/// What a device may ask about itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Introduction {
+    /// The name that its owner gave it.
+    pub name: String,
+    /// The address that it connected from.
+    pub address: String,
 }
 
 #[derive(Debug)]
@@ -74,36 +102,45 @@ enum Phase {
     /// Describe is to be asked for.
     Ask,
     /// Describe was asked for.
-    Asked { token: Token, deadline: Duration },
+    Asked { id: u16 },
     /// An image is on its way.
     Updating(Box<Update>),
     /// The device has an image and will reset.
     Updated,
 }
 
-#[derive(Debug)]
-struct Update {
-    upload: Upload<Arc<[u8]>>,
-    file: ModuleFile,
-    since: Duration,
-    reported: Duration,
-}
-
-#[derive(Debug)]
-struct Subscription {
-    prefix: String,
-    whose: Whose,
+/// Events that a device wants.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subscription {
+    /// Their names begin so.
+    pub prefix: String,
+    /// Whose they are.
+    pub whose: Whose,
 }
 
 /// Whose events a subscription is for. All devices of this cloud have one owner.
-#[derive(Debug)]
-enum Whose {
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Whose {
     /// Public events of everybody.
     All,
     /// All events of the owner's devices.
     Mine,
     /// All events of one device, named by its hex digits.
     Device(String),
+}
+
+impl Subscription {
+    /// Whether an event is one of them.
+    #[must_use]
+    pub fn wants(&self, event: &Relayed) -> bool {
+        event.name.starts_with(&self.prefix)
+            && match &self.whose {
+                Whose::All => event.public,
+                Whose::Mine => true,
+                Whose::Device(id) => event.device.is_some_and(|device| *id == device.to_string()),
+            }
+    }
 }
 
 /// Something to send that is no part of an update.
@@ -130,13 +167,22 @@ impl Session {
             catalogue,
             options,
             attempts: Attempts::default(),
+            plan: None,
+            update_succeeded: false,
             describe: Describe::default(),
+            known: Describe::default(),
             phase: Phase::Start,
+            introduction: Introduction::default(),
             subscriptions: Vec::new(),
             sealed: VecDeque::new(),
             waiting: VecDeque::new(),
+            calls: VecDeque::new(),
+            pending: None,
+            describe_tickets: Vec::new(),
+            answers: VecDeque::new(),
             events: VecDeque::new(),
             published: VecDeque::new(),
+            subscribed: VecDeque::new(),
         }
     }
 
@@ -155,6 +201,11 @@ impl Session {
     #[must_use]
     pub const fn attempts(&self) -> &Attempts {
         &self.attempts
+    }
+
+    /// Tells what the device may ask about itself.
+    pub fn set_introduction(&mut self, introduction: Introduction) {
+        self.introduction = introduction;
     }
 
     /// Whether there is room for what more input may ask for. Send first, then read.
@@ -194,43 +245,23 @@ impl Session {
         }
     }
 
-    fn handle_message(&mut self, now: Duration, unix_time: u32, message: &Envelope<FromDevice<'_>>) {
+    fn handle_message(
+        &mut self,
+        now: Duration,
+        unix_time: u32,
+        message: &Received<FromDevice<'_>, RequestKind>,
+    ) {
         if let Phase::Updating(update) = &mut self.phase
-            && update.upload.handle_message(now, message)
+            && update.handle_message(now, message)
         {
             self.watch_update(now);
             return;
         }
         match message.body {
             // Once a connection; a repeated one means nothing.
-            FromDevice::Hello(hello) if matches!(self.phase, Phase::Start) => {
-                let flags = hello.flags.unwrap_or_default();
-                self.events.push_back(Event::Online {
-                    device: self.id,
-                    platform_id: hello.platform_id,
-                    update_succeeded: flags.contains(HelloFlags::OTA_SUCCEEDED),
-                });
-                self.phase = Phase::Ask;
-            }
+            FromDevice::Hello(hello) if matches!(self.phase, Phase::Start) => self.take_hello(&hello),
             FromDevice::Event(event) => self.take_event(&event),
-            FromDevice::Subscribe(subscribe) => {
-                let whose = match subscribe.scope {
-                    Scope::MyDevices => Whose::Mine,
-                    Scope::Device(id) => Whose::Device(id.to_string()),
-                    Scope::DeviceText(text) => {
-                        Whose::Device(String::from_utf8_lossy(text).to_ascii_lowercase())
-                    }
-                    _ => Whose::All,
-                };
-                let room = self.subscriptions.len() < MAX_SUBSCRIPTIONS;
-                // Everybody's events without a prefix are not for one device to ask for.
-                if room && !(matches!(whose, Whose::All) && subscribe.prefix.is_empty()) {
-                    self.subscriptions.push(Subscription { prefix: subscribe.prefix.to_text(), whose });
-                    self.owe(Owed::Ack { id: message.id });
-                } else {
-                    self.owe(Owed::Refuse { id: message.id });
-                }
-            }
+            FromDevice::Subscribe(subscribe) => self.take_subscription(message.id, &subscribe),
             FromDevice::TimeRequest => {
                 self.owe(Owed::Time { id: message.id, token: message.token, unix: unix_time });
             }
@@ -241,38 +272,127 @@ impl Session {
             {
                 self.take_describe(now, payload);
             }
-            FromDevice::Response(response) => {
-                if let Phase::Asked { token, .. } = self.phase
-                    && token == message.token
-                {
-                    self.take_describe(now, response.payload);
+            FromDevice::Goodbye { ref goodbye, .. } => {
+                let reason = goodbye.cloud_reason.map_or_else(|| "none".to_owned(), |reason| reason.to_string());
+                self.events.push_back(Event::Goodbye { device: self.id, reason });
+            }
+            ref body => {
+                let Some(answers) = message.answers else { return };
+                match (&self.phase, body) {
+                    (Phase::Asked { id }, FromDevice::Response(response))
+                        if *id == answers.id && answers.is_answer =>
+                    {
+                        self.take_describe(now, response.payload);
+                    }
+                    _ => self.take_answer(answers, body),
                 }
             }
-            _ => {}
+        }
+    }
+
+    fn take_hello(&mut self, hello: &Hello) {
+        let flags = hello.flags.unwrap_or_default();
+        self.update_succeeded = flags.contains(HelloFlags::OTA_SUCCEEDED);
+        self.events.push_back(Event::Online {
+            device: self.id,
+            platform_id: hello.platform_id,
+            product_id: hello.product.map(|(id, _)| id),
+            product_version: hello.product.map(|(_, version)| version),
+            update_succeeded: self.update_succeeded,
+        });
+        self.phase = Phase::Ask;
+    }
+
+    fn take_subscription(&mut self, id: u16, subscribe: &Subscribe<'_>) {
+        let whose = match subscribe.scope {
+            Scope::MyDevices => Whose::Mine,
+            Scope::Device(id) => Whose::Device(id.to_string()),
+            Scope::DeviceText(text) => Whose::Device(String::from_utf8_lossy(text).to_ascii_lowercase()),
+            _ => Whose::All,
+        };
+        let subscription = Subscription { prefix: subscribe.prefix.to_text(), whose };
+        // A device that has lost the acknowledgement asks again.
+        if self.subscriptions.contains(&subscription) {
+            self.owe(Owed::Ack { id });
+            return;
+        }
+        let room = self.subscriptions.len() < MAX_SUBSCRIPTIONS;
+        // Everybody's events without a prefix are not for one device to ask for.
+        if room && !(subscription.whose == Whose::All && subscription.prefix.is_empty()) {
+            self.subscribed.push_back(subscription.clone());
+            self.subscriptions.push(subscription);
+            self.owe(Owed::Ack { id });
+        } else {
+            self.owe(Owed::Refuse { id });
         }
     }
 
     fn take_event(&mut self, event: &Publication<'_>) {
         let name = event.name.to_text();
-        let is_safe_mode = name == system_event::SAFE_MODE;
-        if !SYSTEM_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+        if event.data.is_some_and(|data| data.len() > self.options.max_event) {
+            let limit = self.options.max_event;
+            self.events.push_back(Event::EventDropped { device: self.id, name, limit });
+            return;
+        }
+        if event.name.is_system(SystemNames::SparkOrParticle) {
+            self.take_system_event(event);
+        } else {
             self.published.push_back(Relayed {
-                device: self.id,
+                device: Some(self.id),
                 name: name.clone(),
                 data: event.data.map(<[u8]>::to_vec),
                 max_age: event.max_age,
                 public: event.public,
             });
         }
+        // A claim code gives a device to whoever made it; it is not for everyone who watches.
+        let secret = name == system_event::CLAIM_CODE;
+        let data = event.data.filter(|_| !secret).map(|data| String::from_utf8_lossy(data).into_owned());
         self.events.push_back(Event::Published {
             device: self.id,
             name,
-            data: event.data.map(|data| String::from_utf8_lossy(data).into_owned()),
+            data,
+            max_age: event.max_age,
             public: event.public,
         });
-        if is_safe_mode && matches!(self.phase, Phase::Idle) {
-            self.phase = Phase::Ask;
+    }
+
+    fn take_system_event(&mut self, event: &Publication<'_>) {
+        let answer = match SystemEvent::of(event) {
+            SystemEvent::SafeMode(_) => {
+                if matches!(self.phase, Phase::Idle) {
+                    self.phase = Phase::Ask;
+                }
+                return;
+            }
+            SystemEvent::ClaimCode(code) => {
+                let code = String::from_utf8_lossy(code).into_owned();
+                self.events.push_back(Event::ClaimCode { device: self.id, code });
+                return;
+            }
+            SystemEvent::DeviceName(_) => (system_event::DEVICE_NAME, self.introduction.name.clone()),
+            SystemEvent::DeviceIp(_) => (system_event::DEVICE_IP, self.introduction.address.clone()),
+            SystemEvent::DeviceRandom(_) => {
+                self.events.push_back(Event::WantsRandom { device: self.id });
+                return;
+            }
+            _ => return,
+        };
+        // In an update the device has no ear for it; it asks again.
+        if !matches!(self.phase, Phase::Updating(_)) && self.waiting.len() < MAX_WAITING {
+            self.owe_event(answer.0, answer.1.into_bytes());
         }
+    }
+
+    /// Gives the device the random bytes that it asked for.
+    pub fn give_random(&mut self, bytes: &[u8]) {
+        if !matches!(self.phase, Phase::Updating(_)) && self.waiting.len() < MAX_WAITING {
+            self.owe_event(system_event::DEVICE_RANDOM, bytes.to_vec());
+        }
+    }
+
+    fn owe_event(&mut self, name: &str, data: Vec<u8>) {
+        self.owe(Owed::Publish { name: name.to_owned(), data: Some(data), max_age: Some(60), public: false });
     }
 
     fn take_describe(&mut self, now: Duration, payload: &[u8]) {
@@ -284,88 +404,25 @@ impl Session {
             }
             Err(error) => {
                 self.phase = Phase::Idle;
+                self.answer_describe(&Err(CallError::Malformed(error.to_string())));
                 let reason = error.to_string();
                 self.events.push_back(Event::CannotUpdate { device: self.id, reason });
                 return;
             }
         }
-        if self.describe.modules.is_none() {
-            return;
+        if self.describe.modules.is_some() {
+            self.finish_describe(now);
         }
+    }
+
+    /// All parts of the answer are there.
+    fn finish_describe(&mut self, now: Duration) {
         let describe = core::mem::take(&mut self.describe);
+        self.known = describe.clone();
+        self.answer_describe(&Ok(describe.clone()));
         self.events.push_back(Event::Described { device: self.id, describe: describe.clone() });
         self.phase = Phase::Idle;
-        if self.options.update {
-            self.decide(now, &describe);
-        }
-    }
-
-    /// The next module for a device with these modules, if it lacks one.
-    fn decide(&mut self, now: Duration, describe: &Describe) {
-        let device = self.id;
-        match next_update(describe, &self.catalogue, &self.attempts) {
-            Next::Nothing => self.events.push_back(Event::UpToDate { device }),
-            Next::Impossible(reason) => self.events.push_back(Event::CannotUpdate { device, reason }),
-            Next::Send { file, why } => {
-                let slow = self.options.slow.contains(file.prefix.function.letter());
-                let options = Options { offer_fast: !slow, ..self.options.transfer };
-                match Upload::new(Arc::clone(&file.image), options) {
-                    Ok(upload) => {
-                        self.owe(Owed::Publish {
-                            name: system_event::SAFE_MODE_UPDATING.to_owned(),
-                            data: Some(file.prefix.index.to_string().into_bytes()),
-                            max_age: Some(60),
-                            public: false,
-                        });
-                        self.events.push_back(Event::UpdateStarted {
-                            device,
-                            module: file.name.clone(),
-                            why,
-                            bytes: file.image.len(),
-                        });
-                        self.connection.set_updating(now, true);
-                        self.phase =
-                            Phase::Updating(Box::new(Update { upload, file, since: now, reported: now }));
-                    }
-                    Err(error) => {
-                        let reason = format!("{}: {error}", file.name);
-                        self.events.push_back(Event::CannotUpdate { device, reason });
-                    }
-                }
-            }
-        }
-    }
-
-    fn watch_update(&mut self, now: Duration) {
-        let Phase::Updating(update) = &mut self.phase else { return };
-        let progress = update.upload.progress();
-        let Some(outcome) = update.upload.outcome() else {
-            if now >= update.reported + PROGRESS_INTERVAL {
-                update.reported = now;
-                self.events.push_back(Event::UpdateProgress { device: self.id, progress });
-            }
-            return;
-        };
-        // A module that arrived and is still missing afterwards, or that the device refused, must not be sent for ever.
-        // One that the network lost may.
-        if matches!(outcome, Ok(_) | Err(Failure::ImageRefused)) {
-            let file = update.file.clone();
-            self.attempts.count(&file);
-        }
-        self.finish_update(now, progress, outcome.err().map(|failure| failure.to_string()));
-    }
-
-    fn finish_update(&mut self, now: Duration, progress: Progress, failure: Option<String>) {
-        let after = if failure.is_none() { Phase::Updated } else { Phase::Idle };
-        let Phase::Updating(update) = core::mem::replace(&mut self.phase, after) else { return };
-        self.connection.set_updating(now, false);
-        self.events.push_back(Event::UpdateFinished {
-            device: self.id,
-            module: update.file.name,
-            progress,
-            failure,
-            took: now.saturating_sub(update.since),
-        });
+        self.decide(now, &describe);
     }
 
     /// The next frame to send, sealed into `out` (1024 bytes); `None` if nothing is due.
@@ -399,15 +456,13 @@ impl Session {
         }
         match &mut self.phase {
             Phase::Ask => {
-                let sent = self.connection.send(FromServer::Describe { flags: None }, out)?;
-                self.phase = Phase::Asked { token: sent.token, deadline: now + DESCRIBE_TIMEOUT };
+                let sent = self.connection.request(now, FromServer::Describe { flags: None }, out)?;
+                self.phase = Phase::Asked { id: sent.id };
                 Ok(Some(sent.bytes.len()))
             }
-            Phase::Updating(update) => {
-                let frame = update.upload.poll_send(now, &mut self.connection, out)?;
-                Ok(frame.map(<[u8]>::len))
-            }
-            _ => Ok(None),
+            Phase::Updating(update) => update.poll_send(now, &mut self.connection, out),
+            Phase::Start | Phase::Updated => Ok(None),
+            Phase::Idle | Phase::Asked { .. } => self.seal_call(now, out),
         }
     }
 
@@ -436,16 +491,8 @@ impl Session {
     /// During an update it is not: devices up to 1.x keep their list of chunks in the buffer that a message comes to.
     /// A device that does not take its events fast enough misses some. Events carry no promise.
     pub fn offer(&mut self, event: &Relayed) {
-        let wanted = |subscription: &Subscription| {
-            event.name.starts_with(&subscription.prefix)
-                && match &subscription.whose {
-                    Whose::All => event.public,
-                    Whose::Mine => true,
-                    Whose::Device(id) => *id == event.device.to_string(),
-                }
-        };
         if !matches!(self.phase, Phase::Updating(_))
-            && self.subscriptions.iter().any(wanted)
+            && self.subscriptions.iter().any(|subscription| subscription.wants(event))
             && self.waiting.len() < MAX_WAITING
         {
             self.owe(Owed::Publish {
@@ -462,6 +509,11 @@ impl Session {
         self.published.pop_front()
     }
 
+    /// The next subscription since the last call.
+    pub fn poll_subscribed(&mut self) -> Option<Subscription> {
+        self.subscribed.pop_front()
+    }
+
     /// What happened since the last call.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -470,13 +522,11 @@ impl Session {
     /// When [`Session::handle_deadline`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Duration {
-        let phase = match &self.phase {
-            Phase::Asked { deadline, .. } => Some(*deadline),
-            Phase::Updating(update) => update.upload.next_deadline(),
-            _ => None,
-        };
         let connection = self.connection.next_deadline();
-        phase.map_or(connection, |phase| phase.min(connection))
+        match &self.phase {
+            Phase::Updating(update) => update.next_deadline().map_or(connection, |due| due.min(connection)),
+            _ => connection,
+        }
     }
 
     /// Moves on if a deadline has come. Early calls are harmless.
@@ -485,27 +535,35 @@ impl Session {
     /// [`ConnectionError`]: close the socket.
     pub fn handle_deadline(&mut self, now: Duration) -> Result<(), ConnectionError> {
         self.connection.handle_deadline(now)?;
-        match &mut self.phase {
-            Phase::Asked { deadline, .. } if now >= *deadline => {
-                self.phase = Phase::Idle;
-                let reason = "it does not answer Describe".to_owned();
-                self.events.push_back(Event::CannotUpdate { device: self.id, reason });
+        while let Some(expired) = self.connection.poll_expired(now) {
+            match &self.phase {
+                Phase::Asked { id } if *id == expired.id => self.give_up_describe(now),
+                _ => self.expire_call(&expired),
             }
-            Phase::Updating(update) => {
-                update.upload.handle_deadline(now);
-                self.watch_update(now);
-            }
-            _ => {}
+        }
+        if let Phase::Updating(update) = &mut self.phase {
+            update.handle_deadline(now);
+            self.watch_update(now);
         }
         Ok(())
     }
 
-    /// The connection is gone. An update that was under way has failed.
-    pub fn handle_end(&mut self, now: Duration) {
-        if let Phase::Updating(update) = &self.phase {
-            let progress = update.upload.progress();
-            self.finish_update(now, progress, Some("the connection ended".to_owned()));
+    /// A Core tells functions and variables and no modules; that is all there will be.
+    fn give_up_describe(&mut self, now: Duration) {
+        if self.describe != Describe::default() {
+            self.finish_describe(now);
+            return;
         }
+        self.phase = Phase::Idle;
+        self.answer_describe(&Err(CallError::TimedOut));
+        let reason = "it does not answer Describe".to_owned();
+        self.events.push_back(Event::CannotUpdate { device: self.id, reason });
+    }
+
+    /// The connection is gone. An update that was under way was interrupted, and no call is answered any more.
+    pub fn handle_end(&mut self, now: Duration) {
+        self.end_update(now, "the connection ended");
+        self.refuse_calls(&CallError::Offline);
     }
 
     fn owe(&mut self, owed: Owed) {

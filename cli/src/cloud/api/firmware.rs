@@ -1,0 +1,120 @@
+//! Module files: what the cloud has, and how they come in: one module, or a bundle (.zip) of several.
+
+use super::Api;
+use super::devices::Done;
+use super::error::{ApiError, ErrorBody};
+use super::fields::flag;
+use crate::cloud::catalogue::ModuleFile;
+use crate::cloud::plan::MAX_STEPS;
+use crate::cloud::store::ModuleRecord;
+use crate::exit::{Code, Failure};
+use axum::Json;
+use axum::extract::{Multipart, Path, State};
+use std::io::{Cursor, Read};
+
+/// Bytes of one module; the largest place of a Photon has 256 KiB, of an Electron no more.
+const MAX_MODULE: u64 = 2 << 20;
+/// Entries of a bundle.
+const MAX_ENTRIES: usize = 64;
+
+/// What a form brought.
+pub(super) struct Upload {
+    files: Vec<(String, Vec<u8>)>,
+    /// One chunk, one answer.
+    pub(super) slow: bool,
+}
+
+/// Reads a multipart form: files of any field, and `slow`.
+pub(super) async fn read(mut form: Multipart) -> Result<Upload, ApiError> {
+    let mut upload = Upload { files: Vec::new(), slow: false };
+    while let Some(field) = form.next_field().await.map_err(ApiError::bad_request)? {
+        let (name, file) = (field.name().unwrap_or_default().to_owned(), field.file_name().map(str::to_owned));
+        if let Some(file) = file {
+            let content = field.bytes().await.map_err(ApiError::bad_request)?;
+            upload.files.push((file, content.to_vec()));
+        } else if name == "slow" {
+            let text = field.text().await.map_err(ApiError::bad_request)?;
+            upload.slow = flag("slow", &text)?;
+        }
+    }
+    if upload.files.is_empty() {
+        return Err(ApiError::bad_request("the form has no file"));
+    }
+    Ok(upload)
+}
+
+/// Keeps all modules of an upload, or none: they are checked first.
+pub(super) async fn keep(api: &Api, upload: Upload) -> Result<Vec<ModuleFile>, ApiError> {
+    let files = tokio::task::spawn_blocking(move || {
+        let mut files = Vec::new();
+        for (name, content) in &upload.files {
+            files.extend(modules_of(name, content)?);
+        }
+        Ok::<_, Failure>(files)
+    });
+    let files = files.await.map_err(ApiError::bad_request)??;
+    for file in &files {
+        api.cloud.add_module(file.clone()).await?;
+    }
+    Ok(files)
+}
+
+/// The modules of a file: itself, or those of a bundle.
+pub(crate) fn modules_of(name: &str, content: &[u8]) -> Result<Vec<ModuleFile>, Failure> {
+    if !content.starts_with(b"PK\x03\x04") {
+        return Ok(vec![ModuleFile::new(name, content)?]);
+    }
+    let bad = |what: &dyn core::fmt::Display| {
+        Failure::new(Code::Data, format_args!("{name}: {what}"), "give a .bin module or a .zip bundle of modules")
+    };
+    let mut archive = zip::ZipArchive::new(Cursor::new(content)).map_err(|error| bad(&error))?;
+    if archive.len() > MAX_ENTRIES {
+        return Err(bad(&format_args!("{} files are more than {MAX_ENTRIES}", archive.len())));
+    }
+    let mut modules = Vec::new();
+    for at in 0..archive.len() {
+        let entry = archive.by_index(at).map_err(|error| bad(&error))?;
+        let path = entry.name().map_err(|error| bad(&error))?.into_owned();
+        let file = path.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+        if !file.ends_with(".bin") {
+            continue;
+        }
+        let mut image = Vec::new();
+        // Whatever the archive says of its size.
+        let read = entry.take(MAX_MODULE + 1).read_to_end(&mut image).map_err(|error| bad(&error))?;
+        if read as u64 > MAX_MODULE {
+            return Err(bad(&format_args!("{file} has more than {MAX_MODULE} bytes")));
+        }
+        modules.push(ModuleFile::new(&file, &image)?);
+    }
+    match modules.len() {
+        0 => Err(bad(&"the bundle has no .bin file")),
+        1..=MAX_STEPS => Ok(modules),
+        more => Err(bad(&format_args!("{more} modules are more than {MAX_STEPS}"))),
+    }
+}
+
+/// All module files.
+#[utoipa::path(get, path = "/v1/firmware", responses((status = 200, body = Vec<ModuleRecord>)))]
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<ModuleRecord>>, ApiError> {
+    Ok(Json(api.cloud.store.modules()?))
+}
+
+/// Keeps module files: a multipart form with a `file`, a module or a bundle.
+#[utoipa::path(post, path = "/v1/firmware", responses(
+    (status = 200, body = Vec<ModuleRecord>), (status = 400, body = ErrorBody)))]
+pub(super) async fn add(State(api): State<Api>, form: Multipart) -> Result<Json<Vec<ModuleRecord>>, ApiError> {
+    let files = keep(&api, read(form).await?).await?;
+    Ok(Json(files.iter().map(ModuleRecord::of).collect()))
+}
+
+/// Removes a module file.
+#[utoipa::path(delete, path = "/v1/firmware/{sha256}", params(("sha256" = String, Path, description = "Of the file, 64 hex digits")),
+    responses((status = 200, body = Done), (status = 404, body = ErrorBody)))]
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Path(sha256): Path<String>,
+) -> Result<Json<Done>, ApiError> {
+    api.cloud.remove_module(&sha256).await?;
+    Ok(Json(Done { ok: true, id: None, status: None }))
+}

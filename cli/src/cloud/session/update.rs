@@ -1,0 +1,251 @@
+//! A firmware update: which module is due, and how its transfer goes.
+
+use super::{CallError, MAX_WAITING, Owed, Phase, Session};
+use crate::cloud::Event;
+use crate::cloud::catalogue::ModuleFile;
+use crate::cloud::plan::{Due, Plan};
+use crate::cloud::updates::{Next, next_update};
+use coap_spark::connection::{SendError, ServerConnection};
+use coap_spark::message::describe::Describe;
+use coap_spark::message::{Envelope, FromDevice, system_event};
+use core::time::Duration;
+use spark_ota::coap::Upload;
+use spark_ota::transfer::{Failure, Options, Progress};
+use std::sync::Arc;
+
+/// Progress is reported at most this often.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// One module on its way.
+#[derive(Debug)]
+pub(super) struct Update {
+    upload: Upload<Arc<[u8]>>,
+    file: ModuleFile,
+    /// Its place in the owner's plan, if it is part of one.
+    step: Option<usize>,
+    since: Duration,
+    reported: Duration,
+}
+
+impl Update {
+    /// `true` if the message belongs to the update.
+    pub(super) fn handle_message(&mut self, now: Duration, message: &Envelope<FromDevice<'_>>) -> bool {
+        self.upload.handle_message(now, message)
+    }
+
+    pub(super) fn poll_send(
+        &mut self,
+        now: Duration,
+        connection: &mut ServerConnection<1024>,
+        out: &mut [u8],
+    ) -> Result<Option<usize>, SendError> {
+        Ok(self.upload.poll_send(now, connection, out)?.map(<[u8]>::len))
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.upload.next_deadline()
+    }
+
+    pub(super) fn handle_deadline(&mut self, now: Duration) {
+        self.upload.handle_deadline(now);
+    }
+}
+
+impl Session {
+    /// What the owner wants the device to have. It is begun when the device has described itself, which it is asked to do;
+    /// not while another update runs.
+    pub fn set_plan(&mut self, plan: Option<Plan>) {
+        self.plan = plan;
+        if matches!(self.phase, Phase::Idle) && self.plan.as_ref().is_some_and(Plan::is_running) {
+            self.phase = Phase::Ask;
+        }
+    }
+
+    /// What the owner wants the device to have, and how far it is.
+    #[must_use]
+    pub const fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref()
+    }
+
+    /// A module is on its way.
+    #[must_use]
+    pub const fn is_updating(&self) -> bool {
+        matches!(self.phase, Phase::Updating(_))
+    }
+
+    /// How far the module on its way is.
+    #[must_use]
+    pub fn progress(&self) -> Option<(&str, Progress)> {
+        match &self.phase {
+            Phase::Updating(update) => Some((&update.file.name, update.upload.progress())),
+            _ => None,
+        }
+    }
+
+    /// Ends the owner's plan; a transfer under way is broken off.
+    pub fn cancel_plan(&mut self, now: Duration) {
+        if let Some(plan) = &mut self.plan
+            && plan.is_running()
+        {
+            plan.cancel();
+            self.tell_plan();
+        }
+        if let Phase::Updating(update) = &mut self.phase
+            && update.step.is_some()
+        {
+            update.upload.cancel();
+            self.watch_update(now);
+        }
+    }
+
+    fn tell_plan(&mut self) {
+        if let Some(plan) = &self.plan {
+            let (device, plan) = (self.id, Box::new(plan.clone()));
+            self.events.push_back(Event::PlanChanged { device, plan });
+        }
+    }
+
+    /// What a device that has just described itself needs next: a module of its owner's plan, else one that it lacks.
+    pub(super) fn decide(&mut self, now: Duration, describe: &Describe) {
+        let device = self.id;
+        if let Some(plan) = &mut self.plan
+            && plan.is_running()
+        {
+            let before = plan.clone();
+            // Hello speaks of the update before this connection, which it says once.
+            let due = plan.next(describe, core::mem::take(&mut self.update_succeeded));
+            let changed = *plan != before;
+            let slow = plan.slow;
+            let wanted = match due {
+                Due::Send(step) => plan.steps.get(step).map(|wanted| (step, wanted.sha256.clone(), wanted.why.clone())),
+                Due::Nothing => None,
+            };
+            if changed {
+                self.tell_plan();
+            }
+            if let Some((step, sha256, why)) = wanted {
+                match self.catalogue.by_sha256(&sha256) {
+                    Some(file) => self.start_update(now, file, why, slow, Some(step)),
+                    None => {
+                        let reason = "the module is no longer in the store".to_owned();
+                        self.fail_plan(step, reason);
+                    }
+                }
+                return;
+            }
+        }
+        if describe.modules.is_none() || !self.options.update {
+            return;
+        }
+        match next_update(describe, &self.catalogue, &self.attempts) {
+            Next::Nothing => self.events.push_back(Event::UpToDate { device }),
+            Next::Impossible(reason) => self.events.push_back(Event::CannotUpdate { device, reason }),
+            Next::Send { file, why } => self.start_update(now, file, why, false, None),
+        }
+    }
+
+    fn fail_plan(&mut self, step: usize, reason: String) {
+        if let Some(plan) = &mut self.plan {
+            plan.fail(step, reason.clone());
+        }
+        self.events.push_back(Event::CannotUpdate { device: self.id, reason });
+        self.tell_plan();
+    }
+
+    fn start_update(&mut self, now: Duration, file: ModuleFile, why: String, slow: bool, step: Option<usize>) {
+        let device = self.id;
+        let slow = slow || self.options.slow.contains(file.prefix.function.letter());
+        let options = Options { offer_fast: !slow, ..self.options.transfer };
+        let upload = match Upload::new(Arc::clone(&file.image), options) {
+            Ok(upload) => upload,
+            Err(error) => {
+                let reason = format!("{}: {error}", file.name);
+                match step {
+                    Some(step) => self.fail_plan(step, reason),
+                    None => self.events.push_back(Event::CannotUpdate { device, reason }),
+                }
+                return;
+            }
+        };
+        self.refuse_calls(&CallError::Updating);
+        if step.is_none() && self.waiting.len() < MAX_WAITING {
+            self.owe(Owed::Publish {
+                name: system_event::SAFE_MODE_UPDATING.to_owned(),
+                data: Some(file.prefix.index.to_string().into_bytes()),
+                max_age: Some(60),
+                public: false,
+            });
+        }
+        if let (Some(plan), Some(step)) = (&mut self.plan, step) {
+            plan.sending(step);
+            self.tell_plan();
+        }
+        self.events.push_back(Event::UpdateStarted {
+            device,
+            module: file.name.clone(),
+            why,
+            bytes: file.image.len(),
+        });
+        self.connection.set_updating(now, true);
+        self.phase = Phase::Updating(Box::new(Update { upload, file, step, since: now, reported: now }));
+    }
+
+    pub(super) fn watch_update(&mut self, now: Duration) {
+        let Phase::Updating(update) = &mut self.phase else { return };
+        let progress = update.upload.progress();
+        let Some(outcome) = update.upload.outcome() else {
+            if now >= update.reported + PROGRESS_INTERVAL {
+                update.reported = now;
+                self.events.push_back(Event::UpdateProgress { device: self.id, progress });
+            }
+            return;
+        };
+        let failure = outcome.err().map(|failure| failure.to_string());
+        match (update.step, &mut self.plan) {
+            (Some(step), Some(plan)) => match outcome {
+                Ok(_) => plan.arrived(step),
+                Err(Failure::ImageRefused) => plan.refused(step, Failure::ImageRefused.to_string()),
+                Err(Failure::Refused { .. }) => plan.refused(step, failure.clone().unwrap_or_default()),
+                Err(_) => plan.interrupted(step, failure.clone().unwrap_or_default()),
+            },
+            // A module that arrived and is still missing afterwards, or that the device refused, must not be sent for
+            // ever. One that the network lost may.
+            _ if matches!(outcome, Ok(_) | Err(Failure::ImageRefused)) => {
+                let file = update.file.clone();
+                self.attempts.count(&file);
+            }
+            _ => {}
+        }
+        self.finish_update(now, progress, failure);
+    }
+
+    /// The connection ends in the middle of an update.
+    pub(super) fn end_update(&mut self, now: Duration, reason: &str) {
+        let Phase::Updating(update) = &self.phase else { return };
+        let progress = update.upload.progress();
+        if let (Some(step), Some(plan)) = (update.step, &mut self.plan) {
+            plan.interrupted(step, reason.to_owned());
+        }
+        self.finish_update(now, progress, Some(reason.to_owned()));
+    }
+
+    fn finish_update(&mut self, now: Duration, progress: Progress, failure: Option<String>) {
+        let after = if failure.is_none() { Phase::Updated } else { Phase::Idle };
+        let Phase::Updating(update) = core::mem::replace(&mut self.phase, after) else { return };
+        self.connection.set_updating(now, false);
+        if update.step.is_some() {
+            self.tell_plan();
+            // The network's fault, and the connection lives: the plan goes on.
+            if failure.is_some() && self.plan.as_ref().is_some_and(Plan::is_running) {
+                self.phase = Phase::Ask;
+            }
+        }
+        self.events.push_back(Event::UpdateFinished {
+            device: self.id,
+            module: update.file.name,
+            progress,
+            failure,
+            took: now.saturating_sub(update.since),
+        });
+    }
+}
