@@ -1,7 +1,7 @@
 //! The program `spark`.
 
 use clap::{Parser, Subcommand};
-use spark_cli::{cloud, dct, device, dfu, inspect, keys, rescue, ui};
+use spark_cli::{cloud, dct, decode, device, dfu, inspect, keys, rescue, ui};
 use std::process::ExitCode;
 
 /// Rescues, serves and simulates Particle (formerly Spark) devices, and explains their files.
@@ -40,6 +40,7 @@ enum Command {
         command: keys::Command,
     },
     Inspect(inspect::Args),
+    Decode(decode::Args),
 }
 
 #[derive(Subcommand, Debug)]
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         Command::Dct { command } => dct::run(command),
         Command::Keys { command } => keys::run(command),
         Command::Inspect(args) => inspect::run(args),
+        Command::Decode(args) => decode::run(args),
     };
     match result {
         Ok(code) => code,
