@@ -46,6 +46,7 @@ enum Command {
 #[derive(Subcommand, Debug)]
 enum Cloud {
     Serve(cloud::serve::Args),
+    Debug(cloud::debug::Args),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Rescue(args) => rescue::run(args).map(|()| ExitCode::SUCCESS),
         Command::Cloud { command: Cloud::Serve(args) } => cloud::serve::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Cloud { command: Cloud::Debug(args) } => cloud::debug::run(args),
         Command::Device(args) => device::command::run(args).map(|()| ExitCode::SUCCESS),
         Command::Dfu { command } => dfu::run(command).map(|()| ExitCode::SUCCESS),
         Command::Dct { command } => dct::run(command),

@@ -5,6 +5,7 @@
 
 pub mod catalogue;
 mod connection;
+pub mod debug;
 mod event;
 pub mod folder;
 pub mod serve;
