@@ -394,25 +394,23 @@ async fn try_handshake(
         report,
     )?;
 
-    let mut done = Vec::new();
-    let result =
-        trial::handshake(socket, nonce, device, patience, |name, took| done.push((name, took))).await;
-    let passed = done.len();
-    for (name, took) in done {
+    let mut passed = 0;
+    let mut told = Ok(());
+    let show = |name, took| {
+        passed += 1;
         let detail = match name {
             "identity" => "sent, encrypted with the server's key",
             "session" => "the server answers with the session message",
             "keys" => "the session message opens with the device's key and is signed by the server",
             _ => "the server says Hello",
         };
-        Outcome { ok: true, detail: detail.to_owned(), warning: None, row: None }.tell(
-            name,
-            Some(address),
-            took,
-            Map::new(),
-            report,
-        )?;
-    }
+        let outcome = Outcome { ok: true, detail: detail.to_owned(), warning: None, row: None };
+        if told.is_ok() {
+            told = outcome.tell(name, Some(address), took, Map::new(), report);
+        }
+    };
+    let result = trial::handshake(socket, nonce, device, patience, show).await;
+    told?;
     let Err((failure, took)) = result else { return Ok(Ok(())) };
     let row = Some(by_failure(&failure, End::Device));
     let name = trial::STEPS.get(passed).copied().unwrap_or("hello");
