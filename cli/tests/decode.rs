@@ -46,10 +46,8 @@ fn messages<'a>(lines: &'a [Value], direction: &str) -> Vec<&'a Value> {
 }
 
 fn troubles(lines: &[Value]) -> Vec<&str> {
-    lines
-        .iter()
-        .filter_map(|line| (line["record"] == "trouble").then(|| line["code"].as_str().unwrap()))
-        .collect()
+    let troubles = lines.iter().filter(|line| line["record"] == "trouble");
+    troubles.map(|line| line["code"].as_str().unwrap()).collect()
 }
 
 /// The plaintexts are those of the recording, in both directions.
@@ -90,7 +88,7 @@ fn raw_bytes_of_each_direction_of_every_recorded_session_are_decoded() {
 fn capture_of_every_recorded_session_is_decoded_with_types_and_answers() {
     for recording in Recording::all() {
         let packets = conversation(&recording, 1400);
-        let file = capture(&packets, Format::PcapMicros, Link::Ethernet);
+        let file = capture(&packets, Format::Micros, Link::Ethernet);
         let (lines, code) = json_lines(&["--bytes", "--session", &recording.session], &file);
         assert_complete(&lines, &recording);
         assert_eq!(troubles(&lines), [""; 0], "{}", recording.name);
@@ -116,7 +114,7 @@ fn capture_of_every_recorded_session_is_decoded_with_types_and_answers() {
 #[test]
 fn recorded_messages_have_these_types() {
     let recording = Recording::load("session_brewskey_v2.3.1.json");
-    let file = capture(&conversation(&recording, 1400), Format::PcapNgNanos, Link::Ethernet);
+    let file = capture(&conversation(&recording, 1400), Format::NgNanos, Link::Ethernet);
     let (lines, _) = json_lines(&["--session", &recording.session], &file);
     let words = |direction| -> Vec<&str> {
         messages(&lines, direction).iter().map(|line| line["type"].as_str().unwrap()).collect()
@@ -124,7 +122,7 @@ fn recorded_messages_have_these_types() {
     for word in ["hello", "description", "variable-value", "function-result", "event", "subscribe", "ack"] {
         assert!(words("device").contains(&word), "{word} in {:?}", words("device"));
     }
-    for word in ["hello", "describe", "variable-request", "function-call", "event", "signal"] {
+    for word in ["hello", "describe", "variable-request", "function-call", "event", "time"] {
         assert!(words("server").contains(&word), "{word} in {:?}", words("server"));
     }
     let hello = messages(&lines, "device")[0];
@@ -145,7 +143,7 @@ fn recorded_messages_have_these_types() {
 fn firmware_updates_are_decoded() {
     for name in ["v0.6.1", "v0.7.0", "v2.3.1"] {
         let recording = Recording::load(&format!("session_flash_brewskey_{name}.json"));
-        let file = capture(&conversation(&recording, 1400), Format::PcapMicros, Link::Ethernet);
+        let file = capture(&conversation(&recording, 1400), Format::Micros, Link::Ethernet);
         let (lines, code) = json_lines(&["--session", &recording.session], &file);
         let begin = lines.iter().find(|line| line["type"] == "update-begin").unwrap();
         assert_eq!(begin["message"]["file_length"], 600, "{name}");
@@ -184,7 +182,7 @@ fn split_repeated_and_exchanged_segments_give_the_same() {
             packets.swap(at, at + 2);
             packets.insert(at + 3, repeated);
         }
-        let file = capture(&packets, Format::PcapMicros, Link::Ethernet);
+        let file = capture(&packets, Format::Micros, Link::Ethernet);
         let (lines, code) = json_lines(&["--bytes", "--session", &recording.session], &file);
         assert_complete(&lines, &recording);
         assert_eq!((troubles(&lines).len(), code), (0, 0), "segments of {size}");
@@ -194,7 +192,7 @@ fn split_repeated_and_exchanged_segments_give_the_same() {
 #[test]
 fn server_and_device_key_open_the_handshake() {
     let recording = Recording::load("session_particle_v2.3.1.json");
-    let file = capture(&conversation(&recording, 1400), Format::PcapMicros, Link::Ethernet);
+    let file = capture(&conversation(&recording, 1400), Format::Micros, Link::Ethernet);
     let keys = keys();
     let (server, device) = (keys.server.to_str().unwrap(), keys.device.to_str().unwrap());
 
@@ -231,7 +229,7 @@ fn server_and_device_key_open_the_handshake() {
 #[test]
 fn session_bytes_are_never_shown() {
     let recording = Recording::load("session_particle_v2.3.1.json");
-    let file = capture(&conversation(&recording, 1400), Format::PcapMicros, Link::Ethernet);
+    let file = capture(&conversation(&recording, 1400), Format::Micros, Link::Ethernet);
     let keys = keys();
     let arguments =
         ["-", "--bytes", "--session", &recording.session, "--device-key", keys.device.to_str().unwrap()];
@@ -255,7 +253,7 @@ fn right_session_bytes_are_found_among_several_for_each_connection() {
         segment.client_port += 1;
         segment
     }));
-    let file = capture(&packets, Format::PcapMicros, Link::Ethernet);
+    let file = capture(&packets, Format::Micros, Link::Ethernet);
     let wrong = "11".repeat(40);
     let arguments = ["--session", &wrong, "--session", &other.session, "--session", &one.session];
     let (lines, code) = json_lines(&arguments, &file);
@@ -278,7 +276,7 @@ fn lost_segment_is_told_and_decoding_goes_on_behind_it() {
     for &lost in &data[2..data.len() - 2] {
         let mut packets = all.clone();
         packets.remove(lost);
-        let file = capture(&packets, Format::PcapMicros, Link::Ethernet);
+        let file = capture(&packets, Format::Micros, Link::Ethernet);
         let (lines, code) = json_lines(&["--bytes", "--session", &recording.session], &file);
         assert_eq!(code, 65);
         let gaps: Vec<&Value> = lines.iter().filter(|line| line["record"] == "gap").collect();
@@ -313,7 +311,7 @@ fn connection_that_begins_in_the_middle_is_decoded_from_its_second_frame() {
     let recording = Recording::load("session_brewskey_v2.3.1.json");
     let all = conversation(&recording, 1400);
     for skip in 1..all.len() - 12 {
-        let file = capture(&all[skip..], Format::PcapMicros, Link::Ethernet);
+        let file = capture(&all[skip..], Format::Micros, Link::Ethernet);
         let (lines, _) = json_lines(&["--session", &recording.session], &file);
         let begins = lines.iter().find(|line| line["record"] == "connection").unwrap();
         // The answer to SYN says as much as SYN.
@@ -343,7 +341,7 @@ fn sequence_numbers_wrap() {
         segment.seq = segment.seq.wrapping_add(u32::MAX - 700);
         segment.ack = segment.ack.wrapping_add(u32::MAX - 700);
     }
-    let file = capture(&packets, Format::PcapMicros, Link::Ethernet);
+    let file = capture(&packets, Format::Micros, Link::Ethernet);
     let (lines, code) = json_lines(&["--bytes", "--session", &recording.session], &file);
     assert_complete(&lines, &recording);
     assert_eq!(code, 0);
@@ -354,7 +352,7 @@ fn other_ports_are_named_and_can_be_chosen() {
     let recording = Recording::load("session_brewskey_v0.4.9.json");
     let mut packets = conversation(&recording, 1400);
     packets.iter_mut().for_each(|segment| segment.server_port = 8080);
-    let file = capture(&packets, Format::PcapMicros, Link::Ethernet);
+    let file = capture(&packets, Format::Micros, Link::Ethernet);
     let (lines, code) = json_lines(&["--session", &recording.session], &file);
     assert_eq!((troubles(&lines), code), (vec!["no-connection"], 65));
     assert!(lines[0]["message"].as_str().unwrap().contains("8080"));
@@ -365,7 +363,7 @@ fn other_ports_are_named_and_can_be_chosen() {
 fn every_truncation_of_a_capture_is_survived() {
     let recording = Recording::load("session_brewskey_v0.4.9.json");
     let packets = conversation(&recording, 1400);
-    for format in [Format::PcapMicros, Format::PcapNgNanos] {
+    for format in [Format::Micros, Format::NgNanos] {
         let file = capture(&packets, format, Link::Ethernet);
         // All of them in one program takes too long: every place in the first records, then some.
         for len in (1..200).chain((200..file.len()).step_by(file.len() / 40)) {
@@ -451,7 +449,7 @@ fn exit_codes_tell_usage_input_and_data_apart() {
 #[test]
 fn reader_that_goes_away_is_no_failure() {
     let recording = Recording::load("session_particle_v0.7.0.json");
-    let file = capture(&conversation(&recording, 1), Format::PcapMicros, Link::Ethernet);
+    let file = capture(&conversation(&recording, 1), Format::Micros, Link::Ethernet);
     let mut child = Command::new(env!("CARGO_BIN_EXE_spark"))
         .args(["decode", "-", "--json", "--session", &recording.session])
         .stdin(Stdio::piped())
@@ -474,14 +472,14 @@ fn packets_that_are_cut_or_of_something_else_are_told() {
     let mut cut: Vec<Segment> = packets.clone();
     let at = cut.iter().rposition(|segment| segment.from_client && segment.payload.len() > 60).unwrap();
     cut[at].kept = cut[at].payload.len() - 10;
-    let file = capture(&cut, Format::PcapMicros, Link::Ethernet);
+    let file = capture(&cut, Format::Micros, Link::Ethernet);
     let (lines, code) = json_lines(&["--session", &recording.session], &file);
     assert_eq!(code, 65);
     let gap = lines.iter().find(|line| line["record"] == "gap").unwrap();
     assert_eq!((&gap["length"], &gap["direction"]), (&json!(10), &json!("device")));
     assert!(troubles(&lines).contains(&"lost-frame"));
 
-    let file = capture(&packets, Format::PcapMicros, Link::Wireless);
+    let file = capture(&packets, Format::Micros, Link::Wireless);
     let (lines, code) = json_lines(&["--session", &recording.session], &file);
     assert_eq!((troubles(&lines), code), (vec!["unknown-link", "no-connection"], 65));
     assert_eq!(CLIENT.len(), 4);

@@ -190,30 +190,30 @@ pub fn conversation(recording: &Recording, size: usize) -> Vec<Segment> {
 /// Forms of capture files.
 #[derive(Clone, Copy, Debug)]
 pub enum Format {
-    PcapMicros,
-    PcapMicrosBig,
-    PcapNanos,
-    PcapNanosBig,
-    PcapNgMicros,
-    PcapNgNanos,
-    PcapNgBig,
-    PcapNgOldPackets,
+    Micros,
+    MicrosBig,
+    Nanos,
+    NanosBig,
+    NgMicros,
+    NgNanos,
+    NgBig,
+    NgOldPackets,
 }
 
 impl Format {
     pub const ALL: [Self; 8] = [
-        Self::PcapMicros,
-        Self::PcapMicrosBig,
-        Self::PcapNanos,
-        Self::PcapNanosBig,
-        Self::PcapNgMicros,
-        Self::PcapNgNanos,
-        Self::PcapNgBig,
-        Self::PcapNgOldPackets,
+        Self::Micros,
+        Self::MicrosBig,
+        Self::Nanos,
+        Self::NanosBig,
+        Self::NgMicros,
+        Self::NgNanos,
+        Self::NgBig,
+        Self::NgOldPackets,
     ];
 
     fn is_big(self) -> bool {
-        matches!(self, Self::PcapMicrosBig | Self::PcapNanosBig | Self::PcapNgBig)
+        matches!(self, Self::MicrosBig | Self::NanosBig | Self::NgBig)
     }
 
     fn u16(self, value: u16) -> [u8; 2] {
@@ -338,12 +338,8 @@ pub fn capture(segments: &[Segment], format: Format, link: Link) -> Vec<u8> {
         (packet, u32::try_from(original).unwrap())
     });
     let mut file = Vec::new();
-    let nanos =
-        matches!(format, Format::PcapNanos | Format::PcapNanosBig | Format::PcapNgNanos | Format::PcapNgBig);
-    let is_ng = matches!(
-        format,
-        Format::PcapNgMicros | Format::PcapNgNanos | Format::PcapNgBig | Format::PcapNgOldPackets
-    );
+    let nanos = matches!(format, Format::Nanos | Format::NanosBig | Format::NgNanos | Format::NgBig);
+    let is_ng = matches!(format, Format::NgMicros | Format::NgNanos | Format::NgBig | Format::NgOldPackets);
     if is_ng {
         let section = [&format.u32(0x1a2b_3c4d)[..], &format.u16(1), &format.u16(0), &[0xff; 8]].concat();
         file.extend(format.block(0x0a0d_0d0a, &section));
@@ -370,7 +366,7 @@ pub fn capture(segments: &[Segment], format: Format, link: Link) -> Vec<u8> {
             let ticks =
                 1_700_000_000 * if nanos { 1_000_000_000_u64 } else { 1_000_000 } + u64::from(fraction);
             let [high, low] = [ticks >> 32, ticks & 0xffff_ffff].map(|half| u32::try_from(half).unwrap());
-            let is_old = matches!(format, Format::PcapNgOldPackets);
+            let is_old = matches!(format, Format::NgOldPackets);
             let interface =
                 if is_old { [format.u16(0), format.u16(0xffff)].concat() } else { format.u32(0).to_vec() };
             let mut body = [&interface[..], &format.u32(high), &format.u32(low)].concat();
