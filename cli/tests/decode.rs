@@ -260,6 +260,12 @@ fn right_session_bytes_are_found_among_several_for_each_connection() {
     assert_eq!((code, troubles(&lines).len()), (0, 0));
     assert_eq!(messages(&lines, "device").len(), 2 * one.from_device.len());
 
+    // The same from a file.
+    let mut listed = tempfile::NamedTempFile::new().unwrap();
+    write!(listed, "{wrong}\n\n{}\r\n{}\n", other.session, one.session).unwrap();
+    let (lines, code) = json_lines(&["--session", &format!("@{}", listed.path().display())], &file);
+    assert_eq!((code, messages(&lines, "device").len()), (0, 2 * one.from_device.len()));
+
     let (lines, code) = json_lines(&["--session", &wrong], &file);
     assert_eq!(code, 65);
     assert_eq!(troubles(&lines).iter().filter(|code| **code == "wrong-session").count(), 2);

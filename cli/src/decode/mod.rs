@@ -22,6 +22,7 @@ mod text;
 mod view;
 
 use crate::exit::{Code, Failure};
+use crate::files;
 use crate::key_files::{ServerKey, load_device};
 use anstream::AutoStream;
 use coap_spark::session::SessionKeys;
@@ -33,15 +34,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use view::View;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
+
+/// Session bytes of some 800 connections.
+const MAX_SESSION_FILE: u64 = 64 * 1024;
 
 /// Decodes captured traffic between devices and servers.
 ///
 /// FILE is a capture (pcap or pcapng, told by its first bytes), or the raw bytes of one direction with --from: the frames,
 /// or all bytes of the connection from its beginning. With --plain it holds messages that are decrypted already.
 ///
-/// Frames are encrypted with 40 session bytes, which are different in every connection. Give them with --session; a server
-/// of yours can log them. If the handshake is in the capture, --device-key opens it: the session bytes are encrypted for the
+/// Frames are encrypted with 40 session bytes, which are different in every connection. Give them with --session if your
+/// server writes them down. If the handshake is in the capture, --device-key opens it: the session bytes are encrypted for the
 /// device, by nobody but it can they be read. The server's private key opens only the other message of the handshake: with
 /// --server-key the device's id and the fingerprint of its key are shown, but no messages; either half of that key
 /// checks the server's signature when --device-key is given as well.
@@ -55,7 +59,8 @@ pub struct Args {
     /// The file; - is standard input.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The 40 session bytes as 80 hex digits; may be given for several connections, the right ones are found.
+    /// The 40 session bytes as 80 hex digits, or @FILE with one set a line; those of several connections may be given, the
+    /// right ones are found.
     #[arg(long, value_name = "HEX")]
     pub session: Vec<Hidden>,
     /// The server's RSA-2048 key, private or public, PEM or DER.
@@ -151,7 +156,20 @@ struct Known {
 
 impl Known {
     fn load(args: &Args) -> Result<Self, Failure> {
-        let sessions = args.session.iter().map(session).collect::<Result<_, _>>()?;
+        let mut sessions = Vec::new();
+        for Hidden(text) in &args.session {
+            match text.strip_prefix('@') {
+                Some(path) => {
+                    let file = Zeroizing::new(files::read_up_to(Path::new(path), MAX_SESSION_FILE)?);
+                    for line in file.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
+                        if !line.is_empty() {
+                            sessions.push(session(line)?);
+                        }
+                    }
+                }
+                None => sessions.push(session(text.trim().as_bytes())?),
+            }
+        }
         let server = args.server_key.as_deref().map(ServerKey::load).transpose()?;
         let device_keys = args.device_key.iter().map(|path| load_device(path).map(|(_, key)| key));
         Ok(Self {
@@ -167,14 +185,13 @@ impl Known {
     }
 }
 
-fn session(Hidden(text): &Hidden) -> Result<Rc<SessionKeys>, Failure> {
+fn session(text: &[u8]) -> Result<Rc<SessionKeys>, Failure> {
     let mut bytes = [0; SessionKeys::LEN];
     // The text itself is not repeated.
-    hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| {
-        let len = text.trim().chars().count();
+    hex::decode_to_slice(text, &mut bytes).map_err(|_| {
         Failure::new(
             Code::Usage,
-            format_args!("--session has {len} characters that are not 80 hex digits"),
+            format_args!("--session has {} characters that are not 80 hex digits", text.len()),
             "give all 40 session bytes: AES key, IV and salt",
         )
     })?;

@@ -76,7 +76,8 @@ fn pcap(packets: &[Vec<u8>]) -> Vec<u8> {
 /// A small session, its handshake without meaning.
 fn session() -> Vec<Vec<u8>> {
     let mut packets = vec![packet(true, 99, 2, &[]), packet(false, 199, 18, &[])];
-    packets.push(packet(false, 200, 16, &[3; 40]));
+    let nonce: [u8; 40] = core::array::from_fn(|at| u8::try_from(at).unwrap());
+    packets.push(packet(false, 200, 16, &nonce));
     packets.push(packet(true, 100, 16, &[4; 256]));
     packets.push(packet(false, 240, 16, &[5; 384]));
     let mut sealers = [(); 2].map(|()| Sealer::new(&SessionKeys::new([0x5a; 40])));
