@@ -3,12 +3,14 @@
 
 pub mod cloud;
 pub mod dct;
+pub mod decode;
 pub mod device;
 pub mod dfu;
 pub mod exit;
 pub mod files;
 pub mod inspect;
 mod interrupt;
+mod key_files;
 pub mod keys;
 mod particle;
 pub mod photons;

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use spark_cli::exit::Failure;
-use spark_cli::{cloud, dct, device, dfu, inspect, keys, rescue, ui};
+use spark_cli::{cloud, dct, decode, device, dfu, inspect, keys, rescue, ui};
 use std::process::ExitCode;
 
 /// Rescues, serves and simulates Particle (formerly Spark) devices, and explains their files.
@@ -41,6 +41,7 @@ enum Command {
         command: keys::Command,
     },
     Inspect(inspect::Args),
+    Decode(decode::Args),
 }
 
 #[derive(Subcommand, Debug)]
@@ -51,9 +52,10 @@ enum Cloud {
     Forget(cloud::manage::ForgetArgs),
     Import(cloud::manage::ImportArgs),
     Export(cloud::manage::ExportArgs),
+    Debug(cloud::debug::Args),
 }
 
-fn serve(command: &Cloud) -> Result<(), Failure> {
+fn cloud(command: &Cloud) -> Result<ExitCode, Failure> {
     match command {
         Cloud::Serve(args) => cloud::serve::run(args),
         Cloud::Status(args) => cloud::status::run(args),
@@ -61,7 +63,9 @@ fn serve(command: &Cloud) -> Result<(), Failure> {
         Cloud::Forget(args) => cloud::manage::forget(args),
         Cloud::Import(args) => cloud::manage::import(args),
         Cloud::Export(args) => cloud::manage::export(args),
+        Cloud::Debug(args) => return cloud::debug::run(args),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 fn main() -> ExitCode {
@@ -76,12 +80,13 @@ fn main() -> ExitCode {
     };
     let result = match &cli.command {
         Command::Rescue(args) => rescue::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Cloud { command } => serve(command).map(|()| ExitCode::SUCCESS),
+        Command::Cloud { command } => cloud(command),
         Command::Device(args) => device::command::run(args).map(|()| ExitCode::SUCCESS),
         Command::Dfu { command } => dfu::run(command).map(|()| ExitCode::SUCCESS),
         Command::Dct { command } => dct::run(command),
         Command::Keys { command } => keys::run(command),
         Command::Inspect(args) => inspect::run(args),
+        Command::Decode(args) => decode::run(args),
     };
     match result {
         Ok(code) => code,

@@ -13,9 +13,9 @@ use super::{Cloud, Enrolment, Event, Relayed, Transfer};
 use coap_spark::connection::{ConnectionError, Machine, SendError, ServerConnection};
 use coap_spark::handshake::server::{Accepted, AwaitIdentity, Identified};
 use coap_spark::handshake::{Cause, DeviceId, Failure, Stage};
+use coap_spark::message::Name;
 use coap_spark::message::describe::Describe;
 use coap_spark::message::system_event::{self, SystemNames};
-use coap_spark::message::Name;
 use coap_spark::session::SessionKeys;
 use coap_spark::tokio::Framed;
 use coap_spark::tokio::handshake::read_identity;
@@ -53,7 +53,9 @@ pub(super) async fn serve(cloud: Arc<Cloud>, mut socket: TcpStream, address: Soc
     };
     match shaken {
         Ok((accepted, known)) => {
-            Conversation::new(cloud, address, started, accepted.device_id, known.record).run(socket, &accepted, known, place).await;
+            Conversation::new(cloud, address, started, accepted.device_id, known.record)
+                .run(socket, &accepted, known, place)
+                .await;
         }
         Err(refusal) => {
             note_failure(&cloud, claimed, address, &refusal).await;
@@ -118,8 +120,7 @@ async fn handshake(
         return Err(Failure { stage: Stage::ReceiveIdentity, cause: Cause::Closed }.into());
     };
     let worker = Arc::clone(cloud);
-    let decrypted =
-        cloud.workers.run(move || job.run(&worker.server_key, &mut rand::rng())).await?;
+    let decrypted = cloud.workers.run(move || job.run(&worker.server_key, &mut rand::rng())).await?;
     let identified = waiting.resume(decrypted)?;
     *claimed = Some(identified.device_id());
 
@@ -153,7 +154,11 @@ async fn authorise(cloud: &Cloud, identified: &Identified) -> Result<(DeviceKey,
     let plan = cloud.store.plan(id).map_err(failed)?;
     let usable = |record: &KeyRecord| {
         DeviceKey::new(&record.spki(), cloud.options.back_end).map_err(|error| {
-            Refusal::of_row("record-unusable", format!("the recorded key: {error}"), "enrol the device again".to_owned())
+            Refusal::of_row(
+                "record-unusable",
+                format!("the recorded key: {error}"),
+                "enrol the device again".to_owned(),
+            )
         })
     };
     let Some(offered) = identified.offered_key() else {
@@ -181,7 +186,11 @@ async fn authorise(cloud: &Cloud, identified: &Identified) -> Result<(DeviceKey,
     }
     let key = DeviceKey::new(offered, cloud.options.back_end).map_err(|error| {
         let reason = format!("the device offers an unusable key: {error}");
-        Refusal::of_row("record-unusable", reason, "write a new key to the device: `spark keys doctor`".to_owned())
+        Refusal::of_row(
+            "record-unusable",
+            reason,
+            "write a new key to the device: `spark keys doctor`".to_owned(),
+        )
     })?;
     let (changed, spki) = (device.current_key().is_some(), offered.to_vec());
     let first_use = cloud.options.enrolment == Enrolment::FirstUse && !changed;
@@ -331,14 +340,17 @@ impl Conversation {
         self.online = true;
         self.cloud.metrics.handshakes.inc();
         self.cloud.metrics.handshake_seconds.observe(self.started.elapsed().as_secs_f64());
-        self.cloud.live.take_over(self.id, Live {
-            connection: self.connection,
-            commands: self.commands_in.clone(),
-            end,
-            since: SystemTime::now(),
-            address: self.address,
-            transfer: None,
-        });
+        self.cloud.live.take_over(
+            self.id,
+            Live {
+                connection: self.connection,
+                commands: self.commands_in.clone(),
+                end,
+                since: SystemTime::now(),
+                address: self.address,
+                transfer: None,
+            },
+        );
         self.cloud.router.announce(self.id, system_event::STATUS, "online");
         replaced
     }
@@ -448,9 +460,10 @@ impl Conversation {
             }
             Event::ClaimCode { code, .. } if self.cloud.claims.take(code) => {
                 self.claimed = true;
-                let noted = self.cloud.store.change(move |transaction| {
-                    transaction.update_device(id, |device| device.claimed = true)
-                });
+                let noted = self
+                    .cloud
+                    .store
+                    .change(move |transaction| transaction.update_device(id, |device| device.claimed = true));
                 noted.await
             }
             _ => Ok(()),
@@ -485,7 +498,8 @@ impl Conversation {
             }
             Event::UpdateProgress { progress, .. } => cloud.live.progress(id, *progress),
             Event::UpdateFinished { module, progress, failure, .. } => {
-                let bytes = cloud.live.look(id, |live| live.transfer.as_ref().map_or(0, |transfer| transfer.bytes));
+                let bytes =
+                    cloud.live.look(id, |live| live.transfer.as_ref().map_or(0, |transfer| transfer.bytes));
                 cloud.live.set_transfer(id, self.connection, None);
                 cloud.metrics.update_resent.inc_by(progress.resent.into());
                 if failure.is_none() {
@@ -602,4 +616,3 @@ async fn stop(stopping: &mut watch::Receiver<Option<std::time::Instant>>, updati
         row: None,
     }
 }
-

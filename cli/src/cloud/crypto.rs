@@ -49,7 +49,8 @@ impl ServerKey {
             BackEnd::Rsa => Ok(Self::Rsa(Box::new(key))),
             #[cfg(feature = "openssl")]
             BackEnd::Openssl => {
-                let text = spark_keys::rsa_backend::private_key_pem(&key).map_err(|error| unusable(&error))?;
+                let text =
+                    spark_keys::rsa_backend::private_key_pem(&key).map_err(|error| unusable(&error))?;
                 let key = openssl::rsa::Rsa::private_key_from_pem(text.as_bytes());
                 key.map(Self::Openssl).map_err(|error| unusable(&error))
             }
@@ -128,7 +129,11 @@ impl RsaPublic for DeviceKey {
 
 #[cfg(feature = "openssl")]
 fn unusable(error: &dyn core::fmt::Display) -> Failure {
-    Failure::new(crate::exit::Code::Data, format_args!("the server key is not usable: {error}"), "try --back-end rsa")
+    Failure::new(
+        crate::exit::Code::Data,
+        format_args!("the server key is not usable: {error}"),
+        "try --back-end rsa",
+    )
 }
 
 /// Why work was not done.

@@ -170,7 +170,8 @@ mod tests {
     fn kinds_of_trouble_are_bounded_and_a_flood_of_new_ones_is_one_line() {
         let (mut book, start) = (Logbook::default(), Instant::now());
         let address = |at: u32| Whose::Address(Some(IpAddr::V4(at.into())));
-        let told = (0..100_000).filter(|at| book.is_news(start, "no-identity", address(*at)).is_some()).count();
+        let told =
+            (0..100_000).filter(|at| book.is_news(start, "no-identity", address(*at)).is_some()).count();
         assert_eq!(told, MAX_TROUBLES + 1);
         assert!(book.told.len() <= MAX_TROUBLES + 1);
     }

@@ -80,9 +80,7 @@ pub fn accept(args: &AcceptArgs) -> Result<(), Failure> {
         )
     };
     let fingerprint = match (&args.fingerprint, &offered[..]) {
-        (Some(given), _) => {
-            device.find_key(given).map_err(|error| choose(&error))?.fingerprint().to_string()
-        }
+        (Some(given), _) => device.find_key(given).map_err(|error| choose(&error))?.fingerprint().to_string(),
         (None, [key]) => key.fingerprint().to_string(),
         (None, []) => return Err(choose(&"it has offered no key")),
         (None, _) => return Err(choose(&"it has offered several keys, name one by its fingerprint")),

@@ -9,6 +9,7 @@ pub mod api;
 pub mod catalogue;
 mod connection;
 mod crypto;
+pub mod debug;
 mod event;
 pub mod folder;
 pub mod limits;

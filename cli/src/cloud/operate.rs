@@ -254,7 +254,13 @@ impl Cloud {
             return Err(Refused::SystemEvent);
         }
         self.metrics.events_published.inc();
-        self.router.publish(Relayed { device: None, name: name.to_owned(), data, max_age: Some(ttl), public });
+        self.router.publish(Relayed {
+            device: None,
+            name: name.to_owned(),
+            data,
+            max_age: Some(ttl),
+            public,
+        });
         Ok(())
     }
 

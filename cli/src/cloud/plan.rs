@@ -262,7 +262,11 @@ impl Plan {
 ///
 /// # Errors
 /// [`PlanError`].
-pub fn flash(describe: &Describe, catalogue: &Catalogue, target: &ModuleFile) -> Result<Vec<PlanStep>, PlanError> {
+pub fn flash(
+    describe: &Describe,
+    catalogue: &Catalogue,
+    target: &ModuleFile,
+) -> Result<Vec<PlanStep>, PlanError> {
     let platform_id = describe.platform_id.ok_or(PlanError::NoDescribe)?;
     if target.prefix.platform_id != platform_id {
         return Err(PlanError::Platform {
@@ -370,9 +374,8 @@ fn pretend(describe: &mut Describe, step: &PlanStep, catalogue: &Catalogue, targ
             || module.function.as_deref() != Some(&letter)
             || module.index.as_deref() != Some(&index)
     });
-    let dependencies = file.prefix.dependencies.iter().filter(|dependency| {
-        dependency.function != ModuleFunction::None
-    });
+    let dependencies =
+        file.prefix.dependencies.iter().filter(|dependency| dependency.function != ModuleFunction::None);
     modules.push(ModuleInfo {
         maximum_size: step.size,
         store: "m".to_owned(),
@@ -389,6 +392,5 @@ fn pretend(describe: &mut Describe, step: &PlanStep, catalogue: &Catalogue, targ
                 version: dependency.version,
             })
             .collect(),
-        ..ModuleInfo::default()
     });
 }

@@ -41,7 +41,8 @@ impl Refusal {
     pub(super) fn evicted() -> Self {
         Self {
             reason: "it took too long to say who it is while others were waiting".to_owned(),
-            advice: "a device connects again by itself; look at who opens connections and says nothing".to_owned(),
+            advice: "a device connects again by itself; look at who opens connections and says nothing"
+                .to_owned(),
             cause: "evicted",
             row: None,
         }
@@ -134,7 +135,9 @@ mod tests {
 
     #[test]
     fn rows_that_are_named_here_exist() {
-        for code in ["session-silent", "bad-counter", "device-unknown", "device-key-differs", "record-unusable"] {
+        for code in
+            ["session-silent", "bad-counter", "device-unknown", "device-key-differs", "record-unusable"]
+        {
             assert!(row(code).is_some(), "{code}");
         }
         assert!(row("no-such-row").is_none());

@@ -168,7 +168,9 @@ mod tests {
         router.publish(event("r", true));
         router.publish(event("", true));
         let names = |mailbox: &mut mpsc::Receiver<Arc<Relayed>>| {
-            core::iter::from_fn(|| mailbox.try_recv().ok()).map(|event| event.name.clone()).collect::<Vec<_>>()
+            core::iter::from_fn(|| mailbox.try_recv().ok())
+                .map(|event| event.name.clone())
+                .collect::<Vec<_>>()
         };
         assert_eq!(names(&mut first), ["room/temp", "room/temp", "r", ""]);
         assert_eq!(names(&mut second), ["room/temp"], "private events are the owner's");

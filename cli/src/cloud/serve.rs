@@ -131,7 +131,11 @@ impl Args {
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
     log::start(args.log, &args.log_level).map_err(|error| {
-        Failure::new(Code::Usage, format_args!("no such log level: {error}"), "give error, warn, info or debug")
+        Failure::new(
+            Code::Usage,
+            format_args!("no such log level: {error}"),
+            "give error, warn, info or debug",
+        )
     })?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| {
         Failure::new(Code::Software, format_args!("cannot start: {error}"), "free some memory or threads")
@@ -168,7 +172,10 @@ async fn serve(args: &Args) -> Result<(), Failure> {
     let modules = cloud.catalogue().files().len();
     tracing::info!("listening on {address}, {modules} module files, at most {connections} connections");
     if let Some(api) = api_address {
-        tracing::info!("HTTP interface on http://{api}, its token is in {}", cloud.folder().token_file().display());
+        tracing::info!(
+            "HTTP interface on http://{api}, its token is in {}",
+            cloud.folder().token_file().display()
+        );
     }
     if new {
         introduce(args, cloud.folder(), api_address);
@@ -202,7 +209,9 @@ async fn serve(args: &Args) -> Result<(), Failure> {
 fn introduce(args: &Args, folder: &Folder, api: Option<std::net::SocketAddr>) {
     let data = args.data.display();
     say(format_args!("this is a new cloud; its public key is {}", folder.server_public_key_file().display()));
-    say("next, with a device in DFU mode, give it the cloud's key and address, and let the cloud know its key:");
+    say(
+        "next, with a device in DFU mode, give it the cloud's key and address, and let the cloud know its key:",
+    );
     say(format_args!("  spark keys doctor --cloud {data} --host THIS-HOST"));
     say("or try it with a simulated device:");
     say(format_args!(

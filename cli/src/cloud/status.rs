@@ -130,9 +130,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if args.once || !std::io::stdout().is_terminal() {
         return show(&first);
     }
-    live(&client, first, Duration::from_secs(args.interval)).map_err(|error| {
-        Failure::new(Code::Io, format_args!("the terminal: {error}"), "use --once")
-    })
+    live(&client, first, Duration::from_secs(args.interval))
+        .map_err(|error| Failure::new(Code::Io, format_args!("the terminal: {error}"), "use --once"))
 }
 
 /// Devices choose their names, and a terminal must not obey them.
@@ -240,7 +239,8 @@ fn watch(
 
 fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, trouble: Option<&str>, selected: &mut TableState) {
     let [head, body, foot] =
-        Layout::vertical([Constraint::Length(2), Constraint::Min(3), Constraint::Length(1)]).areas(frame.area());
+        Layout::vertical([Constraint::Length(2), Constraint::Min(3), Constraint::Length(1)])
+            .areas(frame.area());
     let top = match trouble {
         Some(trouble) => Line::from(Span::styled(trouble.to_owned(), Style::new().fg(Color::Red))),
         None => Line::from(summary(&snapshot.status)),
@@ -314,7 +314,9 @@ mod tests {
         let mut selected = TableState::default();
         terminal.draw(|frame| draw(frame, &snapshot(), None, &mut selected)).unwrap();
         let text = terminal.backend().to_string();
-        for wanted in ["2 devices, 1 online", "cellar", "offline", "Photon", "system-part1.bin 100/491", "\\u{1b}[2J"] {
+        for wanted in
+            ["2 devices, 1 online", "cellar", "offline", "Photon", "system-part1.bin 100/491", "\\u{1b}[2J"]
+        {
             assert!(text.contains(wanted), "{wanted} is not in\n{text}");
         }
         terminal.draw(|frame| draw(frame, &snapshot(), Some("it is gone"), &mut selected)).unwrap();

@@ -1,9 +1,9 @@
 //! What a device is asked: functions, variables, its description, whether it is there.
 
+use super::Api;
 use super::devices::type_name;
 use super::error::{ApiError, ErrorBody};
 use super::fields::{Fields, flag};
-use super::Api;
 use crate::cloud::session::{Answer, Call, CallError, VariableValue};
 use axum::Json;
 use axum::extract::{Path, Query, State};

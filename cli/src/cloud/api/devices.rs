@@ -1,10 +1,10 @@
 //! Devices: list, show, claim, name, signal, flash by one request as the vendor's clients do.
 
+use super::Api;
 use super::error::{ApiError, ErrorBody};
 use super::fields::Fields;
 use super::firmware;
 use super::updates::start_plan;
-use super::Api;
 use crate::cloud::session::Call;
 use crate::cloud::store::Device;
 use crate::cloud::{Requested, Transfer};

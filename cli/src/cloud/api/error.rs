@@ -100,9 +100,11 @@ impl From<CallError> for ApiError {
             CallError::Refused { .. } => {
                 (StatusCode::BAD_REQUEST, "refused", "look at the argument, and at the device's application")
             }
-            CallError::Malformed(_) => {
-                (StatusCode::BAD_GATEWAY, "malformed", "ask for its description: GET /v1/describe/ID?fresh=true")
-            }
+            CallError::Malformed(_) => (
+                StatusCode::BAD_GATEWAY,
+                "malformed",
+                "ask for its description: GET /v1/describe/ID?fresh=true",
+            ),
         };
         Self::new(status, word, error).with_next(next)
     }

@@ -44,11 +44,10 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         let kind = kind.unwrap_or_default().to_ascii_lowercase();
         if kind.starts_with("application/x-www-form-urlencoded") {
             let Form(pairs): Form<HashMap<String, String>> =
-                request.extract().await.map_err(|error| ApiError::bad_request(error))?;
+                request.extract().await.map_err(ApiError::bad_request)?;
             return Ok(Self(pairs));
         }
-        let body: axum::body::Bytes =
-            request.extract().await.map_err(|error| ApiError::bad_request(error))?;
+        let body: axum::body::Bytes = request.extract().await.map_err(ApiError::bad_request)?;
         if body.is_empty() {
             return Ok(Self::default());
         }

@@ -28,7 +28,8 @@ pub(super) struct Upload {
 pub(super) async fn read(mut form: Multipart) -> Result<Upload, ApiError> {
     let mut upload = Upload { files: Vec::new(), slow: false };
     while let Some(field) = form.next_field().await.map_err(ApiError::bad_request)? {
-        let (name, file) = (field.name().unwrap_or_default().to_owned(), field.file_name().map(str::to_owned));
+        let (name, file) =
+            (field.name().unwrap_or_default().to_owned(), field.file_name().map(str::to_owned));
         if let Some(file) = file {
             let content = field.bytes().await.map_err(ApiError::bad_request)?;
             upload.files.push((file, content.to_vec()));
@@ -65,7 +66,11 @@ pub(crate) fn modules_of(name: &str, content: &[u8]) -> Result<Vec<ModuleFile>, 
         return Ok(vec![ModuleFile::new(name, content)?]);
     }
     let bad = |what: &dyn core::fmt::Display| {
-        Failure::new(Code::Data, format_args!("{name}: {what}"), "give a .bin module or a .zip bundle of modules")
+        Failure::new(
+            Code::Data,
+            format_args!("{name}: {what}"),
+            "give a .bin module or a .zip bundle of modules",
+        )
     };
     let mut archive = zip::ZipArchive::new(Cursor::new(content)).map_err(|error| bad(&error))?;
     if archive.len() > MAX_ENTRIES {
@@ -103,7 +108,10 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<ModuleRecord
 /// Keeps module files: a multipart form with a `file`, a module or a bundle.
 #[utoipa::path(post, path = "/v1/firmware", responses(
     (status = 200, body = Vec<ModuleRecord>), (status = 400, body = ErrorBody)))]
-pub(super) async fn add(State(api): State<Api>, form: Multipart) -> Result<Json<Vec<ModuleRecord>>, ApiError> {
+pub(super) async fn add(
+    State(api): State<Api>,
+    form: Multipart,
+) -> Result<Json<Vec<ModuleRecord>>, ApiError> {
     let files = keep(&api, read(form).await?).await?;
     Ok(Json(files.iter().map(ModuleRecord::of).collect()))
 }

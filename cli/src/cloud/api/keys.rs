@@ -65,9 +65,8 @@ fn id(text: &str) -> Result<DeviceId, ApiError> {
 #[utoipa::path(get, path = "/v1/keys", responses((status = 200, body = Vec<KeysBody>)))]
 pub(super) async fn offered(State(api): State<Api>) -> Result<Json<Vec<KeysBody>>, ApiError> {
     let devices = api.cloud.store.devices()?;
-    let waiting = devices
-        .iter()
-        .filter(|(_, device)| device.keys.iter().any(|key| key.state == KeyState::Offered));
+    let waiting =
+        devices.iter().filter(|(_, device)| device.keys.iter().any(|key| key.state == KeyState::Offered));
     waiting.map(|(id, device)| KeysBody::of(*id, device)).collect::<Result<_, _>>().map(Json)
 }
 

@@ -122,8 +122,17 @@ fn router(api: Api) -> Router {
         .layer(axum::middleware::from_fn_with_state(api.clone(), authorised))
         // Who watches over the program needs no token for these.
         .route("/health", axum::routing::get(|| async { "ok\n" }))
-        .route("/openapi.json", axum::routing::get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }))
-        .fallback(|| core::future::ready(ApiError::not_found("there is nothing at this path; /openapi.json lists all paths")))
+        .route(
+            "/openapi.json",
+            axum::routing::get(
+                move || async move { ([(header::CONTENT_TYPE, "application/json")], document) },
+            ),
+        )
+        .fallback(|| {
+            core::future::ready(ApiError::not_found(
+                "there is nothing at this path; /openapi.json lists all paths",
+            ))
+        })
         .method_not_allowed_fallback(|| core::future::ready(ApiError::method()))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(api)
@@ -161,7 +170,12 @@ async fn until_stopped(stopping: &mut watch::Receiver<bool>) {
 }
 
 /// Serves the interface until `stopping` becomes true; requests under way get a moment to end.
-pub async fn serve(cloud: Arc<Cloud>, listener: TcpListener, token: &str, mut stopping: watch::Receiver<bool>) {
+pub async fn serve(
+    cloud: Arc<Cloud>,
+    listener: TcpListener,
+    token: &str,
+    mut stopping: watch::Receiver<bool>,
+) {
     let api = Api {
         cloud: Arc::clone(&cloud),
         token: Sha256::digest(token.as_bytes()).into(),

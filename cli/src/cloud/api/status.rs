@@ -50,9 +50,8 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<StatusBody>, A
     let devices = api.cloud.store.devices()?;
     let levels = api.cloud.levels();
     let options = api.cloud.options();
-    let waits = |device: &crate::cloud::store::Device| {
-        device.keys.iter().any(|key| key.state == KeyState::Offered)
-    };
+    let waits =
+        |device: &crate::cloud::store::Device| device.keys.iter().any(|key| key.state == KeyState::Offered);
     Ok(Json(StatusBody {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime: api.cloud.uptime().as_secs(),

@@ -273,7 +273,8 @@ impl Session {
                 self.take_describe(now, payload);
             }
             FromDevice::Goodbye { ref goodbye, .. } => {
-                let reason = goodbye.cloud_reason.map_or_else(|| "none".to_owned(), |reason| reason.to_string());
+                let reason =
+                    goodbye.cloud_reason.map_or_else(|| "none".to_owned(), |reason| reason.to_string());
                 self.events.push_back(Event::Goodbye { device: self.id, reason });
             }
             ref body => {

@@ -117,7 +117,9 @@ impl Session {
             let changed = *plan != before;
             let slow = plan.slow;
             let wanted = match due {
-                Due::Send(step) => plan.steps.get(step).map(|wanted| (step, wanted.sha256.clone(), wanted.why.clone())),
+                Due::Send(step) => {
+                    plan.steps.get(step).map(|wanted| (step, wanted.sha256.clone(), wanted.why.clone()))
+                }
                 Due::Nothing => None,
             };
             if changed {
@@ -152,7 +154,14 @@ impl Session {
         self.tell_plan();
     }
 
-    fn start_update(&mut self, now: Duration, file: ModuleFile, why: String, slow: bool, step: Option<usize>) {
+    fn start_update(
+        &mut self,
+        now: Duration,
+        file: ModuleFile,
+        why: String,
+        slow: bool,
+        step: Option<usize>,
+    ) {
         let device = self.id;
         let slow = slow || self.options.slow.contains(file.prefix.function.letter());
         let options = Options { offer_fast: !slow, ..self.options.transfer };

@@ -230,7 +230,9 @@ fn look(
     let Some((id, kind)) = name.split_once('.') else { return Ok(()) };
     // Earlier versions kept offered keys as ID-FINGERPRINT; nobody has accepted those.
     let Ok(id) = id.parse::<DeviceId>() else { return Ok(()) };
-    let key = |content: &[u8]| read_device_key(content).map(|(_, spki)| spki).map_err(|error| crate::exit::chain(&error));
+    let key = |content: &[u8]| {
+        read_device_key(content).map(|(_, spki)| spki).map_err(|error| crate::exit::chain(&error))
+    };
     match kind {
         "pub.pem" | "pem" | "pub.der" => {
             let content = files::read_up_to(path, MAX_FILE).map_err(text)?;

@@ -184,9 +184,7 @@ impl<'t> Transaction<'t> {
                 }
                 let mut images =
                     self.transaction.open_table(IMAGES).map_err(|error| unusable(self.path, &error))?;
-                images
-                    .insert(&file.sha256, &file.image[..])
-                    .map_err(|error| unusable(self.path, &error))?;
+                images.insert(&file.sha256, &file.image[..]).map_err(|error| unusable(self.path, &error))?;
                 ModuleRecord::of(file)
             }
         };
@@ -208,8 +206,7 @@ impl<'t> Transaction<'t> {
         let mut sum = 0;
         for entry in table.iter().map_err(|error| unusable(self.path, &error))? {
             let (_, record) = entry.map_err(|error| unusable(self.path, &error))?;
-            let record: ModuleRecord =
-                decode(record.value()).map_err(|error| unusable(self.path, &error))?;
+            let record: ModuleRecord = decode(record.value()).map_err(|error| unusable(self.path, &error))?;
             sum += u64::from(record.size);
         }
         Ok(sum)

@@ -4,7 +4,7 @@ use super::transaction::Transaction;
 use super::unusable;
 use crate::exit::{Code, Failure};
 use redb::Database;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
@@ -107,7 +107,7 @@ fn gone() -> Failure {
     Failure::new(Code::Software, "the database's thread is gone", "start the cloud again, and report this")
 }
 
-fn write(database: &Database, mut jobs: mpsc::Receiver<Box<dyn Job>>, path: &PathBuf) {
+fn write(database: &Database, mut jobs: mpsc::Receiver<Box<dyn Job>>, path: &Path) {
     while let Some(first) = jobs.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < BATCH
