@@ -331,7 +331,7 @@ impl<'p> Client<'p> {
             return;
         };
         // Published as firmware does: from fixed places of the key field, whatever is in it.
-        let spki = self.photon.published_key();
+        let spki = self.photon.public_key();
         match waiting.complete(self.photon.id(), Some(&spki)) {
             Err(waiting) => self.state = State::AwaitNonce(waiting),
             Ok((waiting, job)) => {

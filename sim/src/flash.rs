@@ -153,6 +153,19 @@ impl Flash {
         }
     }
 
+    /// Shares with another chip whatever is the same in both.
+    pub fn share_with(&mut self, other: &Self) {
+        let contents = self.contents();
+        let image = Arc::clone(&other.image);
+        let pages = contents.as_chunks::<PAGE>().0.iter().zip(image.bytes.as_chunks::<PAGE>().0).enumerate();
+        self.pages = pages
+            .filter(|(_, (own, shared))| own != shared)
+            .filter_map(|(at, (own, _))| Some((u16::try_from(at).ok()?, Arc::new(*own))))
+            .collect();
+        self.image = image;
+        self.modules = CheckedModules::default();
+    }
+
     /// Bytes that this chip has for itself.
     #[must_use]
     pub fn own_len(&self) -> usize {
@@ -414,6 +427,10 @@ mod tests {
         second.erase_sector(BASE + 0x2_0000).unwrap();
         assert_eq!((first.own_len(), second.own_len()), (0, PAGE), "erased pages are one for all");
         assert!(Arc::ptr_eq(&first.image, &second.image));
+        let mut third = Flash::with_contents(&second.contents()).unwrap();
+        third.share_with(&first);
+        assert_eq!(third.own_len(), PAGE, "the erased sector was erased before");
+        assert!(third.contents() == second.contents() && Arc::ptr_eq(&first.image, &third.image));
         assert_eq!(first.read(BASE + 6000, 1).unwrap()[0], 0xff);
         assert_eq!(second.read(BASE + 6000, 1).unwrap()[0], 1);
     }

@@ -398,7 +398,8 @@ impl Photon {
     }
 
     /// What firmware publishes as its public key, whatever the key field holds.
-    pub(crate) fn published_key(&self) -> [u8; 162] {
+    #[must_use]
+    pub fn public_key(&self) -> [u8; 162] {
         published_by_device(&self.key_field())
     }
 

@@ -185,6 +185,7 @@ fn functions_give_what_they_were_told_to() {
             };
             assert_eq!(happenings(client)[0], called);
             // One byte more is refused.
+            cloud.connection.set_limits(None);
             let argument = vec![b'x'; longest.len() + 1];
             let request = FromServer::FunctionCall { name: b"brew", argument: &argument };
             let (id, _, heard) = cloud.ask(client, request);
@@ -437,7 +438,7 @@ fn claim_code_is_told_until_the_server_settles_the_claim() {
         }
         connected(&mut photon, |client, cloud, _| {
             happenings(client);
-            say(cloud, client, "spark/device/claim/code", "no answer");
+            say(cloud, client, "spark/device/claims", "none");
             assert_eq!(happenings(client).len(), 1);
             say(cloud, client, "spark/device/claim/confirm", "");
             assert!(happenings(client).contains(&Happening::ClaimSettled), "{firmware}");
