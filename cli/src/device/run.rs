@@ -163,10 +163,10 @@ pub async fn run(
             let done = spawn_blocking(move || job.run(&mut rand::rng())).await.ok()?;
             client.job_done(started.elapsed(), done);
         }
-        publisher.publish(&mut client, started.elapsed(), &mut tell);
         while let Some(happening) = client.poll_happening() {
             tell(Note::Happening(&happening));
         }
+        publisher.publish(&mut client, started.elapsed(), &mut tell);
         let output = core::iter::from_fn(|| client.poll_output()).flatten().collect::<Vec<u8>>();
         if !output.is_empty() {
             let patience = if client.end().is_some() { LAST_WRITE } else { WRITE_TIMEOUT };
