@@ -210,7 +210,10 @@ impl Bench {
 }
 
 fn find<'l>(lines: &'l [Value], happening: &str) -> &'l Value {
-    lines.iter().find(|line| line["happening"] == happening).unwrap_or_else(|| panic!("{happening}: {lines:?}"))
+    lines
+        .iter()
+        .find(|line| line["happening"] == happening)
+        .unwrap_or_else(|| panic!("{happening}: {lines:?}"))
 }
 
 #[test]
@@ -236,7 +239,10 @@ fn fleet_of_every_firmware_does_what_its_options_say_and_keeps_its_identity() {
         assert_eq!(kinds[..3], ["started", "connecting", "connected"], "{kinds:?}");
         assert_eq!(find(lines, "started")["mode"], "running");
         let called = find(lines, "function-called");
-        assert_eq!((&called["name"], &called["argument"], &called["result"]), (&"brew".into(), &"coffee".into(), &7.into()));
+        assert_eq!(
+            (&called["name"], &called["argument"], &called["result"]),
+            (&"brew".into(), &"coffee".into(), &7.into())
+        );
         assert_eq!(find(lines, "variable-read")["found"], true);
         let published = find(lines, "event-published");
         assert_eq!((&published["name"], &published["data"]), (&"tick".into(), &"n1".into()));
@@ -299,8 +305,14 @@ fn devices_in_memory_share_a_key_and_count_on_from_the_first_id() {
     assert_eq!(offered.len(), 1);
     assert!(heard.values().all(|heard| heard.claim_code.as_deref() == Some("AbC")));
     let names = || std::fs::read_dir(bench.path("fleet")).unwrap().map(|entry| entry.unwrap().file_name());
-    assert_eq!(names().count(), 7, "five public keys, one private one, the list: {:?}", names().collect::<Vec<_>>());
-    let list: Value = serde_json::from_slice(&std::fs::read(bench.path("fleet/fleet.json")).unwrap()).unwrap();
+    assert_eq!(
+        names().count(),
+        7,
+        "five public keys, one private one, the list: {:?}",
+        names().collect::<Vec<_>>()
+    );
+    let list: Value =
+        serde_json::from_slice(&std::fs::read(bench.path("fleet/fleet.json")).unwrap()).unwrap();
     assert_eq!(list["devices"][4]["public_key"], "000000000000000000000102.pub.pem");
 }
 
@@ -322,7 +334,8 @@ fn wrong_server_key_gives_the_row_of_the_diagnosis() {
 
     // Nobody there: the same in words for a person.
     let nobody = Server { address: "127.0.0.1:1".parse().unwrap(), ..server };
-    let output = bench.device(&nobody, &["--data", "@device", "--connections", "1", "--reconnect-after", "0"]);
+    let output =
+        bench.device(&nobody, &["--data", "@device", "--connections", "1", "--reconnect-after", "0"]);
     assert!(String::from_utf8(output.stderr).unwrap().contains("cannot connect to 127.0.0.1:1"));
     let lines = bench.lines(&nobody, &["--data", "@device", "--connections", "1", "--reconnect-after", "0"]);
     assert_eq!(lines_of_one(&lines).last().unwrap()["diagnosis"]["code"], "cloud-unreachable");
@@ -376,9 +389,57 @@ fn given_key_is_used_and_bad_options_are_refused() {
         &["--data", "@device", "--id", "0000000000000000000000fe"],
     ] {
         let output = bench.device(&server, options);
-        assert_eq!(output.status.code(), Some(64), "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(64),
+            "{options:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     assert!(!Path::new(&bench.path("a")).exists(), "nothing is made before all options are checked");
+}
+
+/// Idle devices that are measured, and what one may take.
+#[cfg(target_os = "linux")]
+const MEASURED: [usize; 2] = [100, 1100];
+#[cfg(target_os = "linux")]
+const MEMORY: usize = 16 * 1024;
+
+#[cfg(target_os = "linux")]
+#[test]
+fn idle_device_takes_little_memory() {
+    let (bench, server) = (Bench::new(), Server::start(Script::Stay));
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let measure = |count: usize| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_spark"))
+            .args(["device", "--in-memory", "--shared-key", "--count", &count.to_string(), "--data"])
+            .arg(bench.path(&count.to_string()))
+            .args(["--connect", &server.address.to_string(), "--server-key"])
+            .arg(bench.path("server.pub.pem"))
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let (started, before) = (Instant::now(), server.heard().len());
+        let online = || server.heard().values().filter(|heard| heard.function.is_some()).count();
+        while online() < before + count {
+            assert!(started.elapsed() < Duration::from_secs(120), "{} of {count}", online() - before);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", child.id())).unwrap();
+        let line = read("status").lines().find(|line| line.starts_with("VmRSS:")).unwrap().to_owned();
+        // User and system time, in hundredths of a second.
+        let stat = read("stat");
+        let times = stat.rsplit(')').next().unwrap().split(' ').skip(12).take(2);
+        let cpu: u32 = times.map(|time| time.parse::<u32>().unwrap()).sum();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        println!("{count} devices: {line}, {cpu}0 ms of processor time");
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+    };
+    let [few, many] = MEASURED.map(measure);
+    let each = many.saturating_sub(few) / (MEASURED[1] - MEASURED[0]);
+    println!("{each} bytes a device");
+    assert!(each <= MEMORY, "{each} bytes a device");
 }
 
 #[test]

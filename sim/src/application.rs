@@ -351,7 +351,10 @@ mod tests {
         program.add_function("f", Answer::Length).unwrap();
         assert!(matches!(program.add_function("f", Answer::Echo), Err(ProgramError::Twice { .. })));
         assert!(matches!(program.add_function("", Answer::Echo), Err(ProgramError::Name { .. })));
-        assert!(matches!(program.add_function(&"n".repeat(65), Answer::Echo), Err(ProgramError::Name { .. })));
+        assert!(matches!(
+            program.add_function(&"n".repeat(65), Answer::Echo),
+            Err(ProgramError::Name { .. })
+        ));
         assert!(matches!(program.add_subscription("", Sender::All), Err(ProgramError::Name { .. })));
         program.add_subscription("", Sender::MyDevices).unwrap();
         for at in 1..MAX_SUBSCRIPTIONS {

@@ -17,8 +17,8 @@ pub use publication::{Publication, PublishError};
 use crate::photon::{Photon, StartMode, UpdateTarget};
 use coap_spark::coap::Type;
 use coap_spark::connection::DeviceConnection;
-use coap_spark::handshake::{Cause, Failure, Stage};
 use coap_spark::handshake::device::{AwaitEncryption, AwaitNonce, AwaitOpening, AwaitSession};
+use coap_spark::handshake::{Cause, Failure, Stage};
 use coap_spark::message::{CloudReason, FromDevice, Hello, HelloFlags, ResetReason};
 use core::time::Duration;
 use keys::{Done, Stored};
@@ -134,13 +134,15 @@ impl<'p> Client<'p> {
     /// Goes on with the result of a job.
     pub fn job_done(&mut self, now: Duration, done: JobDone) {
         self.state = match (core::mem::replace(&mut self.state, State::Ended(End::Closed)), done.0) {
-            (State::AwaitEncryption(waiting), Done::Encrypted(result)) => match waiting.resume(*result, now) {
-                Ok((waiting, identity)) => {
-                    self.output.push_back(identity.to_vec());
-                    State::AwaitSession(Box::new(waiting))
+            (State::AwaitEncryption(waiting), Done::Encrypted(result)) => {
+                match waiting.resume(*result, now) {
+                    Ok((waiting, identity)) => {
+                        self.output.push_back(identity.to_vec());
+                        State::AwaitSession(Box::new(waiting))
+                    }
+                    Err(failure) => State::Ended(End::Handshake(failure)),
                 }
-                Err(failure) => State::Ended(End::Handshake(failure)),
-            },
+            }
             (State::AwaitOpening(waiting), Done::Opened(result)) => match waiting.resume(*result) {
                 Ok(keys) => {
                     let profile = self.photon.firmware().link;
@@ -159,11 +161,8 @@ impl<'p> Client<'p> {
     }
 
     fn say_hello(&mut self) {
-        let flags = if self.photon.update_succeeded() {
-            HelloFlags::OTA_SUCCEEDED
-        } else {
-            HelloFlags::default()
-        };
+        let flags =
+            if self.photon.update_succeeded() { HelloFlags::OTA_SUCCEEDED } else { HelloFlags::default() };
         let flags = flags.union(self.photon.firmware().hello_flags);
         let hello = Hello::new(PLATFORM_ID, self.photon.application_version(), flags, PLATFORM_ID);
         self.send(Type::NonConfirmable, FromDevice::Hello(hello));

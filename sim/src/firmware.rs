@@ -84,8 +84,7 @@ pub enum UnknownVariable {
 }
 
 use Saying as S;
-const OLD: &[Saying] =
-    &[S::ClaimCode, S::MaxBinary, S::OtaChunkSize, S::SafeMode, S::Subscriptions, S::Time];
+const OLD: &[Saying] = &[S::ClaimCode, S::MaxBinary, S::OtaChunkSize, S::SafeMode, S::Subscriptions, S::Time];
 const WITH_LAST_RESET: &[Saying] =
     &[S::ClaimCode, S::MaxBinary, S::OtaChunkSize, S::SafeMode, S::LastReset, S::Subscriptions, S::Time];
 const NEW: &[Saying] =
@@ -150,13 +149,8 @@ const V0_8_0: Firmware = Firmware {
     ..V0_7_0
 };
 
-const V1_2_0: Firmware = Firmware {
-    profile: "C3",
-    release: "1.2.0",
-    since: Some(1200),
-    transfer: TransferProfile::C3,
-    ..V0_8_0
-};
+const V1_2_0: Firmware =
+    Firmware { profile: "C3", release: "1.2.0", since: Some(1200), transfer: TransferProfile::C3, ..V0_8_0 };
 
 const V1_2_1: Firmware = Firmware {
     release: "1.2.1",
@@ -199,13 +193,8 @@ const C1: Firmware = Firmware {
     ..V0_8_0
 };
 
-const C2: Firmware = Firmware {
-    profile: "C2",
-    release: "0.8.0-rc.9",
-    since: None,
-    transfer: TransferProfile::C2,
-    ..V0_8_0
-};
+const C2: Firmware =
+    Firmware { profile: "C2", release: "0.8.0-rc.9", since: None, transfer: TransferProfile::C2, ..V0_8_0 };
 
 /// Every row: those of the Photon in order, then those of other devices.
 static ROWS: [Firmware; 10] = [V0_4_4, V0_6_0, V0_7_0, V0_8_0, V1_2_0, V1_2_1, V1_5_0, V2_0_0, C1, C2];

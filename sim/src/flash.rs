@@ -407,9 +407,17 @@ mod tests {
         flash.erase_sector(BASE + 0x8000).unwrap();
         contents[0x8000..0xc000].fill(0xff);
         assert!(flash.contents() == contents);
-        for (at, len) in
-            [(0, 4), (5000, 3), (4999, 5), (4096, 1024), (4000, 2000), (8191, 2), (0x7fff, 2), (0, 0), (30_000, 9000)]
-        {
+        for (at, len) in [
+            (0, 4),
+            (5000, 3),
+            (4999, 5),
+            (4096, 1024),
+            (4000, 2000),
+            (8191, 2),
+            (0x7fff, 2),
+            (0, 0),
+            (30_000, 9000),
+        ] {
             let expected = &contents[at..at + len];
             assert!(*flash.read(BASE + u32::try_from(at).unwrap(), len).unwrap() == *expected, "{at} {len}");
         }

@@ -21,8 +21,7 @@ use spark_keys::{load_device_key, published_by_device, rsa_backend};
 use spark_ota::coap::Target;
 use spark_ota::describe::module_info;
 use spark_ota::module::{
-    Candidate, FlashLayout, FlashModule, Installed, ModuleFunction, Rules, Slot, Store, Validation,
-    validate,
+    Candidate, FlashLayout, FlashModule, Installed, ModuleFunction, Rules, Slot, Store, Validation, validate,
 };
 use spark_ota::transfer::Plan;
 use std::collections::BTreeSet;
@@ -495,7 +494,8 @@ impl Photon {
 
     fn copy_module(&mut self, from: u32, to: u32, len: u32) -> Result<(), FlashError> {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
-        let image = self.flash.read(from, len).ok_or(FlashError::OutOfRange { address: from, len })?.into_owned();
+        let image =
+            self.flash.read(from, len).ok_or(FlashError::OutOfRange { address: from, len })?.into_owned();
         self.flash.erase_range(to, len)?;
         let mut at = to;
         for piece in image.chunks(COPY_PIECE) {

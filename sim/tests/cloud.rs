@@ -142,10 +142,7 @@ fn functions_of_the_application_are_answered_while_it_runs() {
 fn functions_are_not_found_in_safe_mode() {
     for version in VERSIONS {
         connected(&mut in_safe_mode(version), |client, cloud, heard| {
-            assert!(
-                heard.contains(&Heard::event("spark/device/safemode", "")),
-                "{version}: {heard:?}"
-            );
+            assert!(heard.contains(&Heard::event("spark/device/safemode", "")), "{version}: {heard:?}");
             for name in [&b"digitalread"[..], b"brew"] {
                 assert_eq!(cloud.call(client, name, b"D7"), (Code::NOT_FOUND, Vec::new()), "{version}");
             }

@@ -146,7 +146,10 @@ fn describe_lists_functions_and_variables_with_the_names_that_firmware_keeps() {
                 assert_eq!((kind, with), (Type::Acknowledgement, token));
                 let second = Describe::from_json(&payload).unwrap();
                 assert!(second.modules.is_none() && second.platform_id.is_none());
-                assert_eq!((&second.functions, &second.variables), (&document.functions, &document.variables));
+                assert_eq!(
+                    (&second.functions, &second.variables),
+                    (&document.functions, &document.variables)
+                );
             }
             let (code, payload) = answer((id, token, heard), firmware.link.describe);
             assert_eq!((code, Describe::from_json(&payload).unwrap()), (Code::CONTENT, document.clone()));
@@ -255,7 +258,8 @@ fn signal_and_key_change_are_answered_as_ever() {
             let asked = cloud.ask(client, FromServer::Signal { on: true });
             assert_eq!(answer(asked, ReplyStyle::Piggybacked).0, Code::CHANGED, "{firmware}");
             let (id, _, heard) = cloud.ask(client, FromServer::KeyChange { discard_session: false });
-            let expected = if firmware.link.answers_key_change { vec![Heard::Ack { id }] } else { Vec::new() };
+            let expected =
+                if firmware.link.answers_key_change { vec![Heard::Ack { id }] } else { Vec::new() };
             assert_eq!(heard, expected, "{firmware}");
             assert_eq!(happenings(client), [Happening::Signal { on: true }, Happening::KeyChange]);
         });
@@ -274,11 +278,8 @@ fn events_go_out_as_they_were_meant_and_four_a_second() {
                 ..Publication::new("temperature", b"21.5")
             };
             let id = client.publish(NOW, &event).unwrap();
-            let kind = if firmware.link.confirmable_events {
-                Type::Confirmable
-            } else {
-                Type::NonConfirmable
-            };
+            let kind =
+                if firmware.link.confirmable_events { Type::Confirmable } else { Type::NonConfirmable };
             let (name, data) = ("temperature".to_owned(), "21.5".to_owned());
             let expected = Heard::Event { kind, name, data, public: true, ttl: 3600 };
             assert_eq!(cloud.exchange(client), [expected], "{firmware}");
@@ -381,7 +382,8 @@ fn reset_event_restarts_the_device_as_it_says() {
                 connected(&mut photon, |_, _, heard| {
                     let safe_mode = heard.contains(&Heard::event("spark/device/safemode", ""));
                     assert_eq!(safe_mode, started == Started::SafeMode, "{firmware}");
-                    let told = heard.contains(&Heard::event("spark/device/last_reset", reason.name().unwrap()));
+                    let told =
+                        heard.contains(&Heard::event("spark/device/last_reset", reason.name().unwrap()));
                     assert_eq!(told, firmware.introduction.contains(&Saying::LastReset), "{firmware}");
                 });
             }
@@ -445,7 +447,9 @@ fn claim_code_is_told_until_the_server_settles_the_claim() {
             assert!(happenings(client).contains(&Happening::ClaimSettled), "{firmware}");
         });
         connected(&mut photon, |_, _, heard| {
-            assert!(!heard.iter().any(|it| matches!(it, Heard::Event { name, .. } if name.ends_with("code"))));
+            assert!(
+                !heard.iter().any(|it| matches!(it, Heard::Event { name, .. } if name.ends_with("code")))
+            );
         });
         assert_eq!(photon.claim_code(), None);
         assert!(App::new(&photon.configuration()).unwrap().claimed());

@@ -133,9 +133,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn rate(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|rate| (0.001..=100_000.0).contains(rate)).ok_or_else(|| {
-        format!("{text:?} is no rate: give connections in a second, 0.001 to 100000")
-    })
+    text.parse()
+        .ok()
+        .filter(|rate| (0.001..=100_000.0).contains(rate))
+        .ok_or_else(|| format!("{text:?} is no rate: give connections in a second, 0.001 to 100000"))
 }
 
 /// Runs the devices until they are interrupted.

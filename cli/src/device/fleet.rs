@@ -51,6 +51,7 @@ const LAST_ERRORS: usize = 64;
 const MAX_RATE: f64 = 100_000.0;
 
 /// Keys of the devices of a fleet.
+#[non_exhaustive]
 pub enum Keys {
     /// One for all. For load tests only: whoever has one device's key has every device's.
     Shared(Box<DeviceKey>),
@@ -182,7 +183,8 @@ impl Fleet {
                 (None, Keys::Shared(key)) => (mould.chip(key)?, key.public_key()),
             };
             let mut photon = Photon::new(count_on(first, at), flash);
-            photon.set_firmware(recipe.profiles.iter().cycle().nth(at % recipe.profiles.len().max(1)).copied());
+            photon
+                .set_firmware(recipe.profiles.iter().cycle().nth(at % recipe.profiles.len().max(1)).copied());
             photon.set_application(Application::new(Arc::clone(&recipe.program)));
             Ok(Member { photon, public_key, folder: None })
         });

@@ -52,9 +52,17 @@ impl DeviceFolder {
     ///
     /// # Errors
     /// [`Failure`] that names the file.
-    pub fn create(path: &Path, photon: &Photon, key: &DeviceKey, profile: Option<&'static Firmware>) -> Result<Self, Failure> {
+    pub fn create(
+        path: &Path,
+        photon: &Photon,
+        key: &DeviceKey,
+        profile: Option<&'static Firmware>,
+    ) -> Result<Self, Failure> {
         files::make_folder(path)?;
-        files::write_atomically(&public_key_file(path, photon.id()), public_pem(&key.public_key())?.as_bytes())?;
+        files::write_atomically(
+            &public_key_file(path, photon.id()),
+            public_pem(&key.public_key())?.as_bytes(),
+        )?;
         files::write_secret(&path.join(format!("{}.pem", photon.id())), private_pem(key)?.as_bytes())?;
         let folder = Self { path: path.to_owned(), profile };
         folder.keep(photon)?;
@@ -72,8 +80,7 @@ impl DeviceFolder {
             let what = format!("{}: {error}", state_file.display());
             Failure::new(Code::Data, what, "repair the file, or remove the folder to make a new device")
         };
-        let state: State =
-            serde_json::from_slice(&files::read(&state_file)?).map_err(|error| bad(&error))?;
+        let state: State = serde_json::from_slice(&files::read(&state_file)?).map_err(|error| bad(&error))?;
         let id: DeviceId = state.device_id.parse().map_err(|error| bad(&error))?;
         let stored = state.profile.as_deref().map(by_name).transpose().map_err(|error| bad(&error))?;
         let flash = Flash::with_contents(&files::read(&flash_file)?).ok_or_else(|| {

@@ -6,9 +6,9 @@ use super::folder::{DeviceFolder, by_name, firmware_name};
 use super::program::program;
 use crate::cloud::folder::{private_pem, public_pem};
 use crate::exit::{Code, Failure};
+use crate::files;
 use crate::photons::{self, Mould};
 use crate::ui::{Ui, say};
-use crate::files;
 use coap_spark::handshake::DeviceId;
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
@@ -42,11 +42,14 @@ struct Listed {
 /// # Errors
 /// [`Failure`].
 pub(super) fn open(args: &Args) -> Result<Vec<Member>, Failure> {
-    let wrong = |error: &dyn core::fmt::Display| Failure::new(Code::Usage, error, "see `spark device --help`");
+    let wrong =
+        |error: &dyn core::fmt::Display| Failure::new(Code::Usage, error, "see `spark device --help`");
     let program = program(&args.functions, &args.variables, &args.subscriptions);
     let program = Arc::new(program.map_err(|error| wrong(&error))?);
     if args.device_key.is_some() && args.count.is_some_and(|count| count > 1) && !args.shared_key {
-        return Err(wrong(&"--device-key gives one key, and each device of a fleet has its own without --shared-key"));
+        return Err(wrong(
+            &"--device-key gives one key, and each device of a fleet has its own without --shared-key",
+        ));
     }
     let server_key = args.server_key.as_deref().map(read_server_key).transpose()?;
     let maker = Maker { args, server_key, mould: None };
@@ -70,9 +73,10 @@ fn set_claim_code(member: &mut Member, code: &str) -> Result<(), Failure> {
     if member.photon.claim_code().as_deref() == Some(code.as_bytes()) {
         return Ok(());
     }
-    member.photon.set_claim_code(code).map_err(|_| {
-        Failure::new(Code::Usage, "the claim code is too long", "give up to 63 characters")
-    })?;
+    member
+        .photon
+        .set_claim_code(code)
+        .map_err(|_| Failure::new(Code::Usage, "the claim code is too long", "give up to 63 characters"))?;
     member.folder.as_ref().map_or(Ok(()), |folder| folder.keep(&member.photon))
 }
 
@@ -109,13 +113,12 @@ impl Maker<'_> {
 
     /// Keys for so many new devices.
     fn keys(&self, count: usize) -> Result<Vec<Arc<DeviceKey>>, Failure> {
-        if self.args.shared_key {
-            return Ok(vec![Arc::new(self.shared_key()?); count]);
-        }
-        match &self.args.device_key {
-            Some(path) => Ok(vec![Arc::new(read_device_key(path)?); count]),
-            None => Ok(make_keys(count)?.into_iter().map(Arc::new).collect()),
-        }
+        let one = match &self.args.device_key {
+            _ if self.args.shared_key => Arc::new(self.shared_key()?),
+            Some(path) => Arc::new(read_device_key(path)?),
+            None => return Ok(make_keys(count)?.into_iter().map(Arc::new).collect()),
+        };
+        Ok(vec![one; count])
     }
 
     fn shared_key(&self) -> Result<DeviceKey, Failure> {

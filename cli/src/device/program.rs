@@ -71,9 +71,9 @@ pub(super) fn function(text: &str) -> Result<FunctionOption, String> {
         None | Some((_, "length")) => (text.split('=').next().unwrap_or(text), Answer::Length),
         Some((name, "echo")) => (name, Answer::Echo),
         Some((name, number)) => {
-            let number = number.parse().map_err(|_| {
-                format!("{number:?} is no result: an integer, `length` or `echo`")
-            })?;
+            let number = number
+                .parse()
+                .map_err(|_| format!("{number:?} is no result: an integer, `length` or `echo`"))?;
             (name, Answer::Constant(number))
         }
     };
@@ -86,7 +86,9 @@ pub(super) fn variable(text: &str) -> Result<VariableOption, String> {
         text.split_once('=').ok_or("a variable needs a value: NAME=VALUE or NAME=TYPE:VALUE")?;
     let wrong = |kind: &str, value: &str| format!("{value:?} is no {kind}");
     let content = match value.split_once(':') {
-        Some(("bool", value)) => Content::Bool(value.parse().map_err(|_| wrong("bool (true, false)", value))?),
+        Some(("bool", value)) => {
+            Content::Bool(value.parse().map_err(|_| wrong("bool (true, false)", value))?)
+        }
         Some(("int", value)) => Content::Int(value.parse().map_err(|_| wrong("int of 32 bits", value))?),
         Some(("double", value)) => Content::Double(value.parse().map_err(|_| wrong("double", value))?),
         Some(("string", value)) => Content::String(value.to_owned()),

@@ -73,12 +73,16 @@ fn json_line(id: DeviceId, note: &Note<'_>) -> Value {
             ("event-refused", json!({ "name": name, "reason": error.to_string() }))
         }
         Note::Online(run::Note::Happening(happening)) => happened(happening),
-        Note::Ended(end) if end.is_reset() => ("reset", json!({ "reason": end.to_string(), "code": code(end) })),
+        Note::Ended(end) if end.is_reset() => {
+            ("reset", json!({ "reason": end.to_string(), "code": code(end) }))
+        }
         Note::Ended(end) => (
             "disconnected",
             json!({ "reason": end.to_string(), "code": code(end), "diagnosis": diagnosis(end.diagnosis()) }),
         ),
-        Note::Left => ("disconnected", json!({ "reason": "the device left", "code": "left", "diagnosis": null })),
+        Note::Left => {
+            ("disconnected", json!({ "reason": "the device left", "code": "left", "diagnosis": null }))
+        }
     };
     let mut line = Map::new();
     line.insert("device_id".to_owned(), id.to_string().into());
@@ -128,10 +132,9 @@ fn happened(happening: &Happening) -> (&'static str, Value) {
     match happening {
         Happening::Connected => ("connected", json!({})),
         Happening::Described => ("described", json!({})),
-        Happening::FunctionCalled { name, argument, result } => (
-            "function-called",
-            json!({ "name": lossy(name), "argument": lossy(argument), "result": result }),
-        ),
+        Happening::FunctionCalled { name, argument, result } => {
+            ("function-called", json!({ "name": lossy(name), "argument": lossy(argument), "result": result }))
+        }
         Happening::VariableRead { name, found } => {
             ("variable-read", json!({ "name": lossy(name), "found": found }))
         }

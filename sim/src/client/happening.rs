@@ -177,7 +177,11 @@ impl fmt::Display for Happening {
                 if !data.is_empty() {
                     write!(f, " = {}", data.escape_ascii())?;
                 }
-                if event.receiver == Receiver::Nobody { f.write_str(" without a subscription") } else { Ok(()) }
+                if event.receiver == Receiver::Nobody {
+                    f.write_str(" without a subscription")
+                } else {
+                    Ok(())
+                }
             }
             Self::Signal { on: true } => f.write_str("signals"),
             Self::Signal { on: false } => f.write_str("signals no more"),

@@ -48,11 +48,7 @@ impl Client<'_> {
     ///
     /// # Errors
     /// [`PublishError`]; the connection goes on.
-    pub fn publish(
-        &mut self,
-        now: Duration,
-        publication: &Publication<'_>,
-    ) -> Result<u16, PublishError> {
+    pub fn publish(&mut self, now: Duration, publication: &Publication<'_>) -> Result<u16, PublishError> {
         let running = self.running;
         let State::Connected(connection) = &mut self.state else { return Err(PublishError::NotConnected) };
         if !connection.is_up() {

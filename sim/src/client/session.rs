@@ -37,11 +37,7 @@ impl Client<'_> {
         }
     }
 
-    fn handle_message(
-        &mut self,
-        now: Duration,
-        message: &Received<FromServer<'_>, DeviceRequestKind>,
-    ) {
+    fn handle_message(&mut self, now: Duration, message: &Received<FromServer<'_>, DeviceRequestKind>) {
         if let FromServer::Chunk(chunk) = message.body {
             self.last_chunk = Some(now);
             if let Some(index) = chunk.index {
@@ -109,12 +105,10 @@ impl Client<'_> {
 
     fn handle_request(&mut self, now: Duration, message: &Envelope<FromServer<'_>>) {
         match message.body {
-            FromServer::Hello => {
-                if !self.introduced {
-                    self.introduced = true;
-                    self.tell(Happening::Connected);
-                    self.introduce(now);
-                }
+            FromServer::Hello if !self.introduced => {
+                self.introduced = true;
+                self.tell(Happening::Connected);
+                self.introduce(now);
             }
             FromServer::Event(event) => self.handle_event(now, &event),
             _ => {}

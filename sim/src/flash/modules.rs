@@ -37,7 +37,12 @@ impl CheckedModules {
         });
     }
 
-    fn get(&self, address: u32, len: u32, check: impl FnOnce() -> Option<FlashModule>) -> Option<FlashModule> {
+    fn get(
+        &self,
+        address: u32,
+        len: u32,
+        check: impl FnOnce() -> Option<FlashModule>,
+    ) -> Option<FlashModule> {
         let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let found = lock().iter().find(|checked| (checked.address, checked.len) == (address, len)).copied();
         if let Some(checked) = found {

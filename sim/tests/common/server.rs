@@ -123,10 +123,9 @@ impl Cloud {
                             public: event.public,
                             ttl: event.ttl(),
                         },
-                        FromDevice::Subscribe(Subscribe { prefix, scope }) => Heard::Subscribe {
-                            prefix: prefix.to_string(),
-                            mine: scope == Scope::MyDevices,
-                        },
+                        FromDevice::Subscribe(Subscribe { prefix, scope }) => {
+                            Heard::Subscribe { prefix: prefix.to_string(), mine: scope == Scope::MyDevices }
+                        }
                         FromDevice::TimeRequest => Heard::Time,
                         FromDevice::Goodbye { goodbye, .. } => {
                             Heard::Goodbye { cloud: goodbye.cloud_reason, reset: goodbye.reset_reason }
@@ -207,4 +206,3 @@ pub fn in_safe_mode(version: u16) -> Photon {
     assert_eq!(photon.power_on(), Started::SafeMode);
     photon
 }
-
