@@ -6,7 +6,9 @@ mod common;
 use coap_spark::coap::{Code, Token, Type};
 use coap_spark::connection::ReplyStyle;
 use coap_spark::message::describe::Describe;
-use coap_spark::message::{CloudReason, Event, FromServer, Hello, Name, ResetReason, VariableType};
+use coap_spark::message::{
+    CloudReason, Event, FromServer, Hello, Name, ResetReason, Store, UpdateBegin, VariableType,
+};
 use common::server::{Cloud, Heard, connected, healthy, recorded, rng, shake_hands};
 use common::{KEYS, configured, system};
 use core::time::Duration;
@@ -413,6 +415,35 @@ fn ended(
     let (mut cloud, _) = Cloud::open(&mut client, &opened.session.unwrap());
     let heard = act(&mut client, &mut cloud);
     (heard, client.end().unwrap().clone())
+}
+
+#[test]
+fn update_is_told_and_no_event_goes_out_while_it_runs() {
+    each(|firmware, mut photon| {
+        connected(&mut photon, |client, cloud, _| {
+            happenings(client);
+            let begin =
+                UpdateBegin { flags: 1, chunk_size: 512, file_length: 5000, store: Store(0), address: 0 };
+            cloud.ask(client, FromServer::UpdateBegin(begin));
+            assert_eq!(happenings(client), [Happening::UpdateBegan], "{firmware}");
+            let refused = client.publish(NOW, &Publication::new("t", b""));
+            assert!(matches!(refused, Err(PublishError::Refused(_))), "{firmware}: {refused:?}");
+        });
+        // Its watch ends it, and the device says why it restarted.
+        let (_, end) = ended(&mut photon, |client, cloud| {
+            let begin =
+                UpdateBegin { flags: 1, chunk_size: 512, file_length: 5000, store: Store(0), address: 0 };
+            let heard = cloud.ask(client, FromServer::UpdateBegin(begin)).2;
+            client.handle_deadline(Duration::from_secs(31));
+            heard
+        });
+        assert_eq!(end, End::UpdateStalled, "{firmware}");
+        photon.start();
+        connected(&mut photon, |_, _, heard| {
+            let told = heard.contains(&Heard::event("spark/device/last_reset", "update_timeout"));
+            assert_eq!(told, firmware.introduction.contains(&Saying::LastReset), "{firmware}");
+        });
+    });
 }
 
 #[test]
