@@ -27,7 +27,7 @@
 //! ```
 
 use super::folder::DeviceFolder;
-use super::life::{Life, Note, live};
+use super::life::{Gate, Life, Note, live};
 use super::program::Periodic;
 use super::report::Report;
 use super::run;
@@ -43,12 +43,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, sleep};
 
 /// Errors that are kept, the last ones.
 const LAST_ERRORS: usize = 64;
-/// Fastest rate of connections, per second.
-const MAX_RATE: f64 = 100_000.0;
 
 /// Keys of the devices of a fleet.
 #[non_exhaustive]
@@ -207,11 +205,7 @@ impl Fleet {
     pub fn start(self, orders: &Orders) -> Running {
         let processors = std::thread::available_parallelism().map_or(1, core::num::NonZero::get);
         let jobs = Arc::new(Semaphore::new(processors));
-        let gate = orders.connect_rate.map(|rate| {
-            let mut clock = interval(Duration::from_secs_f64(1.0 / rate.clamp(1.0 / 3600.0, MAX_RATE)));
-            clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
-            Arc::new(tokio::sync::Mutex::new(clock))
-        });
+        let gate = orders.connect_rate.map(|rate| Arc::new(Gate::new(rate)));
         let events: Arc<[Periodic]> = orders.events.clone().into();
         let counters = Arc::new(Counters::default());
         let (stop, stopped) = watch::channel(false);

@@ -5,9 +5,13 @@ use super::run::{self, Publisher};
 use crate::exit::{Code, Failure};
 use core::time::Duration;
 use spark_sim::{End, Photon, Started};
-use std::sync::Arc;
-use tokio::sync::{Mutex, Semaphore, watch};
-use tokio::time::{Interval, sleep};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// Connections in a second through a gate.
+const SLOWEST: f64 = 0.001;
+const FASTEST: f64 = 100_000.0;
 
 /// What a device is told about its life.
 #[derive(Clone, Debug)]
@@ -24,8 +28,32 @@ pub struct Life {
     pub phase: f64,
     /// RSA work that may be done at once.
     pub jobs: Arc<Semaphore>,
-    /// Who connects waits for this clock: one connection a tick, of all devices that have it.
-    pub gate: Option<Arc<Mutex<Interval>>>,
+    /// Who connects goes through here, together with all devices that have it.
+    pub gate: Option<Arc<Gate>>,
+}
+
+/// Lets so many through in a second, evenly, also after a time without any.
+#[derive(Debug)]
+pub struct Gate {
+    next: Mutex<Instant>,
+    every: Duration,
+}
+
+impl Gate {
+    /// `rate` a second.
+    #[must_use]
+    pub fn new(rate: f64) -> Self {
+        let every = Duration::from_secs_f64(1.0 / rate.clamp(SLOWEST, FASTEST));
+        Self { next: Mutex::new(Instant::now()), every }
+    }
+
+    /// When the next one may pass, who asks.
+    fn slot(&self) -> Instant {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = (*next).max(Instant::now());
+        *next = slot + self.every;
+        slot
+    }
 }
 
 /// What a device tells of its life.
@@ -68,9 +96,8 @@ pub async fn live(
     start(photon, Photon::power_on, life, &mut stop, tell).await?;
     while !*stop.borrow() && life.connections.is_none_or(|limit| connections < limit) {
         if let Some(gate) = &life.gate {
-            let tick = async { gate.lock().await.tick().await };
             tokio::select! {
-                _ = tick => {}
+                () = sleep_until(gate.slot()) => {}
                 () = stopped(&mut stop) => break,
             }
         }
@@ -149,5 +176,19 @@ async fn pause(time: Duration, stop: &mut watch::Receiver<bool>) {
     tokio::select! {
         () = sleep(time) => {}
         () = stopped(stop) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gate_spreads_who_comes_at_once_and_makes_up_for_nothing() {
+        let gate = Gate::new(10.0);
+        *gate.next.lock().unwrap() = Instant::now() - Duration::from_secs(60);
+        let first = gate.slot();
+        let later: Vec<Duration> = (0..3).map(|_| gate.slot() - first).collect();
+        assert_eq!(later, [100, 200, 300].map(Duration::from_millis));
     }
 }
