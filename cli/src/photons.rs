@@ -23,11 +23,43 @@ pub fn healthy(
     rng: &mut dyn CryptoRng,
 ) -> Result<(Photon, DeviceKey), Failure> {
     let key = make_key(rng)?;
-    let region = ServerKeyRegion::new(server_key, None);
-    let mut modules = if outdated { synthetic::old_system()? } else { synthetic::new_system()? };
-    modules.push(synthetic::application()?);
-    let flash = assemble(&modules, &key, Some(&region))?;
+    let flash = Mould::new(server_key, outdated)?.chip(&key)?;
     Ok((Photon::new(random_id(rng), flash), key))
+}
+
+/// What healthy devices have in common; they share it in memory as well.
+#[derive(Clone, Debug)]
+pub struct Mould {
+    /// Everything but the device's key.
+    flash: Flash,
+    server_key: [u8; 294],
+}
+
+impl Mould {
+    /// Devices of one server: current system, or 0.7.0 if `outdated`.
+    ///
+    /// # Errors
+    /// [`Failure`] if something does not fit.
+    pub fn new(server_key: &[u8; 294], outdated: bool) -> Result<Self, Failure> {
+        let mut modules = if outdated { synthetic::old_system()? } else { synthetic::new_system()? };
+        modules.push(synthetic::application()?);
+        let region = ServerKeyRegion::new(server_key, None);
+        let mut flash = assemble(&modules, None, Some(&region))?;
+        flash.share();
+        Ok(Self { flash, server_key: *server_key })
+    }
+
+    /// The chip of a device with this key.
+    ///
+    /// # Errors
+    /// [`Failure`] if something does not fit.
+    pub fn chip(&self, key: &DeviceKey) -> Result<Flash, Failure> {
+        let mut flash = self.flash.clone();
+        // Only the bits of the key are new.
+        let region = ServerKeyRegion::new(&self.server_key, None);
+        program_table(&mut flash, Some(key), Some(&region))?;
+        Ok(flash)
+    }
 }
 
 /// Replaces the server key of a device; its address stays.
@@ -65,7 +97,7 @@ pub fn broken(
     let candidates = Candidates { old: make_key(rng)?, new: make_key(rng)? };
     let mut modules = old_system.to_vec();
     modules.push(application.clone());
-    let mut flash = assemble(&modules, &candidates.old, None)?;
+    let mut flash = assemble(&modules, Some(&candidates.old), None)?;
     flash.cut_power(PowerCut { after: 1, torn: false });
     let key_offset = Field::DEVICE_PRIVATE_KEY.offset();
     let interrupted = config::write(&mut flash, Generation::V0_4_4, key_offset, candidates.new.as_field());
@@ -82,17 +114,27 @@ pub fn broken(
 /// [`Failure`] if something does not fit.
 fn assemble(
     modules: &[ModuleFile],
-    key: &DeviceKey,
+    key: Option<&DeviceKey>,
     server_key: Option<&ServerKeyRegion<'_>>,
 ) -> Result<Flash, Failure> {
     let mut flash = Flash::new();
     for module in modules {
         flash.program(module.prefix.start_address, &module.image).map_err(|error| impossible(&error))?;
     }
+    program_table(&mut flash, key, server_key)?;
+    Ok(flash)
+}
+
+/// The configuration table as it leaves the factory, or what it has more than the one that is there.
+fn program_table(
+    flash: &mut Flash,
+    key: Option<&DeviceKey>,
+    server_key: Option<&ServerKeyRegion<'_>>,
+) -> Result<(), Failure> {
     let mut table = [0xff; TABLE];
     let mut editor = AppMut::new(&mut table).map_err(|error| impossible(&error))?;
-    let edited = editor
-        .set_device_private_key(key.as_field())
+    let edited = key
+        .map_or(Ok(()), |key| editor.set_device_private_key(key.as_field()))
         .and_then(|()| editor.set_claimed(true))
         .and_then(|()| editor.set_prefix(Field::SSID_PREFIX, b"\x06Photon"))
         .and_then(|()| editor.set_prefix(Field::DEVICE_CODE, b"RSCU42"))
@@ -103,22 +145,21 @@ fn assemble(
     edited.map_err(|error| impossible(&error))?;
     let mut sector = [0xff; 16384];
     factory_sector(&table, &mut sector).map_err(|error| impossible(&error))?;
-    flash.program(SECTOR_ADDRESSES[0], &sector).map_err(|error| impossible(&error))?;
-    Ok(flash)
+    flash.program(SECTOR_ADDRESSES[0], &sector).map_err(|error| impossible(&error))
 }
 
-fn make_key(rng: &mut dyn CryptoRng) -> Result<DeviceKey, Failure> {
+pub(crate) fn make_key(rng: &mut dyn CryptoRng) -> Result<DeviceKey, Failure> {
     rsa_backend::generate_device_key(rng).map_err(|error| {
         Failure::new(Code::Software, format_args!("cannot make a device key: {error}"), "try again")
     })
 }
 
-fn random_id(rng: &mut dyn CryptoRng) -> DeviceId {
+pub(crate) fn random_id(rng: &mut dyn CryptoRng) -> DeviceId {
     let mut id = [0; 12];
     rng.fill_bytes(&mut id);
     DeviceId(id)
 }
 
-fn impossible(error: &dyn core::fmt::Display) -> Failure {
+pub(crate) fn impossible(error: &dyn core::fmt::Display) -> Failure {
     Failure::new(Code::Software, format_args!("the simulated device cannot be made: {error}"), "report this")
 }

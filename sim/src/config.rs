@@ -1,9 +1,10 @@
 //! The configuration table in flash: `spark-dct` decides, the chip executes.
 
-use crate::flash::{BASE, Flash, FlashError};
+use crate::flash::{Flash, FlashError};
 use spark_dct::wiced::{
     APP_AREA, FlashOp, Generation, Initialise, SECTOR_ADDRESSES, SECTOR_SIZE, Sectors, Write, WriteError,
 };
+use std::borrow::Cow;
 
 /// Why the table could not be changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -56,7 +57,7 @@ pub fn write(
     data: &[u8],
 ) -> Result<(), ConfigError> {
     initialise(flash, generation)?;
-    let before = pair(flash);
+    let before = pair(flash).into_owned();
     let Some(sectors) = Sectors::from_slice(&before) else {
         return Err(WriteError::NoCurrentSector.into());
     };
@@ -79,7 +80,6 @@ fn execute(flash: &mut Flash, op: &FlashOp<'_>) -> Result<(), FlashError> {
 }
 
 /// Both sectors, one behind the other.
-fn pair(flash: &Flash) -> Vec<u8> {
-    let start = usize::try_from(SECTOR_ADDRESSES[0] - BASE).unwrap_or_default();
-    flash.contents()[start..start + 2 * SECTOR_SIZE].to_vec()
+fn pair(flash: &Flash) -> Cow<'_, [u8]> {
+    flash.read(SECTOR_ADDRESSES[0], 2 * SECTOR_SIZE).unwrap_or_default()
 }

@@ -9,8 +9,10 @@ pub mod flash;
 mod photon;
 pub mod usb;
 
-pub use application::Application;
-pub use client::{Client, End, PLATFORM_ID};
-pub use firmware::Firmware;
+pub use application::{Answer, Application, Content, Program, ProgramError, Sender, Subscription};
+pub use client::{
+    Client, End, Happening, Job, JobDone, PLATFORM_ID, Publication, PublishError, ReceivedEvent, Receiver,
+};
+pub use firmware::{Firmware, Saying, UnknownFirmware, UnknownVariable};
 pub use flash::{Flash, FlashError, PowerCut};
 pub use photon::{InstalledModule, Photon, Started};

@@ -1,11 +1,13 @@
 //! The whole device: what its flash holds, how it starts, what an update does to it.
 
+use crate::application::{Application, cut};
 use crate::config;
 use crate::firmware::Firmware;
 use crate::flash::{Flash, FlashError, PowerCut};
 use crate::usb::UsbPort;
 use coap_spark::handshake::DeviceId;
-use coap_spark::message::describe::Describe;
+use coap_spark::message::ResetReason;
+use coap_spark::message::describe::{Describe, ModuleInfo};
 use rand_core::CryptoRng;
 use rsa::{BoxedUint, RsaPrivateKey, RsaPublicKey};
 use spark_dct::flash_module::{
@@ -19,11 +21,11 @@ use spark_keys::{load_device_key, published_by_device, rsa_backend};
 use spark_ota::coap::Target;
 use spark_ota::describe::module_info;
 use spark_ota::module::{
-    Candidate, FlashLayout, FlashModule, Installed, ModuleFunction, Rules, Slot, Store, Validation,
-    check_in_flash, validate,
+    Candidate, FlashLayout, FlashModule, Installed, ModuleFunction, Rules, Slot, Store, Validation, validate,
 };
 use spark_ota::transfer::Plan;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Where a Photon without a server address connects to.
 const DEFAULT_HOST: &str = "device.spark.io";
@@ -55,14 +57,33 @@ pub struct InstalledModule {
     pub module: Option<FlashModule>,
 }
 
+/// How a device is to start, as its system asked for before a reset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum StartMode {
+    #[default]
+    Normal,
+    SafeMode,
+    Dfu,
+}
+
+/// Longest claim code.
+const CLAIM_CODE_LEN: usize = 63;
+
 /// A Photon.
 #[derive(Clone, Debug)]
 pub struct Photon {
     id: DeviceId,
     serial: String,
     flash: Flash,
+    /// Behaves so, whatever its modules are.
+    told_firmware: Option<&'static Firmware>,
+    application: Application,
     /// Backup registers: they survive a reset, not a power cut.
     update_succeeded: bool,
+    start_mode: StartMode,
+    reset_reason: Option<ResetReason>,
+    /// Started in safe mode on request.
+    in_safe_mode: bool,
     wants_reset: bool,
     losses: BTreeSet<u64>,
 }
@@ -75,7 +96,12 @@ impl Photon {
             id,
             serial: id.to_string(),
             flash,
+            told_firmware: None,
+            application: Application::default(),
             update_succeeded: false,
+            start_mode: StartMode::Normal,
+            reset_reason: None,
+            in_safe_mode: false,
             wants_reset: false,
             losses: BTreeSet::new(),
         }
@@ -98,6 +124,73 @@ impl Photon {
         &mut self.flash
     }
 
+    /// Makes the system behave as this firmware, whatever modules there are; `None` is as they are. The modules do not
+    /// change: they are still what Describe lists.
+    pub const fn set_firmware(&mut self, firmware: Option<&'static Firmware>) {
+        self.told_firmware = firmware;
+    }
+
+    /// Installs what the application does while it runs; Tinker otherwise. It starts anew with each reset.
+    pub fn set_application(&mut self, application: Application) {
+        self.application = application;
+    }
+
+    /// The application, whether it runs or not.
+    #[must_use]
+    pub const fn application(&self) -> &Application {
+        &self.application
+    }
+
+    pub(crate) const fn application_mut(&mut self) -> &mut Application {
+        &mut self.application
+    }
+
+    /// Gives the device a claim code, up to 63 characters, as the setup does. It tells its server with each connection
+    /// until that says that the claim is settled.
+    ///
+    /// # Errors
+    /// [`config::ConfigError`]; a longer code does not fit.
+    pub fn set_claim_code(&mut self, code: &str) -> Result<(), config::ConfigError> {
+        let mut field = [0; CLAIM_CODE_LEN];
+        let place = field.get_mut(..code.len()).ok_or(FlashError::OutOfRange {
+            address: u32::try_from(Field::CLAIM_CODE.offset()).unwrap_or_default(),
+            len: code.len(),
+        })?;
+        place.copy_from_slice(code.as_bytes());
+        let generation = self.configuration_code();
+        config::write(&mut self.flash, generation, Field::CLAIM_CODE.offset(), &field)
+    }
+
+    /// The claim code that is still to be settled.
+    #[must_use]
+    pub fn claim_code(&self) -> Option<Vec<u8>> {
+        let table = self.configuration();
+        App::new(&table).ok()?.claim_code().map(<[u8]>::to_vec)
+    }
+
+    /// The claim is settled: firmware ends the code and marks the device. Says whether there was a code.
+    pub(crate) fn settle_claim(&mut self) -> bool {
+        if self.claim_code().is_none() {
+            return false;
+        }
+        let generation = self.configuration_code();
+        // Without power nothing else works either; the client notices.
+        let _ = config::write(&mut self.flash, generation, Field::CLAIM_CODE.offset(), &[0])
+            .and_then(|()| config::write(&mut self.flash, generation, Field::CLAIMED.offset(), b"1"));
+        true
+    }
+
+    /// How the next start is to be, and why it comes.
+    pub(crate) const fn plan_start(&mut self, mode: StartMode, reason: ResetReason) {
+        self.start_mode = mode;
+        self.reset_reason = Some(reason);
+    }
+
+    /// Why the device restarted, once.
+    pub(crate) const fn take_reset_reason(&mut self) -> Option<ResetReason> {
+        self.reset_reason.take()
+    }
+
     /// Plans a power cut.
     pub fn cut_power(&mut self, cut: PowerCut) {
         self.flash.cut_power(cut);
@@ -117,15 +210,19 @@ impl Photon {
     pub fn power_on(&mut self) -> Started {
         self.flash.restore_power();
         self.update_succeeded = false;
+        self.plan_start(StartMode::Normal, ResetReason::PowerDown);
         self.start()
     }
 
     /// Reset: the bootloader does pending copies and starts what can be started.
     pub fn start(&mut self) -> Started {
         self.wants_reset = false;
+        self.in_safe_mode = false;
+        self.application = Application::new(Arc::clone(self.application.program()));
         if !self.flash.is_powered() {
             return Started::PowerLost;
         }
+        let mode = core::mem::take(&mut self.start_mode);
         if !self.is_good(ModuleFunction::Bootloader, 0) {
             return Started::Dead;
         }
@@ -133,7 +230,8 @@ impl Photon {
         if let Err(config::ConfigError::Flash(FlashError::PowerLost)) = self.copy_pending() {
             return Started::PowerLost;
         }
-        if !self.system_runs() {
+        self.in_safe_mode = mode == StartMode::SafeMode;
+        if !self.system_runs() || mode == StartMode::Dfu {
             Started::DfuMode
         } else if self.application_runs() {
             Started::Running
@@ -151,9 +249,12 @@ impl Photon {
         UsbPort::new(&mut self.flash, &self.serial, configuration)
     }
 
-    /// What the installed system firmware does.
+    /// What the installed system firmware does, or what [`Photon::set_firmware`] says.
     #[must_use]
     pub fn firmware(&self) -> &'static Firmware {
+        if let Some(firmware) = self.told_firmware {
+            return firmware;
+        }
         let version = self.module(ModuleFunction::System, 2).map_or(0, |module| module.prefix.version);
         Firmware::of(version)
     }
@@ -178,12 +279,7 @@ impl Photon {
     }
 
     fn look_at(&self, address: u32, len: u32) -> Option<FlashModule> {
-        check_in_flash(address, len, |at, out| {
-            let bytes = self.flash.read(at, out.len()).ok_or(())?;
-            out.copy_from_slice(bytes);
-            Ok::<(), ()>(())
-        })
-        .ok()
+        self.flash.module_at(address, len)
     }
 
     fn module(&self, function: ModuleFunction, index: u8) -> Option<FlashModule> {
@@ -221,13 +317,17 @@ impl Photon {
 
     /// Both system parts are there. Their dependencies are not looked at here: a device in the middle of an update
     /// runs.
-    fn system_runs(&self) -> bool {
+    #[must_use]
+    pub fn system_runs(&self) -> bool {
         self.is_good(ModuleFunction::System, 1) && self.is_good(ModuleFunction::System, 2)
     }
 
-    /// The application is there and has everything it needs, and so have the system parts.
+    /// The application is there and has everything it needs, and so have the system parts; nobody asked for safe mode.
     #[must_use]
     pub fn application_runs(&self) -> bool {
+        if self.in_safe_mode {
+            return false;
+        }
         let installed = self.installed();
         let mut user = false;
         for place in self.modules().filter(|place| place.slot.store == Store::Main) {
@@ -240,26 +340,42 @@ impl Photon {
         user
     }
 
-    /// The Describe document with these functions of the application.
+    /// The Describe document, with functions and variables while the application runs. Firmware has cut their names.
     #[must_use]
-    pub fn describe(&self, functions: &[&str]) -> Describe {
+    pub fn describe(&self) -> Describe {
+        Describe {
+            platform_id: Some(crate::client::PLATFORM_ID),
+            modules: Some(self.module_infos()),
+            ..self.describe_application()
+        }
+    }
+
+    pub(crate) fn describe_application(&self) -> Describe {
+        let limits = &self.firmware().link.limits;
+        let runs = self.application_runs();
+        let program = runs.then(|| self.application.program());
+        let text = |name: &str, limit| String::from_utf8_lossy(cut(name, limit)).into_owned();
+        let functions = program.iter().flat_map(|program| program.functions());
+        let variables = program.iter().flat_map(|program| program.variables());
+        Describe {
+            functions: Some(functions.map(|name| text(name, limits.function_name)).collect()),
+            variables: Some(
+                variables.map(|(name, it)| (text(name, limits.variable_name), it.kind())).collect(),
+            ),
+            ..Describe::default()
+        }
+    }
+
+    fn module_infos(&self) -> Vec<ModuleInfo> {
         let installed = self.installed();
-        let modules = self
-            .modules()
+        self.modules()
             .filter(|place| place.slot.store == Store::Main || place.module.is_some())
             .map(|place| {
                 let validation = self.judge(&place, &installed).unwrap_or_default();
                 let module = place.module.as_ref().map(|module| (&module.prefix, &module.suffix));
                 module_info(&place.slot, validation, module, self.firmware().dependencies)
             })
-            .collect();
-        Describe {
-            functions: Some(functions.iter().map(|name| (*name).to_owned()).collect()),
-            variables: Some(Vec::new()),
-            platform_id: Some(crate::client::PLATFORM_ID),
-            modules: Some(modules),
-            ..Describe::default()
-        }
+            .collect()
     }
 
     /// Product version of the application, FFFF if it has none.
@@ -269,29 +385,28 @@ impl Photon {
     }
 
     /// The 612 bytes that firmware reads as its private key.
-    fn key_field(&self) -> [u8; 612] {
+    pub(crate) fn key_field(&self) -> [u8; 612] {
         let table = self.configuration();
         App::new(&table).map_or([0xff; 612], |app| *app.device_private_key_field())
     }
 
+    /// The first word of the flash, which is also at address 0.
+    pub(crate) fn first_word(&self) -> i32 {
+        let word = self.flash.read(crate::flash::BASE, 4);
+        i32::from_le_bytes(word.and_then(|word| word.as_ref().try_into().ok()).unwrap_or_default())
+    }
+
     /// What firmware publishes as its public key, whatever the key field holds.
-    pub(crate) fn published_key(&self) -> [u8; 162] {
+    #[must_use]
+    pub fn public_key(&self) -> [u8; 162] {
         published_by_device(&self.key_field())
     }
 
-    /// The private key, if the field holds one that firmware can use.
-    pub(crate) fn device_key(&self) -> Option<RsaPrivateKey> {
-        let key = load_device_key(&self.key_field()).ok()?;
-        let view = spark_keys::RsaPrivateKeyView::parse(key.as_der()).ok()?;
-        rsa_backend::to_rsa_private(&view).ok()
-    }
-
-    /// The server's key as firmware takes it: 256 bytes from offset 33 of the stored DER, exponent 65537.
-    pub(crate) fn server_key(&self) -> Option<RsaPublicKey> {
+    /// Modulus of the server's key as firmware takes it: 256 bytes from offset 33 of the stored DER.
+    pub(crate) fn server_modulus(&self) -> Option<[u8; 256]> {
         let table = self.configuration();
         let start = Field::SERVER_PUBLIC_KEY.offset() + 33;
-        let modulus = BoxedUint::from_be_slice(table.get(start..start + 256)?, 2048).ok()?;
-        RsaPublicKey::new(modulus, BoxedUint::from(65537u32)).ok()
+        table.get(start..)?.first_chunk().copied()
     }
 
     /// Host and port of the cloud, as stored; the firmware's default if there is none.
@@ -311,9 +426,18 @@ impl Photon {
         (host, address.port_or(DEFAULT_PORT_TCP))
     }
 
+    /// The key field begins with FF.
+    #[must_use]
+    pub fn lacks_key(&self) -> bool {
+        self.key_field()[0] == 0xff
+    }
+
     /// A device whose key field begins with FF makes itself a key when it connects.
-    pub(crate) fn make_key_if_erased(&mut self, rng: &mut dyn CryptoRng) {
-        if self.key_field()[0] != 0xff {
+    ///
+    /// [`Client::connect`](crate::Client::connect) sees to it; before [`Client::start`](crate::Client::start) it is the
+    /// caller's to do, wherever a second of work does not hurt.
+    pub fn make_key_if_erased(&mut self, rng: &mut dyn CryptoRng) {
+        if !self.lacks_key() {
             return;
         }
         if let Ok(key) = rsa_backend::generate_device_key(rng) {
@@ -370,7 +494,8 @@ impl Photon {
 
     fn copy_module(&mut self, from: u32, to: u32, len: u32) -> Result<(), FlashError> {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
-        let image = self.flash.read(from, len).ok_or(FlashError::OutOfRange { address: from, len })?.to_vec();
+        let image =
+            self.flash.read(from, len).ok_or(FlashError::OutOfRange { address: from, len })?.into_owned();
         self.flash.erase_range(to, len)?;
         let mut at = to;
         for piece in image.chunks(COPY_PIECE) {
@@ -379,6 +504,19 @@ impl Photon {
         }
         Ok(())
     }
+}
+
+/// The private key, if the field holds one that firmware can use.
+pub(crate) fn device_key(field: &[u8; 612]) -> Option<RsaPrivateKey> {
+    let key = load_device_key(field).ok()?;
+    let view = spark_keys::RsaPrivateKeyView::parse(key.as_der()).ok()?;
+    rsa_backend::to_rsa_private(&view).ok()
+}
+
+/// The server's key as firmware takes it: the exponent is always 65537.
+pub(crate) fn server_key(modulus: &[u8; 256]) -> Option<RsaPublicKey> {
+    let modulus = BoxedUint::from_be_slice(modulus, 2048).ok()?;
+    RsaPublicKey::new(modulus, BoxedUint::from(65537u32)).ok()
 }
 
 /// The flash work of an update over the cloud.
@@ -451,7 +589,7 @@ impl Target for UpdateTarget<'_> {
     fn save(&mut self, offset: u32, data: &[u8]) -> bool {
         let address = FlashLayout::PHOTON.ota.address.saturating_add(offset);
         let written = self.photon.flash.program(address, data);
-        written.is_ok() && self.photon.flash.read(address, data.len()) == Some(data)
+        written.is_ok() && self.photon.flash.read(address, data.len()).as_deref() == Some(data)
     }
 
     fn validate(&mut self, plan: &Plan, result: &mut [u8]) -> usize {
@@ -469,6 +607,7 @@ impl Target for UpdateTarget<'_> {
     fn apply(&mut self, plan: &Plan) {
         // The device resets, whatever the image is.
         self.photon.wants_reset = true;
+        self.photon.plan_start(StartMode::Normal, ResetReason::UpdateError);
         let Some((module, slot)) = self.arrived(plan) else { return };
         let done = if module.prefix.function == ModuleFunction::Bootloader {
             // The system firmware itself replaces the bootloader, at once. A power cut here needs a programmer.
@@ -478,5 +617,7 @@ impl Target for UpdateTarget<'_> {
             self.leave_for_bootloader(&module)
         };
         self.photon.update_succeeded = done.is_ok();
+        let reason = if done.is_ok() { ResetReason::Update } else { ResetReason::UpdateError };
+        self.photon.plan_start(StartMode::Normal, reason);
     }
 }

@@ -142,11 +142,12 @@ struct BootMemory<'p> {
 
 impl Memory for BootMemory<'_> {
     fn read(&mut self, alternate: u8, address: u32, out: &mut [u8]) -> usize {
-        let table;
+        let (table, stored);
         let from = if alternate == INTERNAL_FLASH {
             let rest = (BASE + SIZE).saturating_sub(address);
             let len = usize::try_from(rest).unwrap_or_default().min(out.len());
-            self.flash.read(address, len).unwrap_or_default()
+            stored = self.flash.read(address, len).unwrap_or_default();
+            &stored
         } else if let Some(generation) = self.configuration {
             table = config::read(self.flash, generation);
             usize::try_from(address).ok().and_then(|at| table.get(at..)).unwrap_or_default()
@@ -178,7 +179,7 @@ impl BootMemory<'_> {
                 // The chip programs words; the tail is filled up with FF, which changes nothing.
                 self.flash.program(address, data).map_err(|_| Status::Program)?;
                 let written = self.flash.read(address, data.len());
-                if written == Some(data) { Ok(()) } else { Err(Status::Verify) }
+                if written.as_deref() == Some(data) { Ok(()) } else { Err(Status::Verify) }
             }
             // A no-op that reports success: neighbours of a field survive an erase command.
             Work::Erase { alternate: CONFIGURATION, address } if address < CONFIGURATION_SIZE => Ok(()),

@@ -3,173 +3,20 @@
 
 mod common;
 
-use coap_spark::coap::{Code, Token, Type};
-use coap_spark::connection::{ServerConnection, ServerPolicy};
-use coap_spark::handshake::server::{AwaitIdentity, answer};
+use coap_spark::coap::{Code, Type};
 use coap_spark::handshake::{Cause, Stage};
 use coap_spark::message::describe::Describe;
-use coap_spark::message::{FromDevice, FromServer, Hello, HelloFlags, Response};
-use coap_spark::session::SessionKeys;
-use common::{KEYS, application, configured, fields, system, whole};
+use coap_spark::message::{FromServer, Hello, HelloFlags};
+use common::server::{Cloud, Heard, connected, healthy, in_safe_mode, recorded, rng, shake_hands};
+use common::{KEYS, configured, fields, whole};
 use core::time::Duration;
-use rand_chacha::ChaCha8Rng;
-use rand_core::SeedableRng;
-use rsa::RsaPublicKey;
 use spark_dct::{App, Field};
-use spark_keys::{DeviceKey, RsaPublicKeyView, rsa_backend};
 use spark_ota::describe::installed;
 use spark_ota::module::ModuleFunction;
-use spark_sim::{Client, End, Photon, Started, config};
+use spark_sim::{Client, End, Photon, Publication, PublishError, config};
 
 const VERSIONS: [u16; 4] = [207, 1002, 1512, 2202];
 const NOW: Duration = Duration::ZERO;
-
-/// What the device said in a session.
-#[derive(Clone, PartialEq, Debug)]
-enum Heard {
-    Hello(Hello),
-    Event(String),
-    Ack { id: u16 },
-    Response { kind: Type, id: u16, token: Token, code: Code, payload: Vec<u8> },
-    Other,
-}
-
-/// How the handshake went at the server.
-struct Opened {
-    session: Option<SessionKeys>,
-    offered: Option<[u8; 162]>,
-}
-
-fn public(spki: &[u8]) -> RsaPublicKey {
-    rsa_backend::to_rsa_public(&RsaPublicKeyView::parse_spki(spki).unwrap()).unwrap()
-}
-
-fn recorded(key: &DeviceKey) -> RsaPublicKey {
-    public(&key.public_key())
-}
-
-/// The handshake, with the record of this device's key or, without one, with the key that it offers.
-fn shake_hands(client: &mut Client<'_>, record: Option<&RsaPublicKey>) -> Opened {
-    let mut rng = ChaCha8Rng::seed_from_u64(8);
-    let nonce = core::array::from_fn(|at| u8::try_from(at).unwrap() ^ 0x5a);
-    let secret = core::array::from_fn(|at| u8::try_from(at).unwrap().wrapping_mul(37));
-    let mut waiting = AwaitIdentity::start(nonce, NOW);
-    client.handle_input(NOW, waiting.nonce());
-    let Some(identity) = client.poll_output() else { return Opened { session: None, offered: None } };
-    assert_eq!(waiting.push(&identity), identity.len());
-    let mut offered = None;
-    let look_up = |id, key: Option<&[u8; 162]>| {
-        assert_eq!(id, common::ID);
-        offered = key.copied();
-        record.cloned().or_else(|| key.map(|key| public(key)))
-    };
-    let Ok(accepted) = answer(waiting, &KEYS.server, look_up, SessionKeys::new(secret), &mut rng) else {
-        client.handle_close();
-        return Opened { session: None, offered };
-    };
-    client.handle_input(NOW, &accepted.message);
-    Opened { session: Some(accepted.session), offered }
-}
-
-/// A session in memory; the network delivers at once.
-struct Cloud {
-    connection: ServerConnection,
-}
-
-impl Cloud {
-    fn open(client: &mut Client<'_>, session: &SessionKeys) -> (Self, Vec<Heard>) {
-        let mut cloud = Self { connection: ServerConnection::new(session, ServerPolicy::DEFAULT, 1000, NOW) };
-        let heard = cloud.exchange(client);
-        assert!(cloud.connection.is_up() && client.is_up());
-        (cloud, heard)
-    }
-
-    /// Carries bytes both ways until both are silent.
-    fn exchange(&mut self, client: &mut Client<'_>) -> Vec<Heard> {
-        let mut heard = Vec::new();
-        while let Some(bytes) = client.poll_output() {
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let used = self.connection.handle_input(NOW, rest).unwrap();
-                rest = &rest[used..];
-                let mut out = [0; 1024];
-                let mut buffer = [0; 1024];
-                if let Some(message) = self.connection.take_message(&mut buffer) {
-                    let (kind, id, token) = (message.kind, message.id, message.token);
-                    heard.push(match message.body {
-                        FromDevice::Hello(hello) => Heard::Hello(hello),
-                        FromDevice::Event(event) => Heard::Event(event.name.to_string()),
-                        FromDevice::Ack => Heard::Ack { id },
-                        FromDevice::Response(Response { code, payload }) => {
-                            Heard::Response { kind, id, token, code, payload: payload.to_vec() }
-                        }
-                        _ => Heard::Other,
-                    });
-                    if matches!(message.body, FromDevice::Subscribe(_) | FromDevice::TimeRequest) {
-                        let response =
-                            Response { code: Code::CONTENT, payload: &1_500_000_000_u32.to_be_bytes() };
-                        client.handle_input(
-                            NOW,
-                            self.connection.respond(id, token, response, &mut out).unwrap(),
-                        );
-                    }
-                }
-                while let Some(frame) = self.connection.poll_output(&mut out).unwrap() {
-                    client.handle_input(NOW, frame);
-                }
-            }
-        }
-        heard
-    }
-
-    /// Sends a request: its id, its token, what came of it.
-    fn ask(&mut self, client: &mut Client<'_>, body: FromServer<'_>) -> (u16, Token, Vec<Heard>) {
-        let mut out = [0; 1024];
-        let sent = self.connection.send(body, &mut out).unwrap();
-        let (id, token) = (sent.id, sent.token);
-        client.handle_input(NOW, sent.bytes);
-        (id, token, self.exchange(client))
-    }
-
-    /// Code and payload of the answer to a call, which every generation sends behind the acknowledgement.
-    fn call(&mut self, client: &mut Client<'_>, name: &[u8], argument: &[u8]) -> (Code, Vec<u8>) {
-        let (id, token, heard) = self.ask(client, FromServer::FunctionCall { name, argument });
-        let [Heard::Ack { id: to }, Heard::Response { kind, token: of, code, payload, .. }] = &heard[..]
-        else {
-            panic!("{heard:?}")
-        };
-        assert_eq!((*to, *kind, *of), (id, Type::NonConfirmable, token));
-        (*code, payload.clone())
-    }
-}
-
-fn rng() -> ChaCha8Rng {
-    ChaCha8Rng::seed_from_u64(7)
-}
-
-fn connected(photon: &mut Photon, visit: impl FnOnce(&mut Client<'_>, &mut Cloud, Vec<Heard>)) {
-    let mut rng = rng();
-    let mut client = Client::connect(photon, &mut rng, NOW);
-    let opened = shake_hands(&mut client, Some(&recorded(&KEYS.device)));
-    assert_eq!(client.end(), None);
-    let (mut cloud, heard) = Cloud::open(&mut client, &opened.session.unwrap());
-    visit(&mut client, &mut cloud, heard);
-    assert_eq!(client.end(), None);
-}
-
-fn healthy(version: u16) -> Photon {
-    let mut photon = configured(&whole(version), Some(&KEYS.device), Some(&KEYS.server));
-    assert_eq!(photon.power_on(), Started::Running);
-    photon
-}
-
-fn in_safe_mode(version: u16) -> Photon {
-    let mut modules = system(version);
-    modules.push((common::APPLICATION, application(6, version + 1)));
-    let mut photon = configured(&modules, Some(&KEYS.device), Some(&KEYS.server));
-    assert_eq!(photon.power_on(), Started::SafeMode);
-    photon
-}
 
 /// The end of a connection whose handshake cannot succeed.
 fn failed_handshake(photon: &mut Photon) -> (Stage, Cause) {
@@ -295,14 +142,12 @@ fn functions_of_the_application_are_answered_while_it_runs() {
 fn functions_are_not_found_in_safe_mode() {
     for version in VERSIONS {
         connected(&mut in_safe_mode(version), |client, cloud, heard| {
-            assert!(
-                heard.contains(&Heard::Event("spark/device/safemode".to_owned())),
-                "{version}: {heard:?}"
-            );
+            assert!(heard.contains(&Heard::event("spark/device/safemode", "")), "{version}: {heard:?}");
             for name in [&b"digitalread"[..], b"brew"] {
                 assert_eq!(cloud.call(client, name, b"D7"), (Code::NOT_FOUND, Vec::new()), "{version}");
             }
-            assert!(!client.publish("temperature", "20"));
+            let event = Publication::new("temperature", b"20");
+            assert_eq!(client.publish(NOW, &event), Err(PublishError::NotRunning));
         });
     }
 }
@@ -311,9 +156,9 @@ fn functions_are_not_found_in_safe_mode() {
 fn running_application_publishes_and_says_nothing_of_safe_mode() {
     for version in VERSIONS {
         connected(&mut healthy(version), |client, cloud, heard| {
-            assert!(!heard.contains(&Heard::Event("spark/device/safemode".to_owned())), "{version}");
-            assert!(client.publish("temperature", "20"));
-            assert_eq!(cloud.exchange(client), [Heard::Event("temperature".to_owned())], "{version}");
+            assert!(!heard.contains(&Heard::event("spark/device/safemode", "")), "{version}");
+            client.publish(NOW, &Publication::new("temperature", b"20")).unwrap();
+            assert_eq!(cloud.exchange(client), [Heard::event("temperature", "20")], "{version}");
         });
     }
 }
@@ -322,7 +167,7 @@ fn running_application_publishes_and_says_nothing_of_safe_mode() {
 fn describe_comes_in_the_form_of_each_generation() {
     for version in VERSIONS {
         let mut photon = healthy(version);
-        let expected = photon.describe(spark_sim::Application::FUNCTIONS);
+        let expected = photon.describe();
         connected(&mut photon, |client, cloud, _| {
             let (id, token, heard) = cloud.ask(client, FromServer::Describe { flags: None });
             let payload = if version < 2000 {

@@ -202,7 +202,7 @@ fn power_cut_during_the_copy_leaves_a_device_that_starts() {
             }
             let started = cut.power_on();
             let application = flash_at(&cut, APPLICATION, &before);
-            let whole = application == before || application == &image[..before.len()];
+            let whole = application == before || application == image[..before.len()];
             // Freed before it is copied: the copy is not done again.
             assert_eq!(started, if whole { Started::Running } else { Started::SafeMode }, "{after} {torn}");
             assert_eq!(slots(&cut)[1], FlashModule::FREE, "{after} {torn}");

@@ -1,31 +1,35 @@
-//! `spark device`: a simulated Photon against any server.
+//! `spark device`: simulated Photons against any server.
 
-use super::run;
-use crate::cloud::folder::{private_pem, public_pem};
+use super::fleet::{Fleet, Orders, Watch};
+use super::members;
+use super::program::{self, FunctionOption, Periodic, VariableOption};
+use super::report::Report;
 use crate::exit::{Code, Failure};
 use crate::ui::say;
-use crate::{files, photons};
 use coap_spark::handshake::DeviceId;
-use coap_spark::message::describe::Describe;
 use core::time::Duration;
-use serde::{Deserialize, Serialize};
-use spark_keys::load_public_key;
-use spark_sim::{Flash, Photon, Started};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use spark_sim::Firmware;
+use std::path::PathBuf;
+use tokio::time::interval;
 
-/// Runs a simulated Photon that connects to a server.
+/// More devices than this are told of in a line now and then.
+const TOLD_ONE_BY_ONE: usize = 20;
+/// From one of these lines to the next.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Runs simulated Photons that connect to a server.
 ///
 /// On the first start it makes a device in DIR: device.json with its id, flash.bin with keys and modules, its key pair
 /// as PEM files; the server needs the public one. It connects again and again, takes updates and keeps its flash and
-/// what is in it (in device.json) up to date.
+/// what is in it (in device.json) up to date. With --count it makes that many, in DIR/0001, DIR/0002 and so on, and
+/// runs all of them; each folder can be run alone later.
 #[derive(Clone, Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "options of a command line")]
 pub struct Args {
     /// Host and port of the server; without it the address in the device's flash.
     #[arg(long, value_name = "ADDR")]
     pub connect: Option<String>,
-    /// Folder of the device; made if it is missing.
+    /// Folder of the device or of the fleet; made if it is missing.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
     /// The server's public key, PEM or DER; needed on the first start, later it replaces the stored one.
@@ -34,166 +38,173 @@ pub struct Args {
     /// On the first start: install Device OS 0.7.0, too old for the application, so that a cloud can update it.
     #[arg(long)]
     pub outdated: bool,
-    /// Stop after this many connections.
+    /// On the first start: the device's id, 24 hex digits. The devices of a fleet count on from it.
+    #[arg(long, value_name = "ID")]
+    pub id: Option<DeviceId>,
+    /// On the first start: use this private key (RSA-1024, PEM or DER) instead of making one.
+    #[arg(long, value_name = "FILE")]
+    pub device_key: Option<PathBuf>,
+    /// Stop after this many connections (of each device).
     #[arg(long, value_name = "N")]
     pub connections: Option<u32>,
+    /// Seconds from the end of a connection to the next.
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub reconnect_after: Duration,
+
+    /// Behave as this firmware instead of the installed one: S1, S2, C1, C2, C3, C4, a release such as 1.2.1, or `mixed`.
+    ///
+    /// A profile's name stands for its first release. `mixed` gives each device of a fleet the next of all. On real
+    /// devices C1 and C2 exist over UDP only. Describe lists the installed modules all the same. It is kept in
+    /// device.json.
+    #[arg(long, value_name = "PROFILE", value_parser = profile, help_heading = "Firmware and application")]
+    pub profile: Option<Profile>,
+    /// A function: NAME gives the length of its argument, NAME=echo its argument, NAME=7 the number. Repeatable.
+    #[arg(long = "function", value_name = "NAME[=RESULT]", value_parser = program::function, help_heading = "Firmware and application")]
+    pub functions: Vec<FunctionOption>,
+    /// A variable: NAME=TYPE:VALUE with the types bool, int, double, string; NAME=VALUE guesses the type. Repeatable.
+    #[arg(long = "variable", value_name = "NAME=VALUE", value_parser = program::variable, help_heading = "Firmware and application")]
+    pub variables: Vec<VariableOption>,
+    /// Publish an event every so many seconds; in DATA {n} is a counter, {t} the time in microseconds since 1970.
+    /// Repeatable.
+    #[arg(long = "event", value_name = "NAME[=DATA]@SECONDS", value_parser = program::event, help_heading = "Firmware and application")]
+    pub events: Vec<Periodic>,
+    /// Subscribe to events of the owner's devices whose names begin so. Repeatable, up to four.
+    #[arg(long = "subscribe", value_name = "PREFIX", help_heading = "Firmware and application")]
+    pub subscriptions: Vec<String>,
+    /// Tell the server this claim code until it says that the claim is settled.
+    #[arg(long, value_name = "CODE", help_heading = "Firmware and application")]
+    pub claim_code: Option<String>,
+
+    /// Run this many devices.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Fleets")]
+    pub count: Option<u32>,
+    /// New devices share one key pair, DIR/fleet-key.pem: keys for thousands take minutes. For load tests only.
+    #[arg(long, requires = "count", help_heading = "Fleets")]
+    pub shared_key: bool,
+    /// Make no folders. DIR/fleet.json lists the ids, DIR/ID.pub.pem are the public keys; flash is not kept.
+    #[arg(long, requires = "count", help_heading = "Fleets")]
+    pub in_memory: bool,
+    /// Connections that are begun in a second.
+    #[arg(long, value_name = "N", value_parser = rate, help_heading = "Fleets")]
+    pub connect_rate: Option<f64>,
+    /// Write all public keys into this folder, too, as ID.pub.pem: the devices folder of a cloud, for instance.
+    #[arg(long, value_name = "DIR", help_heading = "Fleets")]
+    pub public_keys: Option<PathBuf>,
+
+    /// One JSON object a line on standard output for everything that happens.
+    #[arg(long)]
+    pub json: bool,
 }
 
-/// `device.json`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct State {
-    /// 24 hex digits.
-    device_id: String,
-    /// Where the device connects to by itself.
-    #[serde(default)]
-    cloud_address: String,
-    /// What its flash holds; written for people, never read back.
-    #[serde(default)]
-    describe: Describe,
+/// Which firmware devices behave as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Profile {
+    /// All as the same.
+    One(&'static Firmware),
+    /// Each as the next of all.
+    Mixed,
 }
 
-/// Keeps flash and state.
-fn save(photon: &Photon, folder: &Path) -> Result<(), Failure> {
-    files::write_secret(&folder.join("flash.bin"), photon.flash().contents())?;
-    let (host, port) = photon.cloud_address();
-    let state = State {
-        device_id: photon.id().to_string(),
-        cloud_address: format!("{host}:{port}"),
-        describe: photon.describe(&[]),
-    };
-    let mut text = serde_json::to_vec_pretty(&state).unwrap_or_default();
-    text.push(b'\n');
-    files::write_atomically(&folder.join("device.json"), &text)
+impl Profile {
+    /// The firmware of a device.
+    #[must_use]
+    pub fn of(self, at: usize) -> &'static Firmware {
+        match self {
+            Self::One(firmware) => firmware,
+            Self::Mixed => {
+                let all = Firmware::all();
+                &all[at % all.len()]
+            }
+        }
+    }
 }
 
-/// Runs the device until it is interrupted.
+fn profile(text: &str) -> Result<Profile, spark_sim::UnknownFirmware> {
+    if text == "mixed" { Ok(Profile::Mixed) } else { Firmware::named(text).map(Profile::One) }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?;
+    if !(0.0..=86_400.0).contains(&seconds) {
+        return Err("give 0 to 86400 seconds".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|rate| (0.001..=100_000.0).contains(rate))
+        .ok_or_else(|| format!("{text:?} is no rate: give connections in a second, 0.001 to 100000"))
+}
+
+/// Runs the devices until they are interrupted.
 ///
 /// # Errors
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    watch_interrupt(&stop)?;
-    let mut photon = open(args)?;
-    let mut written = photon.flash().operations();
-    let mut connections = 0;
-    let mut started = photon.power_on();
-    while !stop.load(Ordering::Relaxed) && args.connections.is_none_or(|limit| connections < limit) {
-        match started {
-            Started::Running => say(format_args!("{}: the application runs", photon.id())),
-            Started::SafeMode => {
-                say(format_args!("{}: safe mode: the application lacks something", photon.id()))
-            }
-            other => {
-                let what = format!("{} does not start: {other:?}", photon.id());
-                return Err(Failure::new(Code::Data, what, "remove the folder to make a new device"));
-            }
-        }
-        let (host, port) = photon.cloud_address();
-        let address = args.connect.clone().unwrap_or_else(|| format!("{host}:{port}"));
-        say(format_args!("{}: connecting to {address}", photon.id()));
-        let id = photon.id();
-        let result =
-            run::connect(&mut photon, &address, &stop, &mut |line| say(format_args!("{id}: {line}")));
-        connections += 1;
-        if photon.flash().operations() != written {
-            save(&photon, &args.data)?;
-            written = photon.flash().operations();
-        }
-        match result {
-            Ok(None) => break,
-            Ok(Some(end)) => {
-                say(format_args!("{id}: {end}"));
-                started = photon.start();
-                if !matches!(end, spark_sim::End::Reset) {
-                    pause(&stop);
-                }
-            }
-            Err(error) => {
-                say(format_args!("{id}: cannot connect to {address}: {error}; trying again"));
-                pause(&stop);
-            }
-        }
+    let members = members::open(args)?;
+    let fleet = Fleet::of(members);
+    let count = fleet.devices().count();
+    if count > TOLD_ONE_BY_ONE {
+        // A socket each. If that is not allowed, connections fail and say so.
+        let _ = rlimit::increase_nofile_limit(u64::MAX);
     }
-    Ok(())
-}
-
-/// Devices wait a moment before they try again.
-fn pause(stop: &AtomicBool) {
-    for _ in 0..10 {
-        if !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-}
-
-fn watch_interrupt(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
-    let cannot = |error: std::io::Error| {
+    let summary = count > TOLD_ONE_BY_ONE && !args.json;
+    let report = if args.json { Report::Json } else { Report::Text };
+    let orders = Orders {
+        address: args.connect.clone(),
+        connect_rate: args.connect_rate,
+        reconnect_after: args.reconnect_after,
+        connections: args.connections,
+        events: args.events.clone(),
+        report: (!summary).then_some(report),
+    };
+    let mut builder = if count > 1 {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = builder.enable_all().build().map_err(|error| {
         Failure::new(Code::Software, format_args!("cannot start: {error}"), "free some memory or threads")
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
-    let stop = Arc::clone(stop);
-    std::thread::spawn(move || {
-        runtime.block_on(crate::interrupt::interrupted());
-        stop.store(true, Ordering::Relaxed);
-    });
-    Ok(())
-}
-
-/// Opens the device in the folder, or makes one.
-fn open(args: &Args) -> Result<Photon, Failure> {
-    let server_key = args.server_key.as_deref().map(read_server_key).transpose()?;
-    let (state_file, flash_file) = (args.data.join("device.json"), args.data.join("flash.bin"));
-    if !state_file.exists() {
-        let Some(server_key) = server_key else {
-            return Err(Failure::new(
-                Code::NoInput,
-                "a new device needs the server's public key",
-                "give it with --server-key FILE; `spark cloud serve` keeps it as server-key.pub.pem",
-            ));
-        };
-        files::make_folder(&args.data)?;
-        let (photon, key) = photons::healthy(&server_key, args.outdated, &mut rand::rng())?;
-        let public_file = args.data.join(format!("{}.pub.pem", photon.id()));
-        files::write_atomically(&public_file, public_pem(&key.public_key())?.as_bytes())?;
-        let private_file = args.data.join(format!("{}.pem", photon.id()));
-        files::write_secret(&private_file, private_pem(&key)?.as_bytes())?;
-        save(&photon, &args.data)?;
-        say(format_args!("{} is a new device. Next, let the server know its key:", photon.id()));
-        say(format_args!("  {}", public_file.display()));
-        return Ok(photon);
-    }
-    let bad = |error: &dyn core::fmt::Display| {
-        let what = format!("{}: {error}", state_file.display());
-        Failure::new(Code::Data, what, "repair the file, or remove the folder to make a new device")
-    };
-    let state: State = serde_json::from_slice(&files::read(&state_file)?).map_err(|error| bad(&error))?;
-    let id: DeviceId = state.device_id.parse().map_err(|error| bad(&error))?;
-    let flash = Flash::with_contents(&files::read(&flash_file)?).ok_or_else(|| {
-        Failure::new(
-            Code::Data,
-            format_args!("{} is not the 1 MiB of a Photon's flash", flash_file.display()),
-            "put the right file there, or remove the folder to make a new device",
-        )
     })?;
-    let mut photon = Photon::new(id, flash);
-    if let Some(server_key) = server_key {
-        photons::write_server_key(&mut photon, &server_key)?;
-        save(&photon, &args.data)?;
-    }
-    Ok(photon)
+    runtime.block_on(async {
+        let mut running = fleet.start(&orders);
+        let watch = running.watch();
+        tokio::select! {
+            ended = running.join() => return ended.map(drop),
+            () = crate::interrupt::interrupted() => {}
+            () = summarise(&watch, count, summary) => {}
+        }
+        running.stop().await.map(drop)
+    })
 }
 
-fn read_server_key(path: &Path) -> Result<[u8; 294], Failure> {
-    let content = files::read(path)?;
-    let mut buffer = [0; 1024];
-    let unusable = |error: &dyn core::fmt::Display| {
-        Failure::new(
-            Code::Data,
-            format_args!("{} is no server key: {error}", path.display()),
-            "give the server's RSA-2048 public key, PEM or DER",
-        )
-    };
-    let key = load_public_key(&content, &mut buffer).map_err(|error| unusable(&error))?;
-    let key = spark_keys::rsa_backend::to_rsa_public(&key).map_err(|error| unusable(&error))?;
-    spark_keys::rsa_backend::server_spki(&key).map_err(|error| unusable(&error))
+/// Tells how a large fleet is doing; never ends.
+async fn summarise(watch: &Watch, count: usize, wanted: bool) {
+    let mut clock = interval(SUMMARY_INTERVAL);
+    let mut told = None;
+    loop {
+        clock.tick().await;
+        let counts = watch.counts();
+        if !wanted || told == Some(counts) {
+            continue;
+        }
+        told = Some(counts);
+        say(format_args!(
+            "{} of {count} devices online; {} connections lost, {} handshakes failed, {} not connected; {} events \
+             published, {} received, {} functions called",
+            counts.online,
+            counts.lost,
+            counts.handshakes_failed,
+            counts.unreachable,
+            counts.published,
+            counts.events,
+            counts.functions
+        ));
+        if let Some((id, error)) = watch.last_errors().last().filter(|_| counts.online < count as u64) {
+            say(format_args!("  last trouble: {id}: {error}"));
+        }
+    }
 }

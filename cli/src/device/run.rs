@@ -1,17 +1,89 @@
 //! One connection of a simulated Photon over TCP: the client of `spark-sim` on a tokio stream.
 
-use coap_spark::connection::{Machine, SendError};
-use coap_spark::tokio::Framed;
-use core::convert::Infallible;
+use super::program::Periodic;
 use core::time::Duration;
-use spark_sim::{Client, End, Photon};
+use spark_sim::{Client, End, Happening, Photon, PublishError};
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// Never wait longer, so that a request to stop is seen soon.
-const LONGEST_WAIT: Duration = Duration::from_millis(200);
+/// Between two looks at a request to stop of a caller without a runtime.
+const STOP_INTERVAL: Duration = Duration::from_millis(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server that takes no bytes for this long is gone: the limit of a device's blocking write.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Nobody waits longer for a last word to be taken.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+/// Bytes read at once.
+const READ: usize = 4096;
+/// RSA operations of one caller at a time.
+const JOBS: usize = 4;
+
+/// What a connection tells while it lasts.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Note<'a> {
+    /// Something happened.
+    Happening(&'a Happening),
+    /// An event was published.
+    Published {
+        /// Its name.
+        name: &'a str,
+        /// Its data.
+        data: Option<&'a str>,
+        /// Message id.
+        id: u16,
+    },
+    /// An event was due, and the firmware refused it.
+    NotPublished {
+        /// Its name.
+        name: &'a str,
+        /// Why.
+        error: PublishError,
+    },
+}
+
+/// Events that are published again and again, and when each is due.
+#[derive(Clone, Debug, Default)]
+pub struct Publisher<'e> {
+    due: Vec<(&'e Periodic, Instant, u64)>,
+}
+
+impl<'e> Publisher<'e> {
+    /// The first of each comes after this part of its period.
+    #[must_use]
+    pub fn new(events: &'e [Periodic], phase: f64) -> Self {
+        let now = Instant::now();
+        let first = |event: &Periodic| now + event.every.mul_f64(phase.clamp(0.0, 1.0));
+        Self { due: events.iter().map(|event| (event, first(event), 0)).collect() }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.due.iter().map(|(_, due, _)| *due).min()
+    }
+
+    fn publish(&mut self, client: &mut Client<'_>, now: Duration, tell: &mut impl FnMut(Note<'_>)) {
+        let clock = Instant::now();
+        for (event, due, count) in &mut self.due {
+            if *due > clock || !client.is_up() {
+                continue;
+            }
+            *count += 1;
+            // What was missed is not made up for.
+            *due = (*due + event.every).max(clock);
+            let (name, data) = (event.name.as_str(), event.data(*count));
+            let data = data.as_deref();
+            tell(match client.publish(now, &event.publication(data)) {
+                Ok(id) => Note::Published { name, data, id },
+                Err(error) => Note::NotPublished { name, error },
+            });
+        }
+    }
+}
 
 /// Connects and runs the client to the end of the connection. `None` if `stop` ended it.
 ///
@@ -28,84 +100,114 @@ pub fn connect(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let socket = open(address).await?;
-        socket.set_nodelay(true)?;
-        Ok(run(photon, socket, stop, log).await)
+        let stopped = async {
+            while !stop.load(Ordering::Relaxed) {
+                sleep(STOP_INTERVAL).await;
+            }
+        };
+        let tell = |note: Note<'_>| {
+            if let Note::Happening(happening) = note {
+                log(&happening.to_string());
+            }
+        };
+        Ok(run(photon, socket, Publisher::default(), &Semaphore::new(JOBS), stopped, tell).await)
     })
 }
 
-async fn run(
-    photon: &mut Photon,
-    socket: TcpStream,
-    stop: &AtomicBool,
-    log: &mut dyn FnMut(&str),
-) -> Option<End> {
-    let started = Instant::now();
-    let mut rng = rand::rng();
-    let device = Device { client: Client::connect(photon, &mut rng, Duration::ZERO), rest: Vec::new() };
-    let mut framed = Framed::new(socket, device, started);
-    loop {
-        while let Some(line) = framed.machine_mut().client.poll_log() {
-            log(&line);
-        }
-        if let Some(end) = framed.machine().client.end().cloned() {
-            // What it still had to say; the server may be gone.
-            let _ = framed.flush().await;
-            return Some(end);
-        }
-        if stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        if let Ok(Err(_)) = timeout(LONGEST_WAIT, framed.turn()).await {
-            framed.machine_mut().client.handle_close();
-        }
-    }
-}
-
-/// The client as a machine; it ends by [`Client::end`].
-struct Device<'p> {
-    client: Client<'p>,
-    /// Of an output that was longer than the room for it.
-    rest: Vec<u8>,
-}
-
-impl Machine for Device<'_> {
-    type Error = Infallible;
-
-    fn handle_input(&mut self, now: Duration, input: &[u8]) -> Result<usize, Infallible> {
-        self.client.handle_input(now, input);
-        Ok(input.len())
-    }
-
-    fn poll_output<'o>(&mut self, _: Duration, out: &'o mut [u8]) -> Result<Option<&'o [u8]>, SendError> {
-        if self.rest.is_empty() {
-            let Some(output) = self.client.poll_output() else { return Ok(None) };
-            self.rest = output;
-        }
-        let len = self.rest.len().min(out.len());
-        for (to, from) in out.iter_mut().zip(self.rest.drain(..len)) {
-            *to = from;
-        }
-        Ok(out.get(..len))
-    }
-
-    fn next_deadline(&self) -> Option<Duration> {
-        self.client.next_deadline()
-    }
-
-    fn handle_deadline(&mut self, now: Duration) -> Result<(), Infallible> {
-        self.client.handle_deadline(now);
-        Ok(())
-    }
-}
-
-async fn open(address: &str) -> std::io::Result<TcpStream> {
-    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+/// Opens a connection.
+///
+/// # Errors
+/// The network's.
+pub async fn open(address: &str) -> std::io::Result<TcpStream> {
+    let mut last = std::io::Error::new(ErrorKind::NotFound, "the name has no address");
     for candidate in lookup_host(address).await? {
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(candidate)).await {
-            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Ok(socket)) => {
+                socket.set_nodelay(true)?;
+                return Ok(socket);
+            }
             Ok(Err(error)) => last = error,
-            Err(_) => last = std::io::Error::new(std::io::ErrorKind::TimedOut, "it does not answer"),
+            Err(_) => last = std::io::Error::new(ErrorKind::TimedOut, "it does not answer"),
         }
     }
     Err(last)
+}
+
+/// Runs the client on a fresh connection to its end. `None` if `stop` ended it; the device then leaves as its firmware
+/// does. RSA work is done on the blocking pool, as much at once as `jobs` allows.
+pub async fn run(
+    photon: &mut Photon,
+    mut socket: TcpStream,
+    mut publisher: Publisher<'_>,
+    jobs: &Semaphore,
+    stop: impl Future<Output = ()>,
+    mut tell: impl FnMut(Note<'_>),
+) -> Option<End> {
+    if photon.lacks_key() {
+        let _permit = jobs.acquire().await;
+        let mut with_key = photon.clone();
+        *photon = spawn_blocking(move || {
+            with_key.make_key_if_erased(&mut rand::rng());
+            with_key
+        })
+        .await
+        .ok()?;
+    }
+    let started = Instant::now();
+    let mut client = Client::start(photon, Duration::ZERO);
+    let mut stop = core::pin::pin!(stop);
+    let mut stopped = false;
+    loop {
+        while let Some(job) = client.take_job() {
+            let _permit = jobs.acquire().await;
+            let done = spawn_blocking(move || job.run(&mut rand::rng())).await.ok()?;
+            client.job_done(started.elapsed(), done);
+        }
+        while let Some(happening) = client.poll_happening() {
+            tell(Note::Happening(&happening));
+        }
+        publisher.publish(&mut client, started.elapsed(), &mut tell);
+        let output = core::iter::from_fn(|| client.poll_output()).flatten().collect::<Vec<u8>>();
+        if !output.is_empty() {
+            let patience = if client.end().is_some() { LAST_WRITE } else { WRITE_TIMEOUT };
+            // The server may be gone; what it said before still counts.
+            if !matches!(timeout(patience, socket.write_all(&output)).await, Ok(Ok(()))) {
+                client.handle_close();
+            }
+        }
+        if let Some(end) = client.end() {
+            // What was sent last is not to be lost with what was not read.
+            let _ = timeout(LAST_WRITE, socket.shutdown()).await;
+            return (!stopped).then(|| end.clone());
+        }
+        let publication = publisher.next().filter(|_| client.is_up());
+        let deadline = client.next_deadline().and_then(|deadline| started.checked_add(deadline));
+        let wake = [publication, deadline].into_iter().flatten().min();
+        tokio::select! {
+            () = &mut stop, if !stopped => {
+                stopped = true;
+                client.leave(started.elapsed());
+            }
+            ready = socket.readable() => match ready.and_then(|()| receive(&socket, &mut client, started)) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => client.handle_close(),
+            },
+            () = sleep_until(wake.unwrap_or(started)), if wake.is_some() => {
+                client.handle_deadline(started.elapsed());
+            }
+        }
+    }
+}
+
+/// Reads what there is; `false` at the end. The buffer does not outlive the call, so that idle devices have none.
+fn receive(socket: &TcpStream, client: &mut Client<'_>, started: Instant) -> std::io::Result<bool> {
+    let mut buffer = [0; READ];
+    match socket.try_read(&mut buffer) {
+        Ok(count) => {
+            client.handle_input(started.elapsed(), buffer.get(..count).unwrap_or_default());
+            Ok(count > 0)
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(true),
+        Err(error) => Err(error),
+    }
 }

@@ -89,7 +89,7 @@ fn on_virtual<T>(
     work: impl FnOnce(&mut dyn Port) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut photon = load(file)?;
-    let before = photon.flash().contents().to_vec();
+    let before = photon.flash().contents();
     let mut port =
         photon.dfu().map_err(|error| Failure::new(Code::Software, chain(&error), "report this"))?;
     let result = work(&mut port);
@@ -97,7 +97,7 @@ fn on_virtual<T>(
     if let Some(path) = file
         && (photon.flash().contents() != before || !path.exists())
     {
-        files::write_secret(path, photon.flash().contents())?;
+        files::write_secret(path, &photon.flash().contents())?;
     }
     result
 }

@@ -158,7 +158,7 @@ pub fn rescue(modules: &Modules, folder: &Path, keep: bool, ui: &Ui) -> Result<R
     ui.note(format_args!("it would connect to {host}:{port}, with keys that nobody knows"));
     if keep {
         files::make_folder(folder)?;
-        files::write_secret(&folder.join("flash-before.bin"), photon.flash().contents())?;
+        files::write_secret(&folder.join("flash-before.bin"), &photon.flash().contents())?;
     }
 
     ui.step(2, "What is wrong, over DFU");
@@ -218,7 +218,7 @@ pub fn rescue(modules: &Modules, folder: &Path, keep: bool, ui: &Ui) -> Result<R
     let catalogue = Catalogue::new(modules.new_system.clone());
     let (outcome, result) = air::update(&mut photon, cloud_folder, catalogue, listener, ui);
     if keep {
-        files::write_secret(&folder.join("flash-after.bin"), photon.flash().contents())?;
+        files::write_secret(&folder.join("flash-after.bin"), &photon.flash().contents())?;
         files::write_atomically(&folder.join("log.txt"), outcome.log.join("\n").as_bytes())?;
     }
     result?;
@@ -262,7 +262,7 @@ fn compare(photon: &Photon, file: &ModuleFile) -> Compared {
     Compared {
         module: file.name.clone(),
         file_sha256: files::sha256(&file.image),
-        device_sha256: files::sha256(on_device),
+        device_sha256: files::sha256(&on_device),
         equal: on_device == &file.image[..],
     }
 }

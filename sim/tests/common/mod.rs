@@ -7,6 +7,8 @@
     reason = "test code, each file uses its part of it"
 )]
 
+pub mod server;
+
 use coap_spark::handshake::DeviceId;
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
@@ -135,11 +137,11 @@ pub fn fields(photon: &Photon) -> Vec<u8> {
 /// Clears bits in the middle of the module at this address.
 pub fn damage(photon: &mut Photon, module: u32) {
     let at = module + 700;
-    assert_ne!(photon.flash().read(at, 4).unwrap(), [0; 4]);
+    assert_ne!(*photon.flash().read(at, 4).unwrap(), [0; 4]);
     photon.flash_mut().program(at, &[0; 4]).unwrap();
 }
 
 /// What the chip has at this address, as long as `image`.
-pub fn flash_at<'p>(photon: &'p Photon, address: u32, image: &[u8]) -> &'p [u8] {
-    photon.flash().read(address, image.len()).unwrap()
+pub fn flash_at(photon: &Photon, address: u32, image: &[u8]) -> Vec<u8> {
+    photon.flash().read(address, image.len()).unwrap().into_owned()
 }
