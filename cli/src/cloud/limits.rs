@@ -146,8 +146,9 @@ impl Door {
 
     /// Connections, and how many of them have not said Hello.
     pub(super) fn load(&self) -> (usize, usize) {
-        let taken = |limit: usize, places: &Semaphore| limit.saturating_sub(places.available_permits());
-        (taken(self.limits.connections, &self.connections), taken(self.limits.half_open, &self.half_open))
+        let open = self.limits.connections.saturating_sub(self.connections.available_permits());
+        // The listener holds a place for whoever comes next.
+        (open, self.strangers.lock().unwrap_or_else(PoisonError::into_inner).waiting.len())
     }
 
     /// A place for a new connection from this address.
