@@ -1,7 +1,7 @@
 //! A local cloud: many devices at once, each in a task of its own.
 //!
-//! Follow a byte: [`serve`](Cloud::serve) accepts, `limits` lets in, `connection` runs the handshake (RSA in `crypto`) and
-//! moves bytes, [`session`] decides what to say, [`updates`] and [`plan`] which module a device gets, `router` who else
+//! Follow a byte: [`serve`](Cloud::serve) accepts, `limits` lets in, `handshake` finds out who it is (RSA in `crypto`),
+//! `connection` moves bytes, [`session`] decides what to say, [`updates`] and [`plan`] which module a device gets, `router` who else
 //! hears an event. Follow a request of the owner: [`api`] takes it, `live` finds the device's task, [`session`] asks the
 //! device. What has to be remembered goes to [`store`].
 
@@ -12,6 +12,7 @@ mod crypto;
 pub mod debug;
 mod event;
 pub mod folder;
+mod handshake;
 pub mod limits;
 mod live;
 pub mod log;
