@@ -56,6 +56,7 @@ pub(super) async fn handshake(
     let (device_key, known) = authorise(cloud, &identified).await?;
     let mut session = Zeroizing::new([0; SessionKeys::LEN]);
     rand::rng().fill_bytes(session.as_mut_slice());
+    cloud.log_session(&session);
     let (waiting, job) = identified.accept(SessionKeys::new(*session));
     let worker = Arc::clone(cloud);
     let sealed =
