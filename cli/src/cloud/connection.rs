@@ -451,10 +451,13 @@ impl Conversation {
             }
             Event::PlanChanged { plan, .. } => {
                 let plan = plan.clone();
-                // A plan that its owner has replaced meanwhile is not to come back.
+                // A plan that its owner has replaced or ended meanwhile is not to come back.
                 let noted = self.cloud.store.change(move |transaction| {
-                    let is_current = transaction.plan(id)?.is_none_or(|known| known.number <= plan.number);
-                    if is_current { transaction.put_plan(id, &plan) } else { Ok(()) }
+                    let is_older = transaction.plan(id)?.is_some_and(|known| {
+                        known.number > plan.number
+                            || (known.number == plan.number && !known.is_running() && plan.is_running())
+                    });
+                    if is_older { Ok(()) } else { transaction.put_plan(id, &plan) }
                 });
                 noted.await
             }

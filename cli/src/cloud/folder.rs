@@ -57,8 +57,30 @@ impl Folder {
         let key = rsa_backend::generate_server_key(rng).map_err(|error| {
             Failure::new(Code::Software, format_args!("cannot make a server key: {error}"), "try again")
         })?;
-        folder.write_server_key(&key)?;
+        write_server_key(path, &key)?;
         Ok((folder, true))
+    }
+
+    /// Gives a cloud that is still to be made the private key of another server, which its devices know.
+    ///
+    /// # Errors
+    /// [`Failure`] if the file holds no RSA-2048 key, or the cloud has another key already.
+    pub fn adopt_server_key(path: &Path, file: &Path) -> Result<(), Failure> {
+        let key = rsa_backend::load_server_key(&files::read(file)?).map_err(|error| bad_key(file, &error))?;
+        let own = path.join("server-key.pem");
+        if own.exists() {
+            let known = rsa_backend::load_server_key(&files::read(&own)?);
+            if known.is_ok_and(|known| known.as_public_key() == key.as_public_key()) {
+                return Ok(());
+            }
+            return Err(Failure::new(
+                Code::CantCreate,
+                format_args!("{} is there already, and is another key", own.display()),
+                "its devices know that one; choose another folder with --data for a new cloud",
+            ));
+        }
+        files::make_folder(path)?;
+        write_server_key(path, &key)
     }
 
     /// Opens a data folder that is there already: who names one in passing does not want a new cloud.
@@ -105,15 +127,6 @@ impl Folder {
         let key = self.server_key()?;
         rsa_backend::server_spki(key.as_public_key())
             .map_err(|error| bad_key(&self.server_key_file(), &error))
-    }
-
-    fn write_server_key(&self, key: &RsaPrivateKey) -> Result<(), Failure> {
-        let text =
-            rsa_backend::private_key_pem(key).map_err(|error| bad_key(&self.server_key_file(), &error))?;
-        let spki = rsa_backend::server_spki(key.as_public_key())
-            .map_err(|error| bad_key(&self.server_key_file(), &error))?;
-        files::write_atomically(&self.server_public_key_file(), public_pem(&spki)?.as_bytes())?;
-        files::write_secret(&self.server_key_file(), text.as_bytes())
     }
 
     /// `server-key.pem`.
@@ -223,6 +236,14 @@ impl Folder {
         self.store.change_now(move |transaction| transaction.update_device(id, change))?;
         Ok(self.path.join(DATABASE))
     }
+}
+
+fn write_server_key(path: &Path, key: &RsaPrivateKey) -> Result<(), Failure> {
+    let file = path.join("server-key.pem");
+    let text = rsa_backend::private_key_pem(key).map_err(|error| bad_key(&file, &error))?;
+    let spki = rsa_backend::server_spki(key.as_public_key()).map_err(|error| bad_key(&file, &error))?;
+    files::write_atomically(&path.join("server-key.pub.pem"), public_pem(&spki)?.as_bytes())?;
+    files::write_secret(&file, text.as_bytes())
 }
 
 /// Seconds since 1970.

@@ -1,6 +1,7 @@
 //! What strangers may cost: places, rates and times. Every refusal has a cause, for the log and the counters.
 
 use coap_spark::handshake::server::IDENTITY_TIMEOUT;
+use core::cmp::Reverse;
 use core::num::NonZeroU32;
 use core::time::Duration;
 use governor::clock::DefaultClock;
@@ -197,7 +198,7 @@ impl Door {
             .iter()
             .filter(|(_, stranger)| stranger.since.elapsed() >= self.limits.half_open_grace)
             .max_by_key(|(_, stranger)| {
-                (by_address.get(&stranger.address).copied().unwrap_or(0), stranger.since.elapsed())
+                (by_address.get(&stranger.address).copied().unwrap_or(0), Reverse(stranger.since))
             })
             .map(|(number, _)| *number);
         if let Some(stranger) = late.and_then(|number| strangers.waiting.remove(&number)) {

@@ -45,6 +45,9 @@ pub struct ImportArgs {
     /// Data folder of the cloud; made if it is missing.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    /// For a new cloud: the server's private key that the devices know already, for instance spark-server's default_key.pem.
+    #[arg(long, value_name = "FILE")]
+    pub server_key: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -142,6 +145,9 @@ pub fn forget(args: &ForgetArgs) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure`]; [`Code::Data`] if something was not taken, and all else was.
 pub fn import(args: &ImportArgs) -> Result<(), Failure> {
+    if let Some(file) = &args.server_key {
+        Folder::adopt_server_key(&args.data, file)?;
+    }
     let (folder, _) = Folder::open(&args.data, &mut rand::rng())?;
     let imported = store::import(folder.store(), &args.from)?;
     if args.json {

@@ -6,7 +6,7 @@ use super::live::{Command, Live};
 use super::plan::{self, Plan, PlanError, PlanStep};
 use super::router::Streamed;
 use super::session::{Answer, Call, CallError, Introduction};
-use super::store::{Device, KeyError, KeyState, ModuleRecord, NameError, Transaction};
+use super::store::{Device, KeyError, KeyState, MAX_ATTRIBUTES, ModuleRecord, NameError, Transaction};
 use super::{Cloud, Relayed, Transfer};
 use crate::exit::Failure;
 use coap_spark::handshake::DeviceId;
@@ -14,7 +14,7 @@ use coap_spark::message::Name;
 use coap_spark::message::system_event::SystemNames;
 use core::time::Duration;
 use rand_core::Rng;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -28,6 +28,8 @@ const MAX_CLAIM_CODES: usize = 256;
 const MAX_EVENT_NAME: usize = 64;
 const MAX_EVENT_DATA: usize = 622;
 const MAX_EVENT_TTL: u32 = 0xff_ffff;
+/// Bytes of an attribute's name, and of its value.
+const MAX_ATTRIBUTE: usize = 1024;
 /// Longer than a session waits for its device.
 const CALL_PATIENCE: Duration = Duration::from_secs(40);
 
@@ -336,6 +338,37 @@ impl Cloud {
         Ok(())
     }
 
+    /// Sets attributes of a device, or removes those that are `None`.
+    ///
+    /// # Errors
+    /// [`Refused::TooMuch`] and as [`Cloud::change_device`].
+    pub async fn set_attributes(
+        &self,
+        id: DeviceId,
+        attributes: BTreeMap<String, Option<String>>,
+    ) -> Result<(), Refused> {
+        if let Some(found) = attributes
+            .iter()
+            .map(|(name, value)| name.len().max(value.as_deref().map_or(0, str::len)))
+            .find(|found| *found > MAX_ATTRIBUTE)
+        {
+            return Err(Refused::TooMuch { what: "bytes of an attribute", found, limit: MAX_ATTRIBUTE });
+        }
+        self.change_device(id, move |device| {
+            for (name, value) in attributes {
+                match value {
+                    Some(value) => device.attributes.insert(name, value),
+                    None => device.attributes.remove(&name),
+                };
+            }
+            match device.attributes.len() {
+                0..=MAX_ATTRIBUTES => Ok(()),
+                found => Err(Refused::TooMuch { what: "attributes", found, limit: MAX_ATTRIBUTES }),
+            }
+        })
+        .await
+    }
+
     /// Forgets a device: its keys, its state and its plan.
     ///
     /// # Errors
@@ -424,10 +457,11 @@ impl Cloud {
     /// # Errors
     /// [`Refused::Plan`].
     pub fn plan(&self, device: &Device, requested: &Requested) -> Result<Vec<PlanStep>, Refused> {
-        let describe = device.describe.as_ref().ok_or(PlanError::NoDescribe)?;
+        let mut describe = device.describe.clone().ok_or(PlanError::NoDescribe)?;
+        describe.platform_id = describe.platform_id.or(device.platform_id);
         Ok(match requested {
-            Requested::System => plan::system_update(describe, &self.catalogue)?,
-            Requested::Modules(files) => plan::bundle(describe, &self.catalogue, files)?,
+            Requested::System => plan::system_update(&describe, &self.catalogue)?,
+            Requested::Modules(files) => plan::bundle(&describe, &self.catalogue, files)?,
         })
     }
 

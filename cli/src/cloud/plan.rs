@@ -147,13 +147,13 @@ impl PlanStep {
 
     /// Whether the device says that it runs it. `None` if it does not say enough: firmware tells no digest of some modules,
     /// and applications of all kinds have the same version.
-    fn is_in(&self, modules: &[Installed]) -> Option<bool> {
+    fn is_in(&self, modules: Option<&[Installed]>) -> Option<bool> {
         let place = |module: &&Installed| {
             module.store == Store::Main
                 && module.function.letter() == self.function
                 && module.index == self.index
         };
-        let Some(found) = modules.iter().find(place) else { return Some(false) };
+        let Some(found) = modules?.iter().find(place) else { return Some(false) };
         if found.version != self.version {
             return Some(false);
         }
@@ -183,13 +183,14 @@ impl Plan {
         if !self.is_running() {
             return Due::Nothing;
         }
-        let modules = installed(describe);
+        // Old Cores say nothing of their modules.
+        let modules = describe.modules.is_some().then(|| installed(describe));
         for (at, step) in self.steps.iter_mut().enumerate() {
             if step.state == StepState::Installed {
                 continue;
             }
             let was_on_its_way = step.state != StepState::Waiting;
-            let is_there = step.is_in(&modules).unwrap_or(was_on_its_way && update_succeeded);
+            let is_there = step.is_in(modules.as_deref()).unwrap_or(was_on_its_way && update_succeeded);
             if is_there {
                 step.state = StepState::Installed;
                 continue;
@@ -274,6 +275,10 @@ pub fn flash(
             module: target.prefix.platform_id,
             device: platform_id,
         });
+    }
+    if describe.modules.is_none() {
+        let why = "it was asked for, and the device does not say what is installed on it".to_owned();
+        return Ok(vec![PlanStep::new(target, why)]);
     }
     let mut files = catalogue.files().to_vec();
     let place = match files.iter().position(|file| file.sha256 == target.sha256) {
@@ -362,11 +367,12 @@ const fn rank(function: ModuleFunction) -> u8 {
 fn pretend(describe: &mut Describe, step: &PlanStep, catalogue: &Catalogue, targets: &[ModuleFile]) {
     use coap_spark::message::describe::{DependencyInfo, ModuleInfo};
     let files = catalogue.files();
+    // Of a device that tells nothing now, nothing will be known then.
+    let Some(modules) = &mut describe.modules else { return };
     let Some(file) = targets.iter().chain(files.iter()).find(|file| hex::encode(file.sha256) == step.sha256)
     else {
         return;
     };
-    let modules = describe.modules.get_or_insert_default();
     let letter = step.function.to_string();
     let index = step.index.to_string();
     modules.retain(|module| {
@@ -393,4 +399,155 @@ fn pretend(describe: &mut Describe, step: &PlanStep, catalogue: &Catalogue, targ
             })
             .collect(),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synthetic;
+    use coap_spark::message::describe::ModuleInfo;
+
+    fn describe(modules: &[(&str, &str, u16, Option<&str>)]) -> Describe {
+        let info = |(function, index, version, sha256): &(&str, &str, u16, Option<&str>)| ModuleInfo {
+            maximum_size: 1 << 20,
+            store: "m".to_owned(),
+            validity_checked: 30,
+            validity_result: 30,
+            sha256: sha256.map(str::to_owned),
+            function: Some((*function).to_owned()),
+            index: Some((*index).to_owned()),
+            version: Some(*version),
+            dependencies: Vec::new(),
+        };
+        Describe {
+            platform_id: Some(6),
+            modules: Some(modules.iter().map(info).collect()),
+            ..Describe::default()
+        }
+    }
+
+    /// A plan of system part 1 (version 2202) and the application, whose version says nothing.
+    fn plan() -> (Plan, ModuleFile) {
+        let system = synthetic::new_system().unwrap();
+        let part = system.iter().find(|file| file.prefix.index == 1).unwrap();
+        let application = synthetic::application().unwrap();
+        let steps =
+            [part, &application].map(|file| PlanStep::new(file, "it was asked for".to_owned())).to_vec();
+        (Plan::new(1, 0, false, steps), application)
+    }
+
+    #[test]
+    fn module_that_is_there_is_not_sent_and_the_plan_ends_when_all_are() {
+        let (mut plan, application) = plan();
+        let digest = hex::encode(application.suffix_sha256);
+        let version = application.prefix.version;
+        let old = describe(&[("s", "1", 207, None), ("u", "1", version, Some(&"0".repeat(64)))]);
+        assert_eq!(plan.next(&old, false), Due::Send(0));
+        let half = describe(&[("s", "1", 2202, None), ("u", "1", version, Some(&"0".repeat(64)))]);
+        assert_eq!(plan.next(&half, false), Due::Send(1));
+        assert_eq!(plan.steps[0].state, StepState::Installed);
+        let whole = describe(&[("s", "1", 2202, None), ("u", "1", version, Some(&digest))]);
+        assert_eq!(plan.next(&whole, false), Due::Nothing);
+        assert_eq!(plan.state, PlanState::Done);
+        assert_eq!(plan.next(&old, false), Due::Nothing, "what has ended stays so");
+    }
+
+    #[test]
+    fn what_arrived_before_a_crash_is_not_sent_again() {
+        let (mut plan, application) = plan();
+        plan.steps.remove(0);
+        let version = application.prefix.version;
+        // Firmware that tells no digest: only Hello says that the update before succeeded.
+        let silent = describe(&[("u", "1", version, None)]);
+        assert_eq!(plan.next(&silent, true), Due::Send(0), "that was another update");
+        plan.sending(0);
+        assert_eq!(plan.clone().next(&silent, false), Due::Send(0));
+        assert_eq!(plan.next(&silent, true), Due::Nothing);
+        assert_eq!(plan.state, PlanState::Done);
+    }
+
+    #[test]
+    fn module_that_changes_nothing_is_sent_twice_and_no_more() {
+        let (mut plan, _) = plan();
+        let old = describe(&[("s", "1", 207, None)]);
+        for _ in 0..2 {
+            assert_eq!(plan.next(&old, false), Due::Send(0));
+            plan.sending(0);
+            plan.arrived(0);
+        }
+        assert_eq!(plan.next(&old, true), Due::Nothing, "its version refutes what Hello says");
+        assert_eq!(plan.state, PlanState::Failed);
+        assert!(plan.reason.as_deref().unwrap().contains("took it 2 times"), "{:?}", plan.reason);
+    }
+
+    #[test]
+    fn interrupted_transfer_goes_on_and_a_refused_one_ends_the_plan() {
+        let (mut plan, _) = plan();
+        let old = describe(&[("s", "1", 207, None)]);
+        for _ in 0..MAX_INTERRUPTED {
+            assert_eq!(plan.next(&old, false), Due::Send(0));
+            plan.sending(0);
+            plan.interrupted(0, "the connection ended".to_owned());
+        }
+        assert_eq!(plan.next(&old, false), Due::Nothing);
+        assert_eq!(plan.state, PlanState::Failed);
+
+        let (mut plan, _) = self::plan();
+        plan.refused(0, "no room".to_owned());
+        assert!(plan.is_running());
+        plan.refused(0, "no room".to_owned());
+        assert_eq!((plan.state, plan.next(&old, false)), (PlanState::Failed, Due::Nothing));
+    }
+
+    #[test]
+    fn cancelled_plan_does_nothing_and_a_finished_one_is_not_cancelled() {
+        let (mut plan, _) = plan();
+        plan.cancel();
+        assert_eq!(plan.next(&describe(&[]), false), Due::Nothing);
+        assert_eq!(plan.state, PlanState::Cancelled);
+        plan.state = PlanState::Done;
+        plan.cancel();
+        assert_eq!(plan.state, PlanState::Done);
+    }
+
+    #[test]
+    fn old_core_that_does_not_describe_its_modules_is_believed_what_hello_says() {
+        let (mut plan, application) = plan();
+        plan.steps.remove(0);
+        let silent = Describe { platform_id: Some(6), ..Describe::default() };
+        let planned = flash(&silent, &Catalogue::default(), &application).unwrap();
+        assert_eq!(planned.len(), 1);
+        assert_eq!(plan.next(&silent, false), Due::Send(0));
+        plan.sending(0);
+        plan.arrived(0);
+        assert_eq!(plan.next(&silent, true), Due::Nothing);
+        assert_eq!(plan.state, PlanState::Done);
+    }
+
+    #[test]
+    fn bundle_is_ordered_by_what_its_modules_need() {
+        let system = synthetic::new_system().unwrap();
+        let application = synthetic::application().unwrap();
+        let old = describe(&[("b", "0", 101, None), ("s", "1", 207, None), ("s", "2", 207, None)]);
+        let mut files = vec![application.clone()];
+        files.extend(system.iter().rev().cloned());
+        let steps = bundle(&old, &Catalogue::default(), &files).unwrap();
+        let order: Vec<_> = steps.iter().map(|step| (step.function, step.index)).collect();
+        assert_eq!(order, [('b', 0), ('s', 1), ('s', 2), ('u', 1)]);
+        // The application alone brings what the catalogue has for it.
+        let steps = bundle(&old, &Catalogue::new(system), &[application]).unwrap();
+        assert_eq!(steps.last().map(|step| step.function), Some('u'));
+        assert!(steps.len() > 1);
+    }
+
+    #[test]
+    fn module_of_another_platform_is_refused_by_name() {
+        let mut application = synthetic::application().unwrap();
+        application.prefix.platform_id = 10;
+        let refused = flash(&describe(&[]), &Catalogue::default(), &application).unwrap_err();
+        assert!(matches!(refused, PlanError::Platform { module: 10, device: 6, .. }), "{refused}");
+        let application = synthetic::application().unwrap();
+        let unknown = flash(&Describe::default(), &Catalogue::default(), &application);
+        assert_eq!(unknown, Err(PlanError::NoDescribe));
+    }
 }

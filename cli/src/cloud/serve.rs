@@ -215,7 +215,7 @@ fn introduce(args: &Args, folder: &Folder, api: Option<std::net::SocketAddr>) {
     say(format_args!("  spark keys doctor --cloud {data} --host THIS-HOST"));
     say("or try it with a simulated device:");
     say(format_args!(
-        "  spark device --data {data}/../photon --server-key {} --connect 127.0.0.1:5683",
+        "  spark device --data photon --server-key {} --connect 127.0.0.1:5683",
         folder.server_public_key_file().display()
     ));
     if let Some(api) = api {

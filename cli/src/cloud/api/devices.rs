@@ -166,7 +166,8 @@ pub(super) async fn show(
     Ok(Json(DeviceBody::of(&api, id, &device)))
 }
 
-/// Changes a device: `name`, `notes`, `signal` (1 begins and 0 ends the light show); or, as a multipart form with a
+/// Changes a device: `name`, `notes`, `attributes` (an object of texts; `null` removes one), `signal` (1 begins and 0 ends the
+/// light show); or, as a multipart form with a
 /// `file`, flashes a module or a bundle.
 #[utoipa::path(put, path = "/v1/devices/{device}", params(("device" = String, Path, description = "Id or name")),
     responses((status = 200, body = Done), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
@@ -193,8 +194,13 @@ pub(super) async fn change(
     let fields = Fields::from_request(request, &api).await?;
     let (name, notes) = (fields.get("name"), fields.get("notes"));
     let signal = fields.flag("signal")?;
-    if name.is_none() && notes.is_none() && signal.is_none() {
-        return Err(ApiError::bad_request("the body has none of `name`, `notes`, `signal` and `file`"));
+    let attributes = fields.get("attributes").map(attributes).transpose()?;
+    if name.is_none() && notes.is_none() && signal.is_none() && attributes.is_none() {
+        let what = "the body has none of `name`, `notes`, `attributes`, `signal` and `file`";
+        return Err(ApiError::bad_request(what));
+    }
+    if let Some(attributes) = attributes {
+        api.cloud.set_attributes(id, attributes).await?;
     }
     if let Some(notes) = notes {
         if notes.len() > MAX_NOTES {
@@ -219,6 +225,11 @@ pub(super) async fn change(
 
 /// Bytes of an owner's notes.
 const MAX_NOTES: usize = 4096;
+
+fn attributes(text: &str) -> Result<BTreeMap<String, Option<String>>, ApiError> {
+    serde_json::from_str(text)
+        .map_err(|error| ApiError::bad_request(format_args!("attributes is an object of texts: {error}")))
+}
 
 /// Gives a device up: it keeps its key and connects, but is neither listed nor called, and nobody hears it.
 #[utoipa::path(delete, path = "/v1/devices/{device}", params(("device" = String, Path, description = "Id or name")),

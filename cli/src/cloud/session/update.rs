@@ -10,11 +10,15 @@ use coap_spark::message::describe::Describe;
 use coap_spark::message::{Envelope, FromDevice, system_event};
 use core::time::Duration;
 use spark_ota::coap::Upload;
-use spark_ota::transfer::{Failure, Options, Progress};
+use spark_ota::transfer::{Failure, Options, Progress, SenderError};
 use std::sync::Arc;
 
 /// Progress is reported at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Platform id of a Core, and its message buffer.
+const CORE: u16 = 0;
+const CORE_BUFFER: usize = 640;
 
 /// One module on its way.
 #[derive(Debug)]
@@ -164,8 +168,18 @@ impl Session {
     ) {
         let device = self.id;
         let slow = slow || self.options.slow.contains(file.prefix.function.letter());
-        let options = Options { offer_fast: !slow, ..self.options.transfer };
-        let upload = match Upload::new(Arc::clone(&file.image), options) {
+        let device_buffer = match file.prefix.platform_id {
+            CORE => CORE_BUFFER,
+            _ => self.options.transfer.device_buffer,
+        };
+        let mut options = Options { offer_fast: !slow, device_buffer, ..self.options.transfer };
+        let mut upload = Upload::new(Arc::clone(&file.image), options);
+        // What does not fit the device's buffer goes in smaller chunks.
+        while let (Err(SenderError::Buffer { .. }), 65..) = (&upload, options.chunk_size) {
+            options.chunk_size /= 2;
+            upload = Upload::new(Arc::clone(&file.image), options);
+        }
+        let upload = match upload {
             Ok(upload) => upload,
             Err(error) => {
                 let reason = format!("{}: {error}", file.name);
@@ -244,10 +258,10 @@ impl Session {
         self.connection.set_updating(now, false);
         if update.step.is_some() {
             self.tell_plan();
-            // The network's fault, and the connection lives: the plan goes on.
-            if failure.is_some() && self.plan.as_ref().is_some_and(Plan::is_running) {
-                self.phase = Phase::Ask;
-            }
+        }
+        // The connection lives, and there is something to do.
+        if failure.is_some() && self.plan.as_ref().is_some_and(Plan::is_running) {
+            self.phase = Phase::Ask;
         }
         self.events.push_back(Event::UpdateFinished {
             device: self.id,
