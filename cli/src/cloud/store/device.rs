@@ -207,9 +207,11 @@ impl Device {
     }
 
     /// Keeps a key that the device offered. The oldest offers go.
+    ///
+    /// A key that the device gets in with meanwhile stays what it is: its owner may accept it while it is being offered.
     pub fn offer(&mut self, spki: &[u8], now: u64) {
         let text = hex::encode(spki);
-        if self.keys.iter().any(|key| key.spki == text && key.state == KeyState::Offered) {
+        if self.keys.iter().any(|key| key.spki == text && key.state != KeyState::Retired) {
             return;
         }
         // A retired key that comes back is an offer like any other.
@@ -324,6 +326,16 @@ mod tests {
         device.accept(&fingerprint[..16], 15).unwrap();
         assert_eq!(states(&device), [(1, KeyState::Retired), (2, KeyState::Current)]);
         assert_eq!(device.keys[0].since, 15);
+    }
+
+    #[test]
+    fn offered_key_that_lets_the_device_in_stays_what_it_is() {
+        let mut device = Device::default();
+        device.enrol(&[1], 0);
+        device.stage(&[2], 1);
+        device.offer(&[1], 2);
+        device.offer(&[2], 2);
+        assert_eq!(states(&device), [(1, KeyState::Current), (2, KeyState::Next)]);
     }
 
     #[test]
