@@ -410,6 +410,9 @@ impl Conversation {
                 self.cloud.report(Event::Trouble { what: failure.to_string() });
                 Refusal::of_store(&failure)
             })?;
+            if matches!(event, Event::ClaimCode { .. }) && self.claimed {
+                session.settle_claim();
+            }
             self.show(&event);
             self.cloud.report(event);
         }

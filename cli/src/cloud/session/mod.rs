@@ -28,6 +28,8 @@ use update::Update;
 
 /// Answers and events that wait to be sent to one device: above this, no more is read and no more is passed on.
 const MAX_WAITING: usize = 64;
+/// Any name that begins with [`system_event::CLAIM_PREFIX`] would do.
+const CLAIM_SETTLED: &str = "spark/device/claim/settled";
 /// Subscriptions of one device; firmware has 5 or 6.
 pub const MAX_SUBSCRIPTIONS: usize = 16;
 
@@ -389,6 +391,13 @@ impl Session {
     pub fn give_random(&mut self, bytes: &[u8]) {
         if !matches!(self.phase, Phase::Updating(_)) && self.waiting.len() < MAX_WAITING {
             self.owe_event(system_event::DEVICE_RANDOM, bytes.to_vec());
+        }
+    }
+
+    /// Tells the device that it belongs to its owner: it forgets its claim code, which it would tell on every connection.
+    pub fn settle_claim(&mut self) {
+        if !matches!(self.phase, Phase::Updating(_)) && self.waiting.len() < MAX_WAITING {
+            self.owe_event(CLAIM_SETTLED, Vec::new());
         }
     }
 
