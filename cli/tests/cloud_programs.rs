@@ -10,7 +10,7 @@
 mod programs;
 
 use core::time::Duration;
-use programs::{Answer, Cloud, Http, Program, device_id, fixed_port, spark};
+use programs::{Answer, Cloud, Http, Program, device_id, fixed_port, slow_way, spark};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use spark_cli::cloud::folder::public_pem;
@@ -59,9 +59,17 @@ fn owner_uses_a_fleet_over_http() {
     let cloud = Cloud::start(&at("cloud"), &["--no-update"]);
     let http = &cloud.http;
     let keys = at("keys");
-    let mut options = vec!["--count", "48", "--in-memory", "--profile", "mixed", "--shared-key", "--public-keys"];
+    let mut options =
+        vec!["--count", "48", "--in-memory", "--profile", "mixed", "--shared-key", "--public-keys"];
     options.extend([keys.to_str().unwrap(), "--function", "brew=7", "--function", "echo=echo"]);
-    options.extend(["--variable", "ok=bool:true", "--variable", "count=int:-42", "--variable", "temp=double:21.5"]);
+    options.extend([
+        "--variable",
+        "ok=bool:true",
+        "--variable",
+        "count=int:-42",
+        "--variable",
+        "temp=double:21.5",
+    ]);
     options.extend(["--variable", "text=string:hello", "--event", "tick={n}@1", "--subscribe", "alarm"]);
     let devices = cloud.device(&at("fleet"), &options);
 
@@ -87,7 +95,10 @@ fn owner_uses_a_fleet_over_http() {
     assert_eq!(listed, ids.iter().map(String::as_str).collect());
     for id in &ids {
         let shown = http.get(&format!("/v1/devices/{id}")).ok();
-        assert_eq!((&shown["online"], &shown["connected"], &shown["claimed"]), (&json!(true), &json!(true), &json!(true)));
+        assert_eq!(
+            (&shown["online"], &shown["connected"], &shown["claimed"]),
+            (&json!(true), &json!(true), &json!(true))
+        );
         assert_eq!((&shown["platform_id"], &shown["name"]), (&json!(6), &json!(id)));
         let variables = json!({ "ok": "bool", "count": "int32", "temp": "double", "text": "string" });
         assert_eq!(shown["variables"], variables, "{id}");
@@ -108,7 +119,11 @@ fn owner_uses_a_fleet_over_http() {
             ("text", "string", json!("hello")),
         ] {
             let read = http.get(&format!("/v1/devices/{id}/{name}")).ok();
-            assert_eq!((&read["result"], &read["type"], &read["name"]), (&value, &json!(kind), &json!(name)), "{id}");
+            assert_eq!(
+                (&read["result"], &read["type"], &read["name"]),
+                (&value, &json!(kind), &json!(name)),
+                "{id}"
+            );
             assert_eq!(read["coreInfo"]["deviceID"], json!(id));
         }
     }
@@ -151,7 +166,10 @@ fn owner_uses_a_fleet_over_http() {
         line["happening"] == "event-received" && line["name"] == "alarm/fire" && line["data"] == "kitchen"
     });
     let heard = all.wait("the owner's own event", |name, data| (name == "alarm/fire").then(|| data.clone()));
-    assert_eq!((&heard["data"], &heard["coreid"], &heard["ttl"]), (&json!("kitchen"), &json!("api"), &json!(30)));
+    assert_eq!(
+        (&heard["data"], &heard["coreid"], &heard["ttl"]),
+        (&json!("kitchen"), &json!("api"), &json!(30))
+    );
     let system = json!({ "name": "spark/device/claim/code", "data": "x" });
     http.post("/v1/devices/events", &system).refused(400, "invalid_request");
 
@@ -188,7 +206,8 @@ fn owner_uses_a_fleet_over_http() {
     assert_eq!(kept.as_array().unwrap().len(), 2);
     let mut damaged = part1.clone();
     damaged.image = damaged.image.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == 5000)).collect();
-    http.upload("POST", "/v1/firmware", ("bad.zip", &bundle(&[part2, &damaged])), &[]).refused(400, "invalid_data");
+    http.upload("POST", "/v1/firmware", ("bad.zip", &bundle(&[part2, &damaged])), &[])
+        .refused(400, "invalid_data");
     assert_eq!(http.get("/v1/firmware").ok().as_array().unwrap().len(), 3);
     http.delete(&format!("/v1/firmware/{}", hex::encode(part2.sha256))).ok();
     http.delete(&format!("/v1/firmware/{}", hex::encode(part2.sha256))).refused(404, "not_found");
@@ -209,7 +228,10 @@ fn owner_uses_a_fleet_over_http() {
     http.post(&format!("/v1/provisioning/{absent}"), &json!({ "publicKey": key })).ok();
     http.post(&format!("/v1/devices/{absent}/brew"), &json!({})).refused(408, "offline");
     http.get(&format!("/v1/devices/{absent}/temp")).refused(408, "offline");
-    assert_eq!(http.try_request("PUT", &format!("/v1/devices/{absent}/ping"), None).unwrap().ok()["online"], false);
+    assert_eq!(
+        http.try_request("PUT", &format!("/v1/devices/{absent}/ping"), None).unwrap().ok()["online"],
+        false
+    );
     http.get(&format!("/v1/describe/{absent}")).refused(404, "not_found");
     http.post(&format!("/v1/updates/{absent}"), &json!({})).refused(409, "no_plan");
     let diagnosis = http.get(&format!("/v1/diagnosis/{absent}")).ok();
@@ -250,7 +272,9 @@ fn owner_uses_a_fleet_over_http() {
 fn bundle(files: &[&spark_cli::cloud::catalogue::ModuleFile]) -> Vec<u8> {
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for file in files {
-        archive.start_file(format!("firmware/{}", file.name), zip::write::SimpleFileOptions::default()).unwrap();
+        archive
+            .start_file(format!("firmware/{}", file.name), zip::write::SimpleFileOptions::default())
+            .unwrap();
         archive.write_all(&file.image).unwrap();
     }
     archive.start_file("README.txt", zip::write::SimpleFileOptions::default()).unwrap();
@@ -260,8 +284,8 @@ fn bundle(files: &[&spark_cli::cloud::catalogue::ModuleFile]) -> Vec<u8> {
 
 /// An application that is like no other: its bytes depend on `number`.
 fn application(number: u32, size: usize) -> Vec<u8> {
-    let builder =
-        ModuleBuilder::new(6, ModuleFunction::User, 1, 6).depends_on([Dependency::system(2, 207), Dependency::NONE]);
+    let builder = ModuleBuilder::new(6, ModuleFunction::User, 1, 6)
+        .depends_on([Dependency::system(2, 207), Dependency::NONE]);
     let body: Vec<u8> = (0..builder.body_len(size).unwrap() as u32)
         .map(|at| (at.wrapping_mul(2_654_435_761) ^ number.wrapping_mul(40_503)).to_be_bytes()[1])
         .collect();
@@ -276,11 +300,12 @@ fn wait_half_way(cloud: &Cloud, mark: usize, module: &str, devices: &[String]) {
         let state = on_its_way.entry(device).or_default();
         match line["event"].as_str() {
             Some("update-started") => *state = (line["module"] == module, false),
-            Some("update-progress") => state.1 = line["progress"]["sent"].as_u64() > Some(100),
+            Some("update-progress") => state.1 = line["progress"]["sent"].as_u64() > Some(50),
             Some("update-finished") => *state = (false, false),
             _ => {}
         }
-        let all = on_its_way.len() == devices.len() && on_its_way.values().all(|state| *state == (true, true));
+        let all =
+            on_its_way.len() == devices.len() && on_its_way.values().all(|state| *state == (true, true));
         all.then_some(())
     });
 }
@@ -295,12 +320,13 @@ fn two_updates_outlive_a_stop_and_a_kill_and_send_nothing_twice() {
     let at = |name: &str| temporary.path().join(name);
     let (listen, api) = (format!("127.0.0.1:{}", fixed_port()), format!("127.0.0.1:{}", fixed_port()));
     let start = || {
-        let options = ["--enrolment", "first-use", "--no-update", "--grace", "0", "--chunk-size", "128"];
+        let options = ["--enrolment", "first-use", "--no-update", "--grace", "0"];
         Cloud::start_on(&at("cloud"), &listen, &api, &options)
     };
     let mut cloud = start();
+    let way = slow_way(cloud.listen, Duration::from_millis(2));
     let folders = [at("one"), at("two")];
-    let devices = folders.each_ref().map(|folder| cloud.device(folder, &["--outdated"]));
+    let devices = folders.each_ref().map(|folder| cloud.device_to(way, folder, &["--outdated"]));
     let ids: Vec<String> = devices
         .iter()
         .map(|device| device.wait("it starts", |line| line["device_id"].as_str().map(str::to_owned)))
@@ -318,7 +344,12 @@ fn two_updates_outlive_a_stop_and_a_kill_and_send_nothing_twice() {
     let mut names = Vec::new();
     for id in &ids {
         let planned = cloud.http.get(&format!("/v1/updates/{id}/plan")).ok();
-        names = planned["steps"].as_array().unwrap().iter().map(|step| step["name"].as_str().unwrap().to_owned()).collect();
+        names = planned["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|step| step["name"].as_str().unwrap().to_owned())
+            .collect();
         assert_eq!((names.len(), names[2].as_str()), (3, modules[2].name.as_str()));
         assert_eq!(planned["bytes"], modules.iter().map(|module| module.image.len()).sum::<usize>());
         assert!(plan_of(&cloud, id).is_null());
@@ -335,7 +366,10 @@ fn two_updates_outlive_a_stop_and_a_kill_and_send_nothing_twice() {
     progress.wait("the progress of the first", |name, data| {
         assert_eq!(data["device"], json!(ids[0]));
         heard.insert(name.to_owned());
-        ["update-started", "update-progress", "update-finished"].iter().all(|name| heard.contains(*name)).then_some(())
+        ["update-started", "update-progress", "update-finished"]
+            .iter()
+            .all(|name| heard.contains(*name))
+            .then_some(())
     });
 
     // In the middle of part 1 the cloud is stopped.
@@ -368,7 +402,10 @@ fn two_updates_outlive_a_stop_and_a_kill_and_send_nothing_twice() {
         let plan = plan_of(&cloud, id);
         assert_eq!((&plan["state"], &plan["number"]), (&json!("done"), &json!(1)), "{plan}");
         for (step, name) in plan["steps"].as_array().unwrap().iter().zip(&names) {
-            assert_eq!((&step["state"], &step["sent"], &step["name"]), (&json!("installed"), &json!(1), &json!(name)));
+            assert_eq!(
+                (&step["state"], &step["sent"], &step["name"]),
+                (&json!("installed"), &json!(1), &json!(name))
+            );
         }
         let taken = device.count(|line| line["happening"] == "reset" && line["code"] == "update");
         assert_eq!(taken, 3, "each module was taken once");
@@ -424,7 +461,7 @@ fn write(http: &Http, number: u32, keys: &[String; 2]) -> (Result<Answer, String
         let promise = Promise { path: named.clone(), member, value: value.clone() };
         (http.try_request("PUT", &named, json(body)), member.to_owned(), promise)
     };
-    match number % 7 {
+    match number % 8 {
         0 => told("name", &json!({ "name": text }), &json!(text)),
         1 => told("notes", &json!({ "notes": text }), &json!(text)),
         2 => {
@@ -450,7 +487,8 @@ fn write(http: &Http, number: u32, keys: &[String; 2]) -> (Result<Answer, String
             };
             (answer, format!("firmware {number}"), promise)
         }
-        5 => {
+        5 => told("attributes", &json!({ "attributes": { "room": text } }), &json!({ "room": text })),
+        6 => {
             let answer = http.try_request("DELETE", &claimed, None);
             (answer, CLAIMED.to_owned(), Promise { path: claimed, member: "claimed", value: json!(false) })
         }
@@ -480,7 +518,10 @@ fn nothing_that_was_acknowledged_is_lost_by_a_kill() {
     assert!(spark(&["cloud", "import", &from, "--data", &data]).status.success());
     let mut promises: BTreeMap<String, Promise> = BTreeMap::new();
     let value = json!({ "room": "attic" });
-    promises.insert("imported".to_owned(), Promise { path: format!("/v1/devices/{NAMED}"), member: "attributes", value });
+    promises.insert(
+        "attributes".to_owned(),
+        Promise { path: format!("/v1/devices/{NAMED}"), member: "attributes", value },
+    );
 
     let (mut number, mut acknowledged, mut rounds_with_several) = (0, 0, 0);
     for round in 0..20 {
@@ -534,7 +575,9 @@ fn offered(cloud: &Cloud, id: &str) -> Vec<String> {
 }
 
 fn wait_refused(cloud: &Cloud, mark: usize, id: &str, cause: &str) {
-    cloud.program.wait_since(mark, cause, |line| (is(line, "refused", id) && line["cause"] == cause).then_some(()));
+    cloud
+        .program
+        .wait_since(mark, cause, |line| (is(line, "refused", id) && line["cause"] == cause).then_some(()));
 }
 
 #[test]
@@ -571,16 +614,23 @@ fn changed_key_is_shown_and_kept_out_until_it_is_accepted() {
     assert_eq!((&keys["key_changed"], keys["keys"].as_array().unwrap().len()), (&json!(true), 2));
     let pem = std::fs::read_to_string(at("second").join(format!("{id}.pub.pem"))).unwrap();
     for path in ["/v1/keys", "/v1/provisioning"] {
-        let error = http.post(&format!("{path}/{id}"), &json!({ "public_key": pem })).refused(409, "key_changed");
+        let error =
+            http.post(&format!("{path}/{id}"), &json!({ "public_key": pem })).refused(409, "key_changed");
         assert!(error["next"].as_str().unwrap().contains("replace=true"));
     }
     let diagnosis = http.get(&format!("/v1/diagnosis/{id}")).ok();
     assert_eq!(diagnosis["connected"], false);
     let failure = &diagnosis["last_failure"];
     assert_eq!(failure["diagnosis"]["code"], "device-key-differs");
-    assert!(failure["reason"].as_str().unwrap().starts_with("key changed") && failure["times"].as_u64() >= Some(4));
+    assert!(
+        failure["reason"].as_str().unwrap().starts_with("key changed")
+            && failure["times"].as_u64() >= Some(4)
+    );
     let recent = http.get("/v1/diagnosis").ok();
-    assert_eq!((&recent[0]["id"], &recent[0]["diagnosis"]["code"]), (&json!(id), &json!("device-key-differs")));
+    assert_eq!(
+        (&recent[0]["id"], &recent[0]["diagnosis"]["code"]),
+        (&json!(id), &json!("device-key-differs"))
+    );
     let listed = spark(&["cloud", "accept", "--data", cloud.data.to_str().unwrap(), "--json"]);
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!((&listed["device"], &listed["key_changed"]), (&json!(id), &json!(true)));
@@ -609,16 +659,18 @@ fn device_with_another_server_key_is_explained_at_both_ends() {
     let at = |name: &str| temporary.path().join(name);
     let cloud = Cloud::start(&at("cloud"), &["--enrolment", "first-use"]);
     let other = Cloud::start(&at("other"), &["--enrolment", "first-use"]);
-    let address = cloud.listen.to_string();
     // The key is one cloud's, the address the other's.
-    let device = other.device(&at("device"), &["--connect", &address]);
+    let device = other.device_to(cloud.listen, &at("device"), &[]);
     let code = device.wait("it does not get in", |line| {
         (line["happening"] == "disconnected").then(|| line["diagnosis"]["code"].clone())
     });
-    assert_eq!(code, "identity-rejected");
+    assert_eq!(code, "dropped-after-identity");
     let recent = cloud.http.get("/v1/diagnosis").ok();
-    assert_eq!((&recent[0]["id"], &recent[0]["diagnosis"]["code"]), (&Value::Null, &json!("identity-rejected")));
-    assert!(recent[0]["advice"].as_str().unwrap().contains("server key"), "{recent}");
+    assert_eq!(
+        (&recent[0]["id"], &recent[0]["diagnosis"]["code"]),
+        (&Value::Null, &json!("identity-rejected"))
+    );
+    assert!(recent[0]["advice"].as_str().unwrap().contains("another server's key"), "{recent}");
     assert_eq!(cloud.http.get("/v1/devices").ok(), json!([]));
     device.stop();
 }

@@ -1,12 +1,17 @@
 //! The real programs as children, their JSON lines, and a client of the cloud's HTTP interface.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "test code, each file uses its part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "test code, each file uses its part of it"
+)]
 
 use core::fmt::Write as _;
 use core::time::Duration;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -79,16 +84,21 @@ impl Program {
         let (started, mut at) = (Instant::now(), mark);
         let mut lines = self.lines.lines.lock().unwrap();
         loop {
-            while at < lines.0.len() {
-                if let Some(found) = pick(&lines.0[at]) {
-                    return found;
-                }
-                at += 1;
-            }
-            assert!(!lines.1, "the program ended before: {what}\n{}", self.complaints());
             let left = PATIENCE.saturating_sub(started.elapsed());
-            assert!(!left.is_zero(), "waiting for: {what}\n{}", self.complaints());
-            lines = self.lines.more.wait_timeout(lines, left).unwrap().0;
+            let has_ended = lines.1;
+            let news = lines.0[at..].to_vec();
+            // What fails from here on fails without the lock.
+            drop(lines);
+            at += news.len();
+            if let Some(found) = news.iter().find_map(&mut pick) {
+                return found;
+            }
+            assert!(!has_ended, "the program ended before: {what}");
+            assert!(!left.is_zero(), "waiting for: {what}");
+            lines = self.lines.lines.lock().unwrap();
+            if lines.0.len() == at && !lines.1 {
+                lines = self.lines.more.wait_timeout(lines, left).unwrap().0;
+            }
         }
     }
 
@@ -174,12 +184,44 @@ impl Cloud {
 
     /// Starts `spark device` against this cloud.
     pub fn device(&self, data: &Path, options: &[&str]) -> Program {
-        let (address, server_key) = (self.listen.to_string(), self.server_key());
+        self.device_to(self.listen, data, options)
+    }
+
+    /// Starts `spark device` with the key of this cloud against whatever is at this address.
+    pub fn device_to(&self, address: SocketAddr, data: &Path, options: &[&str]) -> Program {
+        let (address, server_key) = (address.to_string(), self.server_key());
         let mut arguments = vec!["device", "--connect", &address, "--server-key", &server_key];
         arguments.extend(["--data", data.to_str().unwrap(), "--reconnect-after", "0.2", "--json"]);
         arguments.extend(options);
         Program::start(&arguments)
     }
+}
+
+/// A slow way to a server, so that there is a middle of a transfer: whatever comes waits a moment.
+pub fn slow_way(to: SocketAddr, delay: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let carry = move |mut from: TcpStream, mut to: TcpStream| {
+        let mut buffer = [0; 2048];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            std::thread::sleep(delay);
+            if to.write_all(&buffer[..read]).is_err() {
+                break;
+            }
+        }
+        // The other direction ends as well.
+        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    };
+    std::thread::spawn(move || {
+        for device in listener.incoming().map_while(Result::ok) {
+            // While there is no server, its device finds the way closed.
+            let Ok(server) = TcpStream::connect(to) else { continue };
+            let others = (device.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || carry(device, server));
+            std::thread::spawn(move || carry(others.1, others.0));
+        }
+    });
+    address
 }
 
 /// The id of the device in this folder of `spark device`.
@@ -238,21 +280,23 @@ impl Http {
     ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
         let bare = path.split('?').next().unwrap_or(path);
         self.used.lock().unwrap().insert((method.to_ascii_lowercase(), bare.to_owned()));
-        let mut request =
-            ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(token) = token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         match body {
-            Some((kind, bytes)) => {
-                self.agent.run(request.header("Content-Type", kind).body(bytes).unwrap())
-            }
+            Some((kind, bytes)) => self.agent.run(request.header("Content-Type", kind).body(bytes).unwrap()),
             None => self.agent.run(request.body(()).unwrap()),
         }
     }
 
     /// A request; an error if there is no whole answer.
-    pub fn try_request(&self, method: &str, path: &str, body: Option<(&str, Vec<u8>)>) -> Result<Answer, String> {
+    pub fn try_request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Result<Answer, String> {
         self.request_with(method, path, Some(&self.token), body)
     }
 
