@@ -272,6 +272,7 @@ mod tests {
         assert!(first.evicted.try_recv().is_err() && third.evicted.try_recv().is_err());
         drop(second);
         let fourth = tokio::time::timeout(Duration::from_secs(5), door.place()).await.unwrap();
+        let fourth = door.seat(THERE, fourth);
         assert_eq!(door.load().1, 3);
         drop(fourth);
     }

@@ -188,6 +188,9 @@ impl Device {
 
     /// Takes a key beside the current one.
     pub fn stage(&mut self, spki: &[u8], now: u64) {
+        if self.next_key().is_some_and(|next| next.spki() == spki) {
+            return;
+        }
         self.forget_next();
         if self.current_key().is_none_or(|current| current.spki() != spki) {
             self.set(spki, KeyState::Next, now);
