@@ -18,7 +18,8 @@ use spark_cli::synthetic;
 use spark_keys::rsa_backend;
 use spark_ota::module::{Dependency, ModuleBuilder, ModuleFunction};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Cursor, Write};
+use std::io::{BufRead, BufReader, Cursor, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::mpsc::channel;
 
@@ -706,5 +707,38 @@ fn claim_code_brings_a_device_to_its_owner() {
     }
     assert_eq!(http.post("/v1/device_claims", &json!({})).ok()["device_ids"], json!([id]));
     http.assert_described();
+    cloud.program.stop();
+}
+
+#[test]
+fn answer_does_not_overtake_a_body_that_nobody_reads() {
+    let temporary = tempfile::tempdir().unwrap();
+    let cloud = Cloud::start(&temporary.path().join("cloud"), &[]);
+    let mut socket = TcpStream::connect(cloud.http.address()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut answer = [0; 12];
+    // One connection for all. The body comes when the server has had time for its answer.
+    for (token, status) in [(cloud.http.token(), "200"), ("wrong", "401"), (cloud.http.token(), "200")] {
+        let head = "POST /v1/device_claims HTTP/1.1\r\nHost: x\r\nContent-Type: application/json";
+        write!(socket, "{head}\r\nAuthorization: Bearer {token}\r\nContent-Length: 2\r\n\r\n").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(socket.peek(&mut answer).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        socket.set_nonblocking(false).unwrap();
+        socket.write_all(b"{}").unwrap();
+        socket.read_exact(&mut answer).unwrap();
+        assert_eq!(str::from_utf8(&answer).unwrap(), format!("HTTP/1.1 {status}"));
+        // The rest of it.
+        let mut reader = BufReader::new(&socket);
+        let (mut length, mut line) = (0, String::new());
+        while reader.read_line(&mut line).unwrap() != 2 {
+            let value = line.to_ascii_lowercase();
+            length =
+                value.strip_prefix("content-length: ").map_or(length, |value| value.trim().parse().unwrap());
+            line.clear();
+        }
+        reader.read_exact(&mut vec![0; length]).unwrap();
+        assert!(reader.buffer().is_empty());
+    }
     cloud.program.stop();
 }

@@ -271,6 +271,14 @@ impl Http {
         Self { base: format!("http://{address}"), token, agent, used: Mutex::default() }
     }
 
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     fn send(
         &self,
         method: &str,
