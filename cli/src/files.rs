@@ -35,6 +35,21 @@ pub fn write_secret(path: &Path, content: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Opens a file that grows at its end, readable for the owner only.
+///
+/// # Errors
+/// [`Failure`] that names the file.
+pub fn open_secret(path: &Path) -> Result<std::fs::File, Failure> {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options.open(path).map_err(|error| Failure::writing(path, &error))
+}
+
 fn write_beside(path: &Path, content: &[u8], mode: Option<u32>) -> Result<tempfile::NamedTempFile, Failure> {
     let failure = |error: &std::io::Error| Failure::writing(path, error);
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -362,6 +362,27 @@ fn device_that_falls_silent_is_given_up() {
 }
 
 #[test]
+fn session_bytes_are_written_down_only_where_they_were_asked_for() {
+    let log = tempfile::tempdir().unwrap();
+    let path = log.path().join("sessions");
+    let mut options = Options::new(Enrolment::FirstUse, SessionOptions::default());
+    options.session_log = Some(path.clone());
+    let mut running = Running::with(options, Catalogue::default());
+    let (mut photon, _) = running.device(false);
+    come_up(&mut running, &mut photon.clone());
+    come_up(&mut running, &mut photon);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.len() == 2 && lines[0] != lines[1], "{text}");
+    assert!(lines.iter().all(|line| hex::decode(line).unwrap().len() == 40));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
 fn new_connection_of_a_device_ends_its_old_one() {
     let mut running = Running::start(Enrolment::Manual, Catalogue::default());
     let (mut photon, key) = running.device(false);

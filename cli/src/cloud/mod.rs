@@ -1,7 +1,7 @@
 //! A local cloud: many devices at once, each in a task of its own.
 //!
-//! Follow a byte: [`serve`](Cloud::serve) accepts, `limits` lets in, `connection` runs the handshake (RSA in `crypto`) and
-//! moves bytes, [`session`] decides what to say, [`updates`] and [`plan`] which module a device gets, `router` who else
+//! Follow a byte: [`serve`](Cloud::serve) accepts, `limits` lets in, `handshake` finds out who it is (RSA in `crypto`),
+//! `connection` moves bytes, [`session`] decides what to say, [`updates`] and [`plan`] which module a device gets, `router` who else
 //! hears an event. Follow a request of the owner: [`api`] takes it, `live` finds the device's task, [`session`] asks the
 //! device. What has to be remembered goes to [`store`].
 
@@ -12,6 +12,7 @@ mod crypto;
 pub mod debug;
 mod event;
 pub mod folder;
+mod handshake;
 pub mod limits;
 mod live;
 pub mod log;
@@ -35,6 +36,7 @@ pub use operate::{ClaimError, Presence, Refused, Requested};
 pub use router::Streamed;
 
 use crate::exit::Failure;
+use crate::files;
 use catalogue::Catalogue;
 use coap_spark::connection::ServerPolicy;
 use coap_spark::handshake::DeviceId;
@@ -50,13 +52,17 @@ use refusal::Refusal;
 use router::Router;
 use session::SessionOptions;
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use store::{Failed, Store};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use updates::Attempts;
+use zeroize::Zeroizing;
 
 /// Events that a slow listener may be behind before it misses some.
 const EVENT_QUEUE: usize = 4096;
@@ -86,6 +92,8 @@ pub struct Options {
     pub limits: Limits,
     /// Which library does the RSA arithmetic.
     pub back_end: BackEnd,
+    /// File that gets the 40 bytes of every session, for `spark decode --session @FILE`. Whoever has it reads everything.
+    pub session_log: Option<PathBuf>,
 }
 
 impl Options {
@@ -98,6 +106,7 @@ impl Options {
             policy: ServerPolicy::DEFAULT,
             limits: Limits::DEFAULT,
             back_end: BackEnd::best(),
+            session_log: None,
         }
     }
 }
@@ -132,6 +141,7 @@ pub struct Cloud {
     failures: Mutex<VecDeque<RecentFailure>>,
     next_connection: AtomicU64,
     started: Instant,
+    session_log: Option<Mutex<File>>,
     /// When all transfers have to be over, once the cloud stops.
     stopping: watch::Sender<Option<Instant>>,
 }
@@ -140,8 +150,9 @@ impl Cloud {
     /// A cloud on this folder.
     ///
     /// # Errors
-    /// [`Failure`] if the server key is not usable.
+    /// [`Failure`] if the server key is not usable, or the session log cannot be written.
     pub fn new(folder: Folder, catalogue: Catalogue, options: Options) -> Result<Arc<Self>, Failure> {
+        let session_log = options.session_log.as_deref().map(files::open_secret).transpose()?;
         Ok(Arc::new(Self {
             server_key: ServerKey::new(folder.server_key()?, options.back_end)?,
             store: Arc::clone(folder.store()),
@@ -159,6 +170,7 @@ impl Cloud {
             failures: Mutex::default(),
             next_connection: AtomicU64::new(0),
             started: Instant::now(),
+            session_log: session_log.map(Mutex::new),
             stopping: watch::Sender::new(None),
         }))
     }
@@ -254,6 +266,17 @@ impl Cloud {
     #[must_use]
     pub fn failures(&self) -> Vec<RecentFailure> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+    }
+
+    /// Writes a session's bytes down, if that was asked for.
+    fn log_session(&self, session: &[u8; 40]) {
+        let Some(log) = &self.session_log else { return };
+        let mut line = Zeroizing::new(hex::encode(session));
+        line.push('\n');
+        let mut file = log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = file.write_all(line.as_bytes()) {
+            self.report(Event::Trouble { what: format!("cannot write the session log: {error}") });
+        }
     }
 
     fn levels(&self) -> Levels {

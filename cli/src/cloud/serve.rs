@@ -66,6 +66,9 @@ pub struct Args {
     /// Which library does the RSA arithmetic; by default the fastest that was built in.
     #[arg(long, value_enum)]
     pub back_end: Option<BackEnd>,
+    /// Append the 40 bytes of every session to this file, for `spark decode --session @FILE`. Whoever has it reads everything.
+    #[arg(long, value_name = "FILE")]
+    pub session_log: Option<PathBuf>,
     /// What strangers and devices may cost.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -120,6 +123,7 @@ impl Args {
             work_queue: self.limits.max_half_open.saturating_mul(2).max(1),
             ..Limits::DEFAULT
         };
+        options.session_log.clone_from(&self.session_log);
         options.back_end = self.back_end.unwrap_or(BackEnd::best());
         options
     }
