@@ -287,7 +287,8 @@ fn bundle(files: &[&spark_cli::cloud::catalogue::ModuleFile]) -> Vec<u8> {
 fn application(number: u32, size: usize) -> Vec<u8> {
     let builder = ModuleBuilder::new(6, ModuleFunction::User, 1, 6)
         .depends_on([Dependency::system(2, 207), Dependency::NONE]);
-    let body: Vec<u8> = (0..builder.body_len(size).unwrap() as u32)
+    let body: Vec<u8> = (0_u32..)
+        .take(builder.body_len(size).unwrap())
         .map(|at| (at.wrapping_mul(2_654_435_761) ^ number.wrapping_mul(40_503)).to_be_bytes()[1])
         .collect();
     builder.body(&body).build().unwrap()
@@ -472,7 +473,7 @@ fn write(http: &Http, number: u32, keys: &[String; 2]) -> (Result<Answer, String
             (answer, id, Promise { path, member, value: json!(keys[0]) })
         }
         3 => {
-            let key = &keys[usize::from(number % 2 == 0)];
+            let key = &keys[usize::from((number / 8).is_multiple_of(2))];
             let (path, member) = (format!("/v1/keys/{NAMED}"), "current key");
             let body = json!({ "public_key": key, "replace": true });
             let answer = http.try_request("POST", &path, json(&body));
