@@ -322,6 +322,10 @@ impl Conversation {
             }
             self.answer(session, &event);
             self.note(&event).await.map_err(|failure| self.trouble(&failure))?;
+            if matches!(event, Event::ClaimCode { .. }) && self.claimed {
+                session.set_claimed(now, true);
+                session.settle_claim();
+            }
             self.show(&event);
             self.cloud.report(event);
         }
@@ -402,10 +406,7 @@ impl Conversation {
                     transaction.update_device(id, |device| device.claimed = true)?;
                     Ok(true)
                 });
-                if claimed.await? {
-                    // By the way that the owner's claims take.
-                    let _ = self.commands_in.try_send(Command::Claimed(true));
-                }
+                self.claimed |= claimed.await?;
                 Ok(())
             }
             _ => Ok(()),

@@ -87,7 +87,7 @@ pub struct Args {
     /// Connections that are begun in a second.
     #[arg(long, value_name = "N", value_parser = rate, help_heading = "Fleets")]
     pub connect_rate: Option<f64>,
-    /// Write all public keys into this folder, too, as ID.pub.pem: the devices folder of a cloud, for instance.
+    /// Write all public keys into this folder, too, as ID.pub.pem; `spark cloud import` takes it.
     #[arg(long, value_name = "DIR", help_heading = "Fleets")]
     pub public_keys: Option<PathBuf>,
 

@@ -43,6 +43,8 @@ const MAX_CONNECTIONS: usize = 512;
 const MAX_STREAMS: usize = 256;
 /// A client that does not send its request's head for so long is gone.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bodies up to this length are read before anything is answered.
+const SMALL_BODY: usize = 64 << 10;
 /// Bytes of a request: the largest firmware and its wrapping.
 const MAX_BODY: usize = 8 << 20;
 
@@ -135,7 +137,25 @@ fn router(api: Api) -> Router {
         })
         .method_not_allowed_fallback(|| core::future::ready(ApiError::method()))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(axum::middleware::from_fn(take_body))
         .with_state(api)
+}
+
+/// Reads a small body whole, whether anybody wants it or not: an answer that overtakes the body ends the connection, and may be
+/// lost with it.
+async fn take_body(request: Request, next: Next) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let length = length.and_then(|length| length.parse::<usize>().ok());
+    if !length.is_some_and(|length| (1..=SMALL_BODY).contains(&length)) {
+        return next.run(request).await;
+    }
+    let (head, body) = request.into_parts();
+    let body = tokio::time::timeout(HEAD_TIMEOUT, axum::body::to_bytes(body, SMALL_BODY)).await;
+    match body {
+        Ok(Ok(body)) => next.run(Request::from_parts(head, body.into())).await,
+        Ok(Err(error)) => ApiError::bad_request(error).into_response(),
+        Err(_) => ApiError::bad_request("the body of the request did not come").into_response(),
+    }
 }
 
 /// Lets requests with the token through.

@@ -37,6 +37,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 const RESET_PATIENCE: Duration = Duration::from_secs(60);
 /// Descriptions that a device sends without being asked are looked at this often.
 const POST_INTERVAL: Duration = Duration::from_secs(5);
+/// Any name that begins with [`system_event::CLAIM_PREFIX`] would do.
+const CLAIM_SETTLED: &str = "spark/device/claim/settled";
 /// Subscriptions of one device; firmware has 5 or 6.
 pub const MAX_SUBSCRIPTIONS: usize = 16;
 
@@ -417,6 +419,13 @@ impl Session {
     pub fn give_random(&mut self, bytes: &[u8]) {
         if !matches!(self.phase, Phase::Updating(_)) && self.waiting.len() < MAX_WAITING {
             self.owe_event(system_event::DEVICE_RANDOM, bytes.to_vec());
+        }
+    }
+
+    /// Tells the device that it belongs to its owner: it forgets its claim code, which it would tell on every connection.
+    pub fn settle_claim(&mut self) {
+        if !matches!(self.phase, Phase::Updating(_)) && self.waiting.len() < MAX_WAITING {
+            self.owe_event(CLAIM_SETTLED, Vec::new());
         }
     }
 

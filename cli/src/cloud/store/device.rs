@@ -224,9 +224,10 @@ impl Device {
     }
 
     /// Keeps a key that the device offered. The oldest offers go.
+    ///
+    /// A key that the device gets in with meanwhile stays what it is: its owner may accept it while it is being offered.
     pub fn offer(&mut self, spki: &[u8], now: u64) {
         let text = hex::encode(spki);
-        // One that gets in is no offer, whoever accepted it a moment ago.
         if self.keys.iter().any(|key| key.spki == text && key.state != KeyState::Retired) {
             return;
         }
@@ -342,6 +343,16 @@ mod tests {
         device.accept(&fingerprint[..16], 15).unwrap();
         assert_eq!(states(&device), [(1, KeyState::Retired), (2, KeyState::Current)]);
         assert_eq!(device.keys[0].since, 15);
+    }
+
+    #[test]
+    fn offered_key_that_lets_the_device_in_stays_what_it_is() {
+        let mut device = Device::default();
+        device.enrol(&[1], 0);
+        device.stage(&[2], 1);
+        device.offer(&[1], 2);
+        device.offer(&[2], 2);
+        assert_eq!(states(&device), [(1, KeyState::Current), (2, KeyState::Next)]);
     }
 
     #[test]
