@@ -343,6 +343,7 @@ impl Cloud {
     pub async fn forget(&self, id: DeviceId) -> Result<(), Refused> {
         let known = self.store.change(move |transaction| transaction.remove_device(id)).await?;
         self.live.revoke(id);
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if known { Ok(()) } else { Err(Refused::NoDevice(id.to_string())) }
     }
 
