@@ -47,14 +47,15 @@ pub(super) async fn serve(cloud: Arc<Cloud>, mut socket: TcpStream, address: Soc
     let mut claimed = None;
     let mut stopping = cloud.stopping.subscribe();
     let shaken = tokio::select! {
-        shaken = handshake(&cloud, &mut socket, &mut claimed) => shaken,
+        // In a box, so that it takes no memory from then on.
+        shaken = Box::pin(handshake(&cloud, &mut socket, &mut claimed)) => shaken,
         _ = &mut place.evicted => Err(Refusal::evicted()),
         _ = stopping.wait_for(Option::is_some) => return,
     };
     match shaken {
         Ok((accepted, known)) => {
             Conversation::new(cloud, address, started, accepted.device_id, known.record)
-                .run(socket, &accepted, known, place)
+                .run(socket, accepted, known, place)
                 .await;
         }
         Err(refusal) => {
@@ -109,7 +110,7 @@ async fn handshake(
     cloud: &Arc<Cloud>,
     socket: &mut TcpStream,
     claimed: &mut Option<DeviceId>,
-) -> Result<(Accepted, Known), Refusal> {
+) -> Result<(Box<Accepted>, Box<Known>), Refusal> {
     let mut nonce = [0; 40];
     rand::rng().fill_bytes(&mut nonce);
     let mut waiting = AwaitIdentity::start(nonce, Duration::ZERO);
@@ -133,7 +134,7 @@ async fn handshake(
         cloud.workers.run(move || job.run(&device_key, &worker.server_key, &mut rand::rng())).await?;
     let accepted = waiting.resume(sealed)?;
     write(cloud, socket, &accepted.message).await.map_err(|error| Refusal::io(&error))?;
-    Ok((accepted, known))
+    Ok((Box::new(accepted), Box::new(known)))
 }
 
 /// A device that does not take bytes for as long as it may be silent is gone.
@@ -233,6 +234,8 @@ struct Conversation {
     connection: u64,
     address: SocketAddr,
     started: Instant,
+    /// When its session began.
+    began: Instant,
     record: Record,
     /// The last Describe that is written down.
     described: Option<Describe>,
@@ -264,6 +267,7 @@ impl Conversation {
             cloud,
             address,
             started,
+            began: Instant::now(),
             record,
             described: None,
             prefixes: Vec::new(),
@@ -279,11 +283,23 @@ impl Conversation {
     }
 
     /// Everything after the handshake.
-    async fn run(mut self, socket: TcpStream, accepted: &Accepted, known: Known, place: Place) {
+    async fn run(mut self, socket: TcpStream, accepted: Box<Accepted>, known: Box<Known>, place: Place) {
+        let mut framed = self.begin(socket, &accepted, *known);
+        drop(accepted);
+        let end = self.exchange(&mut framed, place).await;
+        // The socket is closed before anything is written down.
+        let mut session = Box::new(framed.into_parts().machine);
+        session.handle_end(self.began.elapsed());
+        let _ = self.tell(&mut session).await;
+        self.finish(end).await;
+    }
+
+    /// No part of the future: what is moved there would be kept twice, in every connection.
+    fn begin(&mut self, socket: TcpStream, accepted: &Accepted, known: Known) -> Framed<TcpStream, Session> {
         let mut first_id = [0; 2];
         rand::rng().fill_bytes(&mut first_id);
         let policy = self.cloud.options.policy;
-        let started = Instant::now();
+        self.began = Instant::now();
         let connection =
             ServerConnection::new(&accepted.session, policy, u16::from_le_bytes(first_id), Duration::ZERO);
         let catalogue = Arc::clone(&self.cloud.catalogue);
@@ -296,13 +312,9 @@ impl Conversation {
         });
         self.claimed = known.device.claimed;
         self.described = known.device.describe;
-        let mut framed = Framed::new(socket, session, started);
+        let mut framed = Framed::new(socket, session, self.began);
         framed.set_write_timeout(policy.idle_timeout);
-        let end = self.exchange(&mut framed, place).await;
-        let mut session = framed.into_parts().machine;
-        session.handle_end(started.elapsed());
-        let _ = self.tell(&mut session).await;
-        self.finish(end).await;
+        framed
     }
 
     /// Moves bytes until the connection ends; gives the reason.
