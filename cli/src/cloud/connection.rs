@@ -3,7 +3,7 @@
 
 use super::crypto::DeviceKey;
 use super::folder::unix_time;
-use super::limits::Place;
+use super::limits::{Place, Seat};
 use super::live::{COMMANDS, Command, Ended, Live};
 use super::plan::Plan;
 use super::refusal::Refusal;
@@ -48,7 +48,7 @@ pub(super) async fn serve(cloud: Arc<Cloud>, mut socket: TcpStream, address: Soc
     let mut stopping = cloud.stopping.subscribe();
     let shaken = tokio::select! {
         // In a box, so that it takes no memory from then on.
-        shaken = Box::pin(handshake(&cloud, &mut socket, &mut claimed)) => shaken,
+        shaken = Box::pin(handshake(&cloud, &mut socket, &mut claimed, &place.seat)) => shaken,
         _ = &mut place.evicted => Err(Refusal::evicted()),
         _ = stopping.wait_for(Option::is_some) => return,
     };
@@ -110,6 +110,7 @@ async fn handshake(
     cloud: &Arc<Cloud>,
     socket: &mut TcpStream,
     claimed: &mut Option<DeviceId>,
+    seat: &Seat,
 ) -> Result<(Box<Accepted>, Box<Known>), Refusal> {
     let mut nonce = [0; 40];
     rand::rng().fill_bytes(&mut nonce);
@@ -120,6 +121,7 @@ async fn handshake(
     let Ok((waiting, job)) = waiting.complete() else {
         return Err(Failure { stage: Stage::ReceiveIdentity, cause: Cause::Closed }.into());
     };
+    seat.set_served(true);
     let worker = Arc::clone(cloud);
     let decrypted = cloud.workers.run(move || job.run(&worker.server_key, &mut rand::rng())).await?;
     let identified = waiting.resume(decrypted)?;
@@ -133,6 +135,7 @@ async fn handshake(
     let sealed =
         cloud.workers.run(move || job.run(&device_key, &worker.server_key, &mut rand::rng())).await?;
     let accepted = waiting.resume(sealed)?;
+    seat.set_served(false);
     write(cloud, socket, &accepted.message).await.map_err(|error| Refusal::io(&error))?;
     Ok((Box::new(accepted), Box::new(known)))
 }
@@ -244,6 +247,8 @@ struct Conversation {
     /// It has said Hello.
     online: bool,
     claimed: bool,
+    /// Events that came too fast.
+    too_fast: u64,
     calls: HashMap<u64, Waiting>,
     next_ticket: u64,
     events_in: mpsc::Sender<Arc<Relayed>>,
@@ -273,6 +278,7 @@ impl Conversation {
             prefixes: Vec::new(),
             online: false,
             claimed: false,
+            too_fast: 0,
             calls: HashMap::new(),
             next_ticket: 0,
             events_in,
@@ -406,6 +412,15 @@ impl Conversation {
                 self.prefixes.push(subscription.prefix.clone());
             }
             self.cloud.router.subscribe(self.connection, subscription, self.events_in.clone());
+        }
+        let too_fast = session.dropped_events();
+        if too_fast != self.too_fast {
+            if self.too_fast == 0 {
+                let what = format!("{} publishes more events than it may, some are dropped", self.id);
+                self.cloud.report(Event::Trouble { what });
+            }
+            self.cloud.metrics.events_dropped.inc_by(too_fast - self.too_fast);
+            self.too_fast = too_fast;
         }
         let mut online = false;
         while let Some(event) = session.poll_event() {
