@@ -8,7 +8,12 @@
 //!
 //! Devices and watchers are in this process, the server has one of its own. Ends with 1 if an event was lost or a device
 //! refused. Needs as many file descriptors as devices on each side, and Linux for its view of the server.
-#![allow(clippy::unwrap_used, clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "a tool for measurements")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "a tool for measurements"
+)]
 
 #[path = "cloud/server.rs"]
 mod server;
@@ -74,7 +79,8 @@ fn main() {
     enrolled.unwrap();
     drop(folder);
 
-    let mut options = ["--accept-rate", "100000", "--accept-rate-per-address", "100000"].map(str::to_owned).to_vec();
+    let mut options =
+        ["--accept-rate", "100000", "--accept-rate-per-address", "100000"].map(str::to_owned).to_vec();
     options.extend(["--max-connections".to_owned(), (args.devices + 100).to_string()]);
     options.extend(args.serve.iter().cloned());
     let server = Server::start(&program, &place.path().join("cloud"), &options, CALLERS + 1);
@@ -140,7 +146,11 @@ async fn load(args: &Args, server: &Server, watched: Fleet, others: Fleet, ids: 
     );
 
     failures.extend(publish(args, server, &fleets, ids).await);
-    println!("memory after the events: {:.1} MiB, {:.1} KiB a device", mib(server.memory()), each(server.memory()));
+    println!(
+        "memory after the events: {:.1} MiB, {:.1} KiB a device",
+        mib(server.memory()),
+        each(server.memory())
+    );
 
     let metrics = server.metrics();
     let unwanted = ["refused_total", "ended_total", "events_dropped_total", "events_missed"];
@@ -216,7 +226,8 @@ async fn publish(args: &Args, server: &Server, fleets: &[Running; 2], ids: &[Str
     }
     let wanted = counts(&fleets[0]);
     if latencies.len() as u64 != wanted || not_shown != 0 {
-        failures.push(format!("{} of {wanted} watched events were shown, {not_shown} skipped", latencies.len()));
+        failures
+            .push(format!("{} of {wanted} watched events were shown, {not_shown} skipped", latencies.len()));
     }
     let refused: u64 = fleets.iter().map(|fleet| fleet.counts().not_published).sum();
     if refused != 0 {

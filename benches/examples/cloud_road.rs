@@ -9,7 +9,12 @@
 //! After a fifth of the time the server has everything that it needs: from then on its memory may grow by a twentieth. Once
 //! all have left, it has as many files open as before, and knows who is online. What it acknowledged is still there after
 //! it is killed. Ends with 1 if not. Needs Linux.
-#![allow(clippy::unwrap_used, clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "a tool for measurements")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "a tool for measurements"
+)]
 
 #[path = "cloud/server.rs"]
 mod server;
@@ -243,16 +248,24 @@ fn road(
         std::thread::sleep(Duration::from_millis(500));
     }
     let (online, half_open, open) = settled();
-    println!("at the end: {online} online, {half_open} half open, {open} open files, {:.1} MiB", mib(server.memory()));
+    println!(
+        "at the end: {online} online, {half_open} half open, {open} open files, {:.1} MiB",
+        mib(server.memory())
+    );
     if (online, half_open, open) != (STEADY, 0, files) {
-        failures.push(format!("{online} online of {STEADY}, {half_open} half open, {open} open files of {files}"));
+        failures.push(format!(
+            "{online} online of {STEADY}, {half_open} half open, {open} open files of {files}"
+        ));
     }
     let counts = staying.counts();
     if counts.lost != 0 || counts.connections != STEADY as u64 {
-        failures.push(format!("devices that stay were cut off: {counts:?}, {:?}", staying.last_errors().last()));
+        failures
+            .push(format!("devices that stay were cut off: {counts:?}, {:?}", staying.last_errors().last()));
     }
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    for (what, count) in [("connections", &done.connections), ("calls", &done.calls), ("updates", &done.updates)] {
+    for (what, count) in
+        [("connections", &done.connections), ("calls", &done.calls), ("updates", &done.updates)]
+    {
         if get(count) == 0 {
             failures.push(format!("there were no {what}"));
         }
@@ -320,7 +333,10 @@ async fn take_updates(maker: &Maker, next: DeviceId, address: &str, over: &Atomi
         let started = Instant::now();
         // Three modules each, and a reset after each.
         let all = 3 * UPDATED as u64;
-        while running.counts().resets < all && started.elapsed() < Duration::from_secs(60) && !over.load(Ordering::Relaxed) {
+        while running.counts().resets < all
+            && started.elapsed() < Duration::from_secs(60)
+            && !over.load(Ordering::Relaxed)
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         add(&done.updates, running.counts().resets);

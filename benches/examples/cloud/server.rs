@@ -1,6 +1,11 @@
 //! `spark cloud serve` in a process of its own, looked at from outside: its counters, its memory, its time.
 #![allow(dead_code, unreachable_pub, reason = "each example uses its part")]
-#![allow(clippy::unwrap_used, clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "a tool for measurements")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "a tool for measurements"
+)]
 
 use spark_cli::cloud::folder::Folder;
 use std::collections::{BTreeMap, VecDeque};
@@ -19,7 +24,10 @@ pub fn program(given: Option<&Path>) -> PathBuf {
     let beside = || std::env::current_exe().ok()?.parent()?.parent().map(|folder| folder.join("spark"));
     let program = given.map(Path::to_path_buf).or_else(beside).unwrap_or_default();
     if !program.is_file() {
-        eprintln!("{} is not there: `cargo build --release --bin spark`, or give --spark PATH", program.display());
+        eprintln!(
+            "{} is not there: `cargo build --release --bin spark`, or give --spark PATH",
+            program.display()
+        );
         std::process::exit(66);
     }
     program
@@ -46,7 +54,17 @@ impl Server {
     pub fn start(program: &Path, folder: &Path, options: &[String], idle: usize) -> Self {
         let token = std::fs::read_to_string(folder.join("token")).unwrap().trim().to_owned();
         let mut child = Command::new(program)
-            .args(["cloud", "serve", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--grace", "2", "--data"])
+            .args([
+                "cloud",
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--api",
+                "127.0.0.1:0",
+                "--grace",
+                "2",
+                "--data",
+            ])
             .arg(folder)
             .args(options)
             .stderr(Stdio::piped())
@@ -92,9 +110,7 @@ impl Server {
     pub fn post(&self, path: &str, form: &[(&str, &str)]) -> (u16, String) {
         let request = self.agent.post(format!("http://{}{path}", self.api));
         answer(
-            request
-                .header("Authorization", format!("Bearer {}", self.token))
-                .send_form(form.iter().copied()),
+            request.header("Authorization", format!("Bearer {}", self.token)).send_form(form.iter().copied()),
         )
     }
 
@@ -102,16 +118,15 @@ impl Server {
     pub fn put(&self, path: &str, form: &[(&str, &str)]) -> (u16, String) {
         let request = self.agent.put(format!("http://{}{path}", self.api));
         answer(
-            request
-                .header("Authorization", format!("Bearer {}", self.token))
-                .send_form(form.iter().copied()),
+            request.header("Authorization", format!("Bearer {}", self.token)).send_form(form.iter().copied()),
         )
     }
 
     /// Opens a stream of events; the head of the answer is read.
     pub fn stream(&self, path: &str) -> BufReader<TcpStream> {
         let mut socket = TcpStream::connect(self.api).unwrap();
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: cloud\r\nAuthorization: Bearer {}\r\n\r\n", self.token).unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: cloud\r\nAuthorization: Bearer {}\r\n\r\n", self.token)
+            .unwrap();
         let mut lines = BufReader::new(socket);
         let mut line = String::new();
         while line != ":ok\n" && line != ": ok\n" {

@@ -1,5 +1,10 @@
 //! Whoever connects to a server and is no honest device. Each kind from an address of its own.
-#![allow(clippy::unwrap_used, clippy::std_instead_of_core, clippy::std_instead_of_alloc, reason = "a tool for measurements")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "a tool for measurements"
+)]
 
 use coap_spark::handshake::DeviceId;
 use coap_spark::handshake::device::AwaitNonce;
@@ -54,7 +59,12 @@ impl Victim {
     }
 
     /// As a device with this id and this key until the server's answer; `None` if there is none.
-    fn identify(&self, from: u8, id: DeviceId, key: &[u8; 162]) -> std::io::Result<(TcpStream, Option<Sealer>)> {
+    fn identify(
+        &self,
+        from: u8,
+        id: DeviceId,
+        key: &[u8; 162],
+    ) -> std::io::Result<(TcpStream, Option<Sealer>)> {
         let mut socket = self.open(from)?;
         let (mut nonce, mut message) = ([0; 40], [0; 384]);
         let mut waiting = AwaitNonce::start(Duration::ZERO);
