@@ -24,7 +24,7 @@ mod strangers;
 use clap::Parser;
 use coap_spark::handshake::DeviceId;
 use rand::RngExt;
-use server::{Server, sum};
+use server::Server;
 use spark_cli::device::fleet::{Fleet, Keys, Orders, Recipe};
 use spark_cli::device::program::Periodic;
 use spark_keys::{DeviceKey, RsaPrivateKeyView, rsa_backend};

@@ -1,4 +1,5 @@
 //! Whoever connects to a server and is no honest device. Each kind from an address of its own.
+#![allow(unreachable_pub, reason = "a module of an example")]
 #![allow(
     clippy::unwrap_used,
     clippy::std_instead_of_core,
