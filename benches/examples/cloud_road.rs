@@ -11,6 +11,8 @@
 //! it is killed. Ends with 1 if not. Needs Linux.
 #![allow(
     clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
     clippy::std_instead_of_core,
     clippy::std_instead_of_alloc,
     reason = "a tool for measurements"

@@ -346,7 +346,7 @@ fn subscriptions_above_the_limit_are_refused() {
                 .unwrap();
             loop {
                 let Heard::Message(message) = device.next().await.unwrap() else { panic!("an answer") };
-                if !message.answers.is_some_and(|answers| answers.id == id) {
+                if message.answers.is_none_or(|answers| answers.id != id) {
                     continue;
                 }
                 match message.body {
