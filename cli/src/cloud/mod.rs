@@ -349,17 +349,15 @@ impl Cloud {
             times: 1,
         };
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        match failures.back_mut() {
-            Some(last) if last.device == device && last.failed.reason == failed.reason => {
-                let times = last.failed.times.saturating_add(1);
-                last.failed = Failed { times, ..failed };
-            }
-            _ => {
-                if failures.len() >= RECENT_FAILURES {
-                    failures.pop_front();
-                }
-                failures.push_back(RecentFailure { device, failed });
-            }
+        let same =
+            failures.iter().position(|known| known.device == device && known.failed.reason == failed.reason);
+        let before = same.and_then(|at| failures.remove(at)).map_or(0, |known| known.failed.times);
+        if failures.len() >= RECENT_FAILURES {
+            failures.pop_front();
         }
+        failures.push_back(RecentFailure {
+            device,
+            failed: Failed { times: before.saturating_add(1), ..failed },
+        });
     }
 }

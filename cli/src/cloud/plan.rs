@@ -41,6 +41,8 @@ pub enum StepState {
     Waiting,
     /// It is on its way, or was when the cloud ended.
     Sending,
+    /// Its transfer was broken off. The device may have taken all of it: it will say so.
+    Interrupted,
     /// The device has all of it and restarts.
     Arrived,
     /// The device runs it.
@@ -195,9 +197,9 @@ impl Plan {
                 step.state = StepState::Installed;
                 continue;
             }
-            // A transfer that was under way and is not there was interrupted, whether anybody noticed or not.
+            // A transfer that was under way and is not there was interrupted without anybody noticing.
             if step.state == StepState::Sending {
-                (step.state, step.interrupted) = (StepState::Waiting, step.interrupted.saturating_add(1));
+                (step.state, step.interrupted) = (StepState::Interrupted, step.interrupted.saturating_add(1));
             }
             if step.sent >= MAX_SENT || step.interrupted >= MAX_INTERRUPTED {
                 let what = match step.sent >= MAX_SENT {
@@ -242,7 +244,8 @@ impl Plan {
 
     /// A transfer ended before its end. The device may still have taken all of it: it will say so.
     pub fn interrupted(&mut self, step: usize, reason: String) {
-        if let Some(step) = self.steps.get(step) {
+        if let Some(step) = self.steps.get_mut(step) {
+            (step.state, step.interrupted) = (StepState::Interrupted, step.interrupted.saturating_add(1));
             self.reason = Some(format!("{}: {reason}", step.name));
         }
     }

@@ -93,10 +93,18 @@ pub(super) async fn of_device(
     Path(device): Path<String>,
 ) -> Result<Json<DiagnosisBody>, ApiError> {
     let (id, device) = api.cloud.find(&device).await?;
+    // What lies on the disk is not written anew for every failure.
+    let recent = api.cloud.failures().into_iter().find(|failure| failure.device == Some(id));
+    let key_known = device.current_key().is_some();
+    let failed = match (recent, device.last_failure) {
+        (Some(recent), Some(kept)) if kept.at > recent.failed.at => Some(kept),
+        (Some(recent), _) => Some(recent.failed),
+        (None, kept) => kept,
+    };
     Ok(Json(DiagnosisBody {
         id: id.to_string(),
         connected: api.cloud.presence(id).is_some(),
-        key_known: device.current_key().is_some(),
-        last_failure: device.last_failure.as_ref().map(|failed| FailureBody::of(Some(id), failed)),
+        key_known,
+        last_failure: failed.as_ref().map(|failed| FailureBody::of(Some(id), failed)),
     }))
 }

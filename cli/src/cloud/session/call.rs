@@ -178,6 +178,12 @@ impl Session {
         self.answers.pop_front()
     }
 
+    /// The next call is for something that the device may not have.
+    pub(super) fn next_call_needs_description(&self) -> bool {
+        let next = self.calls.front().map(|queued| &queued.call);
+        matches!(next, Some(Call::Function { .. } | Call::Variable { .. }))
+    }
+
     /// Seals the next call that waits, if there is room for one more.
     pub(super) fn seal_call(&mut self, now: Duration, out: &mut [u8]) -> Result<Option<usize>, SendError> {
         // An acknowledgement of a ping may come without its id, so one at a time is asked of a device.

@@ -525,6 +525,7 @@ impl Session {
                 sealed => return sealed.map(Some),
             }
         }
+        let needs_description = self.next_call_needs_description();
         match &mut self.phase {
             Phase::Ask => {
                 let sent = self.connection.request(now, FromServer::Describe { flags: None }, out)?;
@@ -532,9 +533,10 @@ impl Session {
                 Ok(Some(sent.bytes.len()))
             }
             Phase::Updating(update) => update.poll_send(now, &mut self.connection, out),
+            Phase::Start | Phase::Updated { .. } => Ok(None),
             // What the device has is known when it has described itself.
-            Phase::Start | Phase::Updated { .. } | Phase::Asked { .. } => Ok(None),
-            Phase::Idle { .. } => self.seal_call(now, out),
+            Phase::Asked { .. } if needs_description => Ok(None),
+            Phase::Idle { .. } | Phase::Asked { .. } => self.seal_call(now, out),
         }
     }
 
