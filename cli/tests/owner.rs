@@ -69,7 +69,7 @@ fn answers(pair: &mut Pair) -> Vec<(u64, Result<Answer, CallError>)> {
 #[test]
 fn function_returns_a_number_to_whoever_asked() {
     let mut pair = ready();
-    pair.session.call(7, function("brew", "coffee&milk")).unwrap();
+    pair.session.call(pair.now, 7, function("brew", "coffee&milk")).unwrap();
     let heard = answered(&mut pair, Some((Code::CHANGED, &(-3i32).to_be_bytes())));
     assert_eq!(heard.len(), 1, "{heard:?}");
     assert_eq!(answers(&mut pair), [(7, Ok(Answer::Returned(-3)))]);
@@ -85,11 +85,11 @@ fn variables_of_every_type_are_read_as_described() {
     ];
     let mut pair = ready();
     for (at, (name, payload, value)) in (0..).zip(cases) {
-        pair.session.call(at, variable(name)).unwrap();
+        pair.session.call(pair.now, at, variable(name)).unwrap();
         answered(&mut pair, Some((Code::CONTENT, payload)));
         assert_eq!(answers(&mut pair), [(at, Ok(Answer::Value(value)))], "{name}");
     }
-    pair.session.call(9, variable("cups")).unwrap();
+    pair.session.call(pair.now, 9, variable("cups")).unwrap();
     answered(&mut pair, Some((Code::CONTENT, &[1, 2])));
     assert!(matches!(answers(&mut pair)[..], [(9, Err(CallError::Malformed(_)))]));
 }
@@ -98,21 +98,28 @@ fn variables_of_every_type_are_read_as_described() {
 fn what_the_device_does_not_have_is_not_asked_for() {
     let mut pair = ready();
     let no_such = |what, name: &str| Err(CallError::NoSuch { what, name: name.to_owned() });
-    assert_eq!(pair.session.call(1, function("clean", "")), no_such("function", "clean"));
-    assert_eq!(pair.session.call(2, variable("beans")), no_such("variable", "beans"));
+    pair.session.call(pair.now, 1, function("clean", "")).unwrap();
+    pair.session.call(pair.now, 2, variable("beans")).unwrap();
     assert!(pair.hears(None).is_empty());
+    assert_eq!(answers(&mut pair), [(1, no_such("function", "clean")), (2, no_such("variable", "beans"))]);
+
+    // Before it has described itself nobody knows, and it is not asked.
+    let mut pair = Pair::new();
+    pair.hears(None);
+    pair.session.call(pair.now, 3, variable("beans")).unwrap();
+    assert!(pair.hears(None).is_empty() && answers(&mut pair).is_empty());
 }
 
 #[test]
 fn device_that_refuses_or_says_nothing_or_goes_is_told_as_that() {
     let mut pair = ready();
-    pair.session.call(1, function("brew", "x")).unwrap();
+    pair.session.call(pair.now, 1, function("brew", "x")).unwrap();
     answered(&mut pair, Some((Code::BAD_REQUEST, &[])));
     let refused = Err(CallError::Refused { code: Code::BAD_REQUEST.0 });
     assert_eq!(answers(&mut pair), [(1, refused)]);
 
-    pair.session.call(2, function("brew", "x")).unwrap();
-    pair.session.call(3, variable("cups")).unwrap();
+    pair.session.call(pair.now, 2, function("brew", "x")).unwrap();
+    pair.session.call(pair.now, 3, variable("cups")).unwrap();
     answered(&mut pair, None);
     assert!(answers(&mut pair).is_empty());
     pair.now += Duration::from_secs(15);
@@ -125,10 +132,76 @@ fn device_that_refuses_or_says_nothing_or_goes_is_told_as_that() {
 }
 
 #[test]
+fn call_that_waited_too_long_or_whose_caller_has_gone_is_never_sent() {
+    let mut pair = ready();
+    for ticket in 1..=3 {
+        pair.session.call(pair.now, ticket, function("brew", "x")).unwrap();
+    }
+    answered(&mut pair, None);
+    pair.session.forget_call(2);
+    pair.now += Duration::from_secs(15);
+    pair.session.handle_deadline(pair.now).unwrap();
+    assert_eq!(answers(&mut pair), [(1, Err(CallError::TimedOut))]);
+    assert_eq!(answered(&mut pair, None).len(), 1, "the third");
+    for ticket in 4..=5 {
+        pair.session.call(pair.now, ticket, function("brew", "y")).unwrap();
+    }
+    pair.now += Duration::from_secs(21);
+    pair.session.handle_deadline(pair.now).unwrap();
+    let timed_out = [3, 4, 5].map(|ticket| (ticket, Err(CallError::TimedOut)));
+    assert_eq!(answers(&mut pair), timed_out);
+    assert!(answered(&mut pair, None).is_empty());
+}
+
+#[test]
+fn core_that_tells_no_modules_is_described_all_the_same() {
+    let mut pair = Pair::new();
+    pair.hears(Some(r#"{"f":["brew"],"v":{}}"#));
+    pair.session.call(pair.now, 1, function("brew", "x")).unwrap();
+    pair.session.call(pair.now, 2, Call::Describe).unwrap();
+    pair.now += Duration::from_secs(3);
+    assert_eq!(pair.session.next_deadline(), pair.now, "more may follow, but not for long");
+    pair.session.handle_deadline(pair.now).unwrap();
+    assert!(pair.events().iter().any(|event| matches!(event, Event::Described { .. })));
+    assert!(matches!(answers(&mut pair)[..], [(2, Ok(Answer::Description(_)))]));
+    answered(&mut pair, Some((Code::CHANGED, &[0, 0, 0, 5])));
+    assert_eq!(answers(&mut pair), [(1, Ok(Answer::Returned(5)))]);
+}
+
+#[test]
+fn device_of_nobody_hears_nothing_and_is_not_updated() {
+    let mut pair = Pair::new();
+    pair.session.set_claimed(pair.now, false);
+    pair.session.set_plan(Some(plan_of(&part2())));
+    let heard = pair.hears(Some(OUTDATED));
+    assert!(heard.iter().all(|words| !words.starts_with("update begin")), "{heard:?}");
+    pair.session.set_claimed(pair.now, true);
+    pair.session.set_plan(Some(plan_of(&part2())));
+    let heard = pair.hears(Some(OUTDATED));
+    assert!(heard.iter().any(|words| words.starts_with("update begin")), "{heard:?}");
+    // Given up in the middle: the transfer is broken off.
+    pair.session.set_claimed(pair.now, false);
+    assert!(!pair.session.is_updating());
+}
+
+#[test]
+fn update_that_waits_for_a_description_asks_again() {
+    let mut pair = ready();
+    pair.session.set_plan(Some(plan_of(&part2())));
+    assert!(pair.hears(None).iter().any(|words| words.starts_with("Describe")));
+    pair.now += Duration::from_secs(15);
+    pair.session.handle_deadline(pair.now).unwrap();
+    assert!(pair.hears(None).is_empty());
+    pair.now += Duration::from_secs(60);
+    pair.session.handle_deadline(pair.now).unwrap_or_default();
+    assert!(pair.hears(None).iter().any(|words| words.starts_with("Describe")));
+}
+
+#[test]
 fn ping_and_signal_are_done_when_they_are_acknowledged() {
     let mut pair = ready();
-    pair.session.call(1, Call::Ping).unwrap();
-    pair.session.call(2, Call::Signal { on: true }).unwrap();
+    pair.session.call(pair.now, 1, Call::Ping).unwrap();
+    pair.session.call(pair.now, 2, Call::Signal { on: true }).unwrap();
     answered(&mut pair, Some((Code::CHANGED, &[])));
     assert_eq!(answers(&mut pair), [(1, Ok(Answer::Done)), (2, Ok(Answer::Done))]);
 }
@@ -136,8 +209,8 @@ fn ping_and_signal_are_done_when_they_are_acknowledged() {
 #[test]
 fn argument_that_the_device_would_cut_is_refused_here() {
     let mut pair = ready();
-    pair.session.call(1, function("brew", &"x".repeat(700))).unwrap();
-    pair.session.call(2, Call::Ping).unwrap();
+    pair.session.call(pair.now, 1, function("brew", &"x".repeat(700))).unwrap();
+    pair.session.call(pair.now, 2, Call::Ping).unwrap();
     answered(&mut pair, Some((Code::CHANGED, &[])));
     let answers = answers(&mut pair);
     assert!(matches!(&answers[..], [(1, Err(CallError::TooLong(_))), (2, Ok(Answer::Done))]), "{answers:?}");
@@ -146,8 +219,8 @@ fn argument_that_the_device_would_cut_is_refused_here() {
 #[test]
 fn everybody_who_asks_for_the_description_gets_the_same_one() {
     let mut pair = ready();
-    pair.session.call(1, Call::Describe).unwrap();
-    pair.session.call(2, Call::Describe).unwrap();
+    pair.session.call(pair.now, 1, Call::Describe).unwrap();
+    pair.session.call(pair.now, 2, Call::Describe).unwrap();
     let heard = answered(&mut pair, Some((Code::CONTENT, DESCRIBED.as_bytes())));
     assert_eq!(heard.iter().filter(|words| words.starts_with("Describe")).count(), 1, "{heard:?}");
     let answers = answers(&mut pair);
@@ -160,11 +233,11 @@ fn nobody_is_asked_before_hello_and_too_many_questions_are_refused() {
     let mut pair = Pair::new();
     pair.hears(Some(DESCRIBED));
     let mut taken = 0;
-    while pair.session.call(taken, Call::Ping).is_ok() {
+    while pair.session.call(pair.now, taken, Call::Ping).is_ok() {
         taken += 1;
         assert!(taken < 1000, "no bound");
     }
-    assert_eq!(pair.session.call(9999, Call::Ping), Err(CallError::Busy));
+    assert_eq!(pair.session.call(pair.now, 9999, Call::Ping), Err(CallError::Busy));
 }
 
 #[test]
@@ -212,18 +285,18 @@ fn states(pair: &mut Pair) -> Vec<(PlanState, StepState)> {
 #[test]
 fn plan_begins_at_once_and_calls_are_refused_meanwhile() {
     let mut pair = ready();
-    pair.session.call(1, variable("cups")).unwrap();
+    pair.session.call(pair.now, 1, variable("cups")).unwrap();
     pair.session.set_plan(Some(plan_of(&part2())));
     let heard = pair.hears(Some(OUTDATED));
     assert!(heard.iter().any(|words| words.starts_with("update begin")), "{heard:?}");
     assert_eq!(answers(&mut pair), [(1, Err(CallError::Updating))]);
-    assert_eq!(pair.session.call(2, Call::Ping), Err(CallError::Updating));
+    assert_eq!(pair.session.call(pair.now, 2, Call::Ping), Err(CallError::Updating));
     assert_eq!(states(&mut pair), [(PlanState::Running, StepState::Sending)]);
     assert!(pair.session.is_updating());
 
     pair.session.handle_end(pair.now);
     assert_eq!(states(&mut pair), [(PlanState::Running, StepState::Sending)], "it goes on next time");
-    assert_eq!(pair.session.plan().unwrap().steps[0].interrupted, 1);
+    assert!(pair.session.plan().unwrap().reason.is_some());
 }
 
 #[test]
@@ -235,7 +308,7 @@ fn cancelled_plan_stops_the_transfer_and_the_device_is_free_again() {
     pair.session.cancel_plan(pair.now);
     assert_eq!(states(&mut pair).last(), Some(&(PlanState::Cancelled, StepState::Sending)));
     assert!(!pair.session.is_updating());
-    assert_eq!(pair.session.call(1, Call::Ping), Ok(()));
+    assert_eq!(pair.session.call(pair.now, 1, Call::Ping), Ok(()));
 }
 
 #[test]

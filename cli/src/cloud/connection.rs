@@ -2,11 +2,13 @@
 //! this one.
 
 use super::folder::unix_time;
-use super::handshake::{Known, Record, handshake};
+use super::handshake::{Admitted, handshake};
 use super::limits::Place;
 use super::live::{COMMANDS, Command, Ended, Live};
+use super::plan::Plan;
 use super::refusal::Refusal;
 use super::session::{Answer, CallError, Introduction, Session};
+use super::store::{Device, Failed};
 use super::{Cloud, Event, Relayed, Transfer};
 use coap_spark::connection::{ConnectionError, Machine, SendError, ServerConnection};
 use coap_spark::handshake::DeviceId;
@@ -45,10 +47,9 @@ pub(super) async fn serve(cloud: Arc<Cloud>, mut socket: TcpStream, address: Soc
         _ = stopping.wait_for(Option::is_some) => return,
     };
     match shaken {
-        Ok((accepted, known)) => {
-            Conversation::new(cloud, address, started, accepted.device_id, known.record)
-                .run(socket, &accepted, known, place)
-                .await;
+        Ok((accepted, admitted)) => {
+            let conversation = Conversation::new(cloud, address, started, accepted.device_id, admitted);
+            conversation.run(socket, &accepted, place).await;
         }
         Err(refusal) => {
             note_failure(&cloud, claimed, address, &refusal).await;
@@ -57,10 +58,11 @@ pub(super) async fn serve(cloud: Arc<Cloud>, mut socket: TcpStream, address: Soc
     }
 }
 
-/// Writes a failure into the record of a device that is known.
+/// Writes a failure into the record of a device that is known. Anyone can fail in any device's name: the same failure is
+/// written once a minute, and nothing is kept of devices that nobody knows.
 async fn note_failure(cloud: &Cloud, device: Option<DeviceId>, address: SocketAddr, refusal: &Refusal) {
     let Some(id) = device else { return };
-    let failed = super::store::Failed {
+    let failed = Failed {
         at: unix_time(),
         reason: refusal.reason.clone(),
         advice: refusal.advice.clone(),
@@ -68,10 +70,20 @@ async fn note_failure(cloud: &Cloud, device: Option<DeviceId>, address: SocketAd
         address: Some(address.to_string()),
         times: 1,
     };
+    let is_told = |device: &Device| {
+        device
+            .last_failure
+            .as_ref()
+            .is_some_and(|last| last.reason == failed.reason && last.at + 60 > failed.at)
+    };
+    match cloud.store.device(id) {
+        Ok(Some(device)) if !device.is_stranger() && !is_told(&device) => {}
+        _ => return,
+    }
     let noted = cloud.store.change(move |transaction| {
         let mut device = transaction.device(id)?;
-        // Strangers choose their ids: nothing is kept of those that are not known.
-        if device.keys.is_empty() {
+        // It may have been forgotten.
+        if device.is_stranger() {
             return Ok(());
         }
         device.fail(failed);
@@ -89,13 +101,13 @@ struct Conversation {
     connection: u64,
     address: SocketAddr,
     started: Instant,
-    record: Record,
+    admitted: Admitted,
     /// The last Describe that is written down.
     described: Option<Describe>,
     /// Beginnings of the names that it has subscribed to.
     prefixes: Vec<String>,
-    /// It has said Hello.
-    online: bool,
+    /// It has said Hello; resolves when it is to end.
+    online: Option<oneshot::Receiver<Ended>>,
     claimed: bool,
     calls: HashMap<u64, Waiting>,
     next_ticket: u64,
@@ -111,7 +123,13 @@ struct Waiting {
 }
 
 impl Conversation {
-    fn new(cloud: Arc<Cloud>, address: SocketAddr, started: Instant, id: DeviceId, record: Record) -> Self {
+    fn new(
+        cloud: Arc<Cloud>,
+        address: SocketAddr,
+        started: Instant,
+        id: DeviceId,
+        admitted: Admitted,
+    ) -> Self {
         let (events_in, events_out) = mpsc::channel(cloud.options.limits.mailbox);
         let (commands_in, commands_out) = mpsc::channel(COMMANDS);
         Self {
@@ -120,10 +138,10 @@ impl Conversation {
             cloud,
             address,
             started,
-            record,
+            admitted,
             described: None,
             prefixes: Vec::new(),
-            online: false,
+            online: None,
             claimed: false,
             calls: HashMap::new(),
             next_ticket: 0,
@@ -135,7 +153,7 @@ impl Conversation {
     }
 
     /// Everything after the handshake.
-    async fn run(mut self, socket: TcpStream, accepted: &Accepted, known: Known, place: Place) {
+    async fn run(mut self, socket: TcpStream, accepted: &Accepted, place: Place) {
         let mut first_id = [0; 2];
         rand::rng().fill_bytes(&mut first_id);
         let policy = self.cloud.options.policy;
@@ -145,36 +163,29 @@ impl Conversation {
         let catalogue = Arc::clone(&self.cloud.catalogue);
         let mut session = Session::new(self.id, connection, catalogue, self.cloud.options.session.clone());
         session.set_attempts(self.cloud.attempts_of(self.id));
-        session.set_plan(known.plan);
-        session.set_introduction(Introduction {
-            name: known.device.name.unwrap_or_default(),
-            address: self.address.ip().to_canonical().to_string(),
-        });
-        self.claimed = known.device.claimed;
-        self.described = known.device.describe;
         let mut framed = Framed::new(socket, session, started);
         framed.set_write_timeout(policy.idle_timeout);
         let end = self.exchange(&mut framed, place).await;
         let mut session = framed.into_parts().machine;
         session.handle_end(started.elapsed());
-        let _ = self.tell(&mut session).await;
+        // What cannot be written down now is said in the log.
+        let _ = self.tell(started.elapsed(), &mut session).await;
         self.finish(end).await;
     }
 
     /// Moves bytes until the connection ends; gives the reason.
     async fn exchange(&mut self, framed: &mut Framed<TcpStream, Session>, place: Place) -> Refusal {
         let mut place = Some(place);
-        let mut replaced: Option<oneshot::Receiver<Ended>> = None;
         let mut stopping = self.cloud.stopping.subscribe();
         loop {
-            match self.tell(framed.machine_mut()).await {
-                Err(refusal) => return refusal,
-                Ok(true) if replaced.is_none() => {
-                    place = None;
-                    replaced = Some(self.come_online());
-                }
-                Ok(_) => {}
+            let now = framed.now();
+            if let Err(refusal) = self.tell(now, framed.machine_mut()).await {
+                return refusal;
             }
+            if self.online.is_some() {
+                place = None;
+            }
+            self.forget_calls(framed.machine_mut());
             let updating = framed.machine().is_updating();
             tokio::select! {
                 turned = framed.turn() => if let Err(error) = turned { return error.into() },
@@ -183,19 +194,22 @@ impl Conversation {
                     let now = framed.now();
                     self.obey(now, framed.machine_mut(), command);
                 }
-                ended = gone(&mut replaced) => return ended,
+                ended = gone(&mut self.online) => return ended,
                 () = evicted(&mut place) => return Refusal::evicted(),
                 refusal = stop(&mut stopping, updating) => return refusal,
             }
         }
     }
 
-    /// The device has said Hello: it is reachable from now on.
-    fn come_online(&mut self) -> oneshot::Receiver<Ended> {
-        let (end, replaced) = oneshot::channel();
-        self.online = true;
-        self.cloud.metrics.handshakes.inc();
-        self.cloud.metrics.handshake_seconds.observe(self.started.elapsed().as_secs_f64());
+    /// The device has said Hello: it is reachable from now on. What was decided about it meanwhile is read after that, so that
+    /// nothing is missed.
+    async fn come_online(
+        &mut self,
+        now: Duration,
+        session: &mut Session,
+        hello: &Event,
+    ) -> Result<(), Refusal> {
+        let (end, ended) = oneshot::channel();
         self.cloud.live.take_over(
             self.id,
             Live {
@@ -207,15 +221,81 @@ impl Conversation {
                 transfer: None,
             },
         );
+        self.online = Some(ended);
+        let known = self.note_hello(hello).await.map_err(|failure| self.trouble(&failure))?;
+        let Some((device, plan)) = known else {
+            return Err(Refusal::revoked());
+        };
+        self.cloud.metrics.handshakes.inc();
+        self.cloud.metrics.handshake_seconds.observe(self.started.elapsed().as_secs_f64());
+        self.claimed = device.claimed;
+        self.described = device.describe;
+        session.set_claimed(now, device.claimed);
+        session.set_introduction(Introduction {
+            name: device.name.unwrap_or_default(),
+            address: self.address.ip().to_canonical().to_string(),
+        });
+        if let Some(plan) = &plan {
+            self.cloud.load_modules(plan).map_err(|failure| self.trouble(&failure))?;
+        }
+        session.set_plan(plan);
         self.cloud.router.announce(self.id, system_event::STATUS, "online");
-        replaced
+        Ok(())
+    }
+
+    fn trouble(&self, failure: &crate::exit::Failure) -> Refusal {
+        self.cloud.report(Event::Trouble { what: failure.to_string() });
+        Refusal::of_store(failure)
+    }
+
+    /// Writes down that the device is there; what is known about it, or `None` if its key is good no longer. Hello shows that it
+    /// holds the private key; offering the public one shows nothing.
+    async fn note_hello(
+        &self,
+        hello: &Event,
+    ) -> Result<Option<(Device, Option<Plan>)>, crate::exit::Failure> {
+        let Event::Online { platform_id, product_id, product_version, .. } = hello else { return Ok(None) };
+        let (platform_id, product_id, version) = (*platform_id, *product_id, *product_version);
+        let (id, spki, first_use) = (self.id, self.admitted.spki.clone(), self.admitted.first_use);
+        let address = self.address.ip().to_canonical().to_string();
+        let noted = self.cloud.store.change(move |transaction| {
+            let (mut device, now) = (transaction.device(id)?, unix_time());
+            if first_use && device.is_stranger() {
+                device.enrol(&spki, now);
+                device.claimed = true;
+            }
+            if !device.prove(&spki, now) {
+                return Ok(None);
+            }
+            device.platform_id = platform_id.or(device.platform_id);
+            device.product_id = product_id.or(device.product_id);
+            device.product_version = version.or(device.product_version);
+            device.first_seen = device.first_seen.or(Some(now));
+            device.last_seen = Some(now);
+            device.last_address = Some(address);
+            device.connections = device.connections.saturating_add(1);
+            transaction.put_device(id, &device)?;
+            Ok(Some((device, transaction.plan(id)?)))
+        });
+        noted.await
+    }
+
+    /// Calls of callers who have gone are not carried out, as far as they were not sent.
+    fn forget_calls(&mut self, session: &mut Session) {
+        self.calls.retain(|ticket, waiting| {
+            let is_gone = waiting.reply.is_closed();
+            if is_gone {
+                session.forget_call(*ticket);
+            }
+            !is_gone
+        });
     }
 
     fn obey(&mut self, now: Duration, session: &mut Session, command: Command) {
         match command {
             Command::Call { call, reply } => {
                 let ticket = self.next_ticket;
-                match session.call(ticket, call) {
+                match session.call(now, ticket, call) {
                     Ok(()) => {
                         self.next_ticket += 1;
                         self.calls.insert(ticket, Waiting { reply });
@@ -226,13 +306,29 @@ impl Conversation {
             }
             Command::Plan(plan) => session.set_plan(Some(*plan)),
             Command::CancelPlan => session.cancel_plan(now),
-            Command::Claimed(claimed) => self.claimed = claimed,
+            Command::Claimed(claimed) => {
+                self.claimed = claimed;
+                session.set_claimed(now, claimed);
+            }
             Command::Introduce(introduction) => session.set_introduction(introduction),
         }
     }
 
-    /// Reports and writes down what happened in the session, and passes events on. `true` if the device said Hello.
-    async fn tell(&mut self, session: &mut Session) -> Result<bool, Refusal> {
+    /// Reports and writes down what happened in the session, and passes events on.
+    async fn tell(&mut self, now: Duration, session: &mut Session) -> Result<(), Refusal> {
+        while let Some(event) = session.poll_event() {
+            if let Event::Online { .. } = event {
+                self.come_online(now, session, &event).await?;
+            }
+            self.answer(session, &event);
+            self.note(&event).await.map_err(|failure| self.trouble(&failure))?;
+            if matches!(event, Event::ClaimCode { .. }) && self.claimed {
+                session.set_claimed(now, true);
+                session.settle_claim();
+            }
+            self.show(&event);
+            self.cloud.report(event);
+        }
         while let Some((ticket, answer)) = session.poll_answer() {
             if let Some(waiting) = self.calls.remove(&ticket) {
                 drop(waiting.reply.send(answer));
@@ -251,82 +347,67 @@ impl Conversation {
             }
             self.cloud.router.subscribe(self.connection, subscription, self.events_in.clone());
         }
-        let mut online = false;
-        while let Some(event) = session.poll_event() {
-            online |= matches!(event, Event::Online { .. });
-            if let Event::WantsRandom { .. } = event {
+        Ok(())
+    }
+
+    /// What the session wants of the world.
+    fn answer(&self, session: &mut Session, event: &Event) {
+        match event {
+            Event::WantsRandom { .. } => {
                 let mut random = [0; RANDOM];
                 rand::rng().fill_bytes(&mut random);
                 session.give_random(hex::encode(random).get(..RANDOM).unwrap_or_default().as_bytes());
             }
-            if let Event::UpdateFinished { .. } = event {
+            Event::UpdateFinished { .. } | Event::UpToDate { .. } => {
                 self.cloud.keep_attempts(self.id, session.attempts().clone());
             }
-            self.note(&event).await.map_err(|failure| {
-                self.cloud.report(Event::Trouble { what: failure.to_string() });
-                Refusal::of_store(&failure)
-            })?;
-            if matches!(event, Event::ClaimCode { .. }) && self.claimed {
-                session.settle_claim();
-            }
-            self.show(&event);
-            self.cloud.report(event);
+            _ => {}
         }
-        Ok(online)
     }
 
-    /// Writes down what an event says about the device. What is reported is on the disk.
+    /// Writes down what an event says about the device. What is reported is on the disk. A device that was forgotten meanwhile
+    /// stays forgotten, and what a newer connection says is not overwritten.
     async fn note(&mut self, event: &Event) -> Result<(), crate::exit::Failure> {
-        let id = self.id;
+        let (id, store) = (self.id, &self.cloud.store);
+        if !self.cloud.live.is_current(id, self.connection) {
+            return Ok(());
+        }
         match event {
-            Event::Online { platform_id, product_id, product_version, .. } => {
-                let (platform_id, product_id, version) = (*platform_id, *product_id, *product_version);
-                // Hello shows that the device holds the private key; offering the public one shows nothing.
-                let is_next = self.record == Record::Next;
-                let address = self.address.ip().to_canonical().to_string();
-                let noted = self.cloud.store.change(move |transaction| {
-                    transaction.update_device(id, |device| {
-                        if is_next {
-                            device.accept_next(unix_time());
-                        }
-                        device.platform_id = platform_id.or(device.platform_id);
-                        device.product_id = product_id.or(device.product_id);
-                        device.product_version = version.or(device.product_version);
-                        device.first_seen = device.first_seen.or(Some(unix_time()));
-                        device.last_seen = Some(unix_time());
-                        device.last_address = Some(address);
-                        device.connections = device.connections.saturating_add(1);
-                    })
-                });
-                noted.await
-            }
             Event::Described { describe, .. } if self.described.as_ref() != Some(describe) => {
-                self.described = Some(describe.clone());
                 let describe = describe.clone();
-                let noted = self.cloud.store.change(move |transaction| {
-                    transaction.update_device(id, |device| device.describe = Some(describe))
+                self.described = Some(describe.clone());
+                let noted = store.change(move |transaction| {
+                    let mut device = transaction.device(id)?;
+                    if device.keys.is_empty() {
+                        return Ok(());
+                    }
+                    device.describe = Some(describe);
+                    transaction.put_device(id, &device)
                 });
                 noted.await
             }
             Event::PlanChanged { plan, .. } => {
                 let plan = plan.clone();
-                // A plan that its owner has replaced or ended meanwhile is not to come back.
-                let noted = self.cloud.store.change(move |transaction| {
-                    let is_older = transaction.plan(id)?.is_some_and(|known| {
-                        known.number > plan.number
-                            || (known.number == plan.number && !known.is_running() && plan.is_running())
-                    });
-                    if is_older { Ok(()) } else { transaction.put_plan(id, &plan) }
+                let noted = store.change(move |transaction| {
+                    // One that its owner has replaced or ended is not to come back.
+                    let known = transaction.plan(id)?;
+                    let goes_on =
+                        known.is_some_and(|known| known.number == plan.number && known.is_running());
+                    if goes_on { transaction.put_plan(id, &plan) } else { Ok(()) }
                 });
                 noted.await
             }
-            Event::ClaimCode { code, .. } if self.cloud.claims.take(code) => {
-                self.claimed = true;
-                let noted = self
-                    .cloud
-                    .store
-                    .change(move |transaction| transaction.update_device(id, |device| device.claimed = true));
-                noted.await
+            Event::ClaimCode { code, .. } => {
+                let code = code.clone();
+                let claimed = store.change(move |transaction| {
+                    if !transaction.take_claim(&code, unix_time())? {
+                        return Ok(false);
+                    }
+                    transaction.update_device(id, |device| device.claimed = true)?;
+                    Ok(true)
+                });
+                self.claimed |= claimed.await?;
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -352,7 +433,10 @@ impl Conversation {
             Event::EventDropped { .. } => {
                 cloud.metrics.events_dropped.inc();
             }
-            Event::UpdateStarted { module, bytes, .. } => {
+            Event::UpdateStarted { module, bytes, index, repair, .. } => {
+                if *repair {
+                    cloud.router.announce(id, system_event::SAFE_MODE_UPDATING, &index.to_string());
+                }
                 let (module, bytes) = (module.clone(), *bytes);
                 let transfer = Transfer { module: module.clone(), bytes, chunks: 0, sent: 0, resent: 0 };
                 cloud.live.set_transfer(id, self.connection, Some(transfer));
@@ -384,7 +468,7 @@ impl Conversation {
                 drop(reply.send(Err(CallError::Offline)));
             }
         }
-        if !self.online {
+        if self.online.is_none() {
             note_failure(&self.cloud, Some(self.id), self.address, &end).await;
             self.cloud.refuse(Some(self.id), Some(self.address), end);
             return;
@@ -446,12 +530,10 @@ async fn gone(replaced: &mut Option<oneshot::Receiver<Ended>>) -> Refusal {
         Some(end) => end.await,
         None => core::future::pending().await,
     };
-    let (reason, cause) = match ended {
-        Ok(Ended::Replaced) | Err(_) => ("the device has connected anew", "replaced"),
-        Ok(Ended::Revoked) => ("its key was changed or it was forgotten", "revoked"),
-    };
-    let advice = "nothing is wrong".to_owned();
-    Refusal { reason: reason.to_owned(), advice, cause, row: None }
+    match ended {
+        Ok(Ended::Replaced) | Err(_) => Refusal::replaced(),
+        Ok(Ended::Revoked) => Refusal::revoked(),
+    }
 }
 
 /// Resolves when others need the place of somebody who has not said Hello.

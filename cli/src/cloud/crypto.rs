@@ -6,6 +6,7 @@ use coap_spark::handshake::{RsaFailure, RsaPrivate, RsaPublic};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use rand_core::CryptoRng;
 use rsa::{RsaPrivateKey, RsaPublicKey};
+use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// Which library does the arithmetic.
@@ -149,8 +150,8 @@ pub(super) enum NotDone {
 /// of handshakes queues up here and delays nobody.
 #[derive(Debug)]
 pub(super) struct Workers {
-    places: Semaphore,
-    waiting: AtomicUsize,
+    places: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
     queue: usize,
 }
 
@@ -158,8 +159,8 @@ impl Workers {
     pub(super) fn new(queue: usize) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, Into::into);
         Self {
-            places: Semaphore::new(processors.saturating_sub(1).max(1)),
-            waiting: AtomicUsize::new(0),
+            places: Arc::new(Semaphore::new(processors.saturating_sub(1).max(1))),
+            waiting: Arc::default(),
             queue,
         }
     }
@@ -173,24 +174,30 @@ impl Workers {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NotDone> {
-        let _counted = Counted::new(&self.waiting, self.queue).ok_or(NotDone::QueueFull)?;
-        let _place = self.places.acquire().await.map_err(|_| NotDone::Stopped)?;
-        tokio::task::spawn_blocking(work).await.map_err(|_| NotDone::Stopped)
+        let counted = Counted::new(&self.waiting, self.queue).ok_or(NotDone::QueueFull)?;
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| NotDone::Stopped)?;
+        // Whoever wanted it may go; the work goes on, and so do its place and its count.
+        let job = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop((place, counted));
+            result
+        });
+        job.await.map_err(|_| NotDone::Stopped)
     }
 }
 
-struct Counted<'w>(&'w AtomicUsize);
+struct Counted(Arc<AtomicUsize>);
 
-impl<'w> Counted<'w> {
-    fn new(count: &'w AtomicUsize, limit: usize) -> Option<Self> {
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
         let before = count.fetch_add(1, Ordering::Relaxed);
         // Dropping it counts back.
-        let counted = Self(count);
+        let counted = Self(Arc::clone(count));
         (before < limit).then_some(counted)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -199,7 +206,7 @@ impl Drop for Counted<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, mpsc};
+    use std::sync::mpsc;
 
     #[tokio::test]
     async fn queue_has_an_end_and_places_come_back() {

@@ -133,6 +133,10 @@ pub enum Event {
         device: DeviceId,
         /// The module file.
         module: String,
+        /// Its index within its function.
+        index: u8,
+        /// The cloud saw by itself that it is missing.
+        repair: bool,
         /// Why this module, and why now.
         why: String,
         /// Bytes of the module.
@@ -240,7 +244,7 @@ impl fmt::Display for Event {
                     .collect();
                 write!(f, "{device}: runs {}", names.join(", ").escape_debug())
             }
-            Self::UpdateStarted { device, module, why, bytes } => {
+            Self::UpdateStarted { device, module, why, bytes, .. } => {
                 write!(f, "{device}: sending {module}, {bytes} bytes: {why}")
             }
             Self::UpdateProgress { device, progress } => {

@@ -14,6 +14,7 @@
 use super::store::{Device, KeyRecord, Store};
 use crate::exit::{Code, Failure};
 use crate::files;
+use crate::ui::say;
 use coap_spark::handshake::DeviceId;
 use rand_core::CryptoRng;
 use rsa::{RsaPrivateKey, RsaPublicKey};
@@ -40,12 +41,7 @@ impl Folder {
     /// [`Failure`] that names the file.
     pub fn open(path: &Path, rng: &mut dyn CryptoRng) -> Result<(Self, bool), Failure> {
         files::make_folder(&path.join("modules"))?;
-        let had_store = path.join(DATABASE).exists();
-        let folder = Self { path: path.to_path_buf(), store: Arc::new(Store::open(&path.join(DATABASE))?) };
-        if !had_store && path.join("devices").is_dir() {
-            // Earlier versions kept devices as files.
-            super::store::import(&folder.store, path)?;
-        }
+        let folder = Self::with_store(path)?;
         if !folder.token_file().exists() {
             let mut token = Zeroizing::new([0; 24]);
             rng.fill_bytes(token.as_mut_slice());
@@ -59,6 +55,23 @@ impl Folder {
         })?;
         write_server_key(path, &key)?;
         Ok((folder, true))
+    }
+
+    fn with_store(path: &Path) -> Result<Self, Failure> {
+        let store = Arc::new(Store::open(&path.join(DATABASE))?);
+        // Earlier versions kept devices as files.
+        if path.join("devices").is_dir()
+            && let Some(imported) = store.import_once(path)?
+        {
+            for refused in imported.refused {
+                say(format_args!(
+                    "not taken into the database: {}: {}",
+                    refused.file.display(),
+                    refused.reason
+                ));
+            }
+        }
+        Ok(Self { path: path.to_path_buf(), store })
     }
 
     /// Gives a cloud that is still to be made the private key of another server, which its devices know.
@@ -89,8 +102,7 @@ impl Folder {
     /// [`Failure`] if it is not the folder of a cloud.
     pub fn open_existing(path: &Path) -> Result<Self, Failure> {
         if path.join("server-key.pem").is_file() {
-            let store = Arc::new(Store::open(&path.join(DATABASE))?);
-            return Ok(Self { path: path.to_path_buf(), store });
+            return Self::with_store(path);
         }
         Err(Failure::new(
             Code::NoInput,

@@ -1,10 +1,9 @@
 //! Steps 1 to 3 of a connection: who is it, and does it get in. RSA work on the pool, the recorded key from the database.
 
 use super::crypto::DeviceKey;
-use super::folder::unix_time;
-use super::plan::Plan;
+use super::folder::{read_device_key, unix_time};
 use super::refusal::Refusal;
-use super::store::{Device, KeyRecord};
+use super::store::{Device, KeyState};
 use super::{Cloud, Enrolment};
 use coap_spark::handshake::server::{Accepted, AwaitIdentity, Identified};
 use coap_spark::handshake::{Cause, DeviceId, Failure, Stage};
@@ -18,19 +17,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
-/// Which of a device's keys it holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Record {
-    Current,
-    /// The one that its owner has just written into it.
-    Next,
-}
-
-/// What is known about a device that may connect.
-pub(super) struct Known {
-    pub(super) record: Record,
-    pub(super) device: Device,
-    pub(super) plan: Option<Plan>,
+/// A device that may connect.
+pub(super) struct Admitted {
+    /// SubjectPublicKeyInfo of the key that it has to prove.
+    pub(super) spki: Vec<u8>,
+    /// Nothing was known about it: the key is recorded once it is proved.
+    pub(super) first_use: bool,
 }
 
 /// Steps 1 to 3. Reads no byte behind the identity: what follows belongs to the session.
@@ -38,7 +30,7 @@ pub(super) async fn handshake(
     cloud: &Arc<Cloud>,
     socket: &mut TcpStream,
     claimed: &mut Option<DeviceId>,
-) -> Result<(Accepted, Known), Refusal> {
+) -> Result<(Accepted, Admitted), Refusal> {
     let mut nonce = [0; 40];
     rand::rng().fill_bytes(&mut nonce);
     let mut waiting = AwaitIdentity::start(nonce, Duration::ZERO);
@@ -53,7 +45,7 @@ pub(super) async fn handshake(
     let identified = waiting.resume(decrypted)?;
     *claimed = Some(identified.device_id());
 
-    let (device_key, known) = authorise(cloud, &identified).await?;
+    let (device_key, admitted) = authorise(cloud, &identified).await?;
     let mut session = Zeroizing::new([0; SessionKeys::LEN]);
     rand::rng().fill_bytes(session.as_mut_slice());
     cloud.log_session(&session);
@@ -63,7 +55,7 @@ pub(super) async fn handshake(
         cloud.workers.run(move || job.run(&device_key, &worker.server_key, &mut rand::rng())).await?;
     let accepted = waiting.resume(sealed)?;
     write(cloud, socket, &accepted.message).await.map_err(|error| Refusal::io(&error))?;
-    Ok((accepted, known))
+    Ok((accepted, admitted))
 }
 
 /// A device that does not take bytes for as long as it may be silent is gone.
@@ -76,82 +68,76 @@ async fn write(cloud: &Cloud, socket: &mut TcpStream, bytes: &[u8]) -> std::io::
     }
 }
 
-/// The recorded key decides; an offered one is only compared, or enrolled where the operator said so.
-async fn authorise(cloud: &Cloud, identified: &Identified) -> Result<(DeviceKey, Known), Refusal> {
+/// The recorded key decides; an offered one is only compared, or taken where the operator said so. Nothing is proved yet:
+/// anyone can offer any key for any id.
+async fn authorise(cloud: &Cloud, identified: &Identified) -> Result<(DeviceKey, Admitted), Refusal> {
     let id = identified.device_id();
     let failed = |failure: crate::exit::Failure| Refusal::of_store(&failure);
     let device = cloud.store.device(id).map_err(failed)?.unwrap_or_default();
-    let plan = cloud.store.plan(id).map_err(failed)?;
-    let usable = |record: &KeyRecord| {
-        DeviceKey::new(&record.spki(), cloud.options.back_end).map_err(|error| {
-            Refusal::of_row(
-                "record-unusable",
-                format!("the recorded key: {error}"),
-                "enrol the device again".to_owned(),
-            )
-        })
-    };
     let Some(offered) = identified.offered_key() else {
         // It does not say which of two keys it holds; a wrong guess is made good when it connects again.
         let next = device.next_key().filter(|_| rand::rng().next_u32().is_multiple_of(2));
-        let (key, record) = match (next, device.current_key()) {
-            (Some(next), _) => (usable(next)?, Record::Next),
-            (None, Some(current)) => (usable(current)?, Record::Current),
-            (None, None) => {
-                return Err(Refusal::of_row(
-                    "device-unknown",
-                    "unknown device that offers no key".to_owned(),
-                    format!("give the cloud its public key: `spark keys send-ready --cloud DIR {id}`"),
-                ));
-            }
+        return match next.or(device.current_key()) {
+            Some(record) => admit(cloud, record.spki(), false),
+            None => Err(Refusal::of_row(
+                "device-unknown",
+                "unknown device that offers no key".to_owned(),
+                format!("give the cloud its public key: `spark keys send-ready --cloud DIR {id}`"),
+            )),
         };
-        return Ok((key, Known { record, device, plan }));
     };
-    let is_offered = |record: &&KeyRecord| record.spki() == offered[..];
-    if let Some(next) = device.next_key().filter(is_offered) {
-        return Ok((usable(next)?, Known { record: Record::Next, plan, device }));
+    let gets_in = |device: &Device| {
+        let mut good = device.next_key().into_iter().chain(device.current_key());
+        good.any(|record| record.spki() == offered[..])
+    };
+    if gets_in(&device) {
+        return admit(cloud, offered.to_vec(), false);
     }
-    if let Some(current) = device.current_key().filter(is_offered) {
-        return Ok((usable(current)?, Known { record: Record::Current, plan, device }));
-    }
-    let key = DeviceKey::new(offered, cloud.options.back_end).map_err(|error| {
+    if let Err(error) = read_device_key(offered) {
         let reason = format!("the device offers an unusable key: {error}");
-        Refusal::of_row(
-            "record-unusable",
-            reason,
-            "write a new key to the device: `spark keys doctor`".to_owned(),
-        )
-    })?;
-    let (changed, spki) = (device.current_key().is_some(), offered.to_vec());
-    let first_use = cloud.options.enrolment == Enrolment::FirstUse && !changed;
-    let enrolled = cloud.store.change(move |transaction| {
-        transaction.update_device(id, |device| {
-            if first_use && device.enrol_first(&spki, unix_time()).is_ok() {
-                device.claimed = true;
-                return Some(device.clone());
-            }
-            device.offer(&spki, unix_time());
-            None
-        })
-    });
-    if let Some(device) = enrolled.await.map_err(failed)? {
-        return Ok((key, Known { record: Record::Current, plan, device }));
+        let advice = "write a new key to the device: `spark keys doctor`".to_owned();
+        return Err(Refusal::of_row("record-unusable", reason, advice));
+    }
+    if cloud.options.enrolment == Enrolment::FirstUse && device.is_stranger() {
+        return admit(cloud, offered.to_vec(), true);
+    }
+    let spki = offered.to_vec();
+    let is_kept = device.keys.iter().any(|record| record.spki() == spki && record.state == KeyState::Offered);
+    if !is_kept {
+        // Its owner may accept it at this moment.
+        let kept = cloud.store.change(move |transaction| {
+            transaction.update_device(id, |device| {
+                device.offer(&spki, unix_time());
+                device.clone()
+            })
+        });
+        if gets_in(&kept.await.map_err(failed)?) {
+            return admit(cloud, offered.to_vec(), false);
+        }
     }
     let fingerprint = Fingerprint::of_spki(offered);
     let advice = format!(
         "if this is the device's fingerprint, `spark cloud accept {id} {} --data DIR` lets it in",
         fingerprint.short()
     );
-    Err(match changed {
-        true => Refusal::of_row(
+    Err(match device.current_key() {
+        Some(_) => Refusal::of_row(
             "device-key-differs",
             format!("key changed: the device offers {}, not the recorded key", fingerprint.short()),
             advice,
         ),
-        false => Refusal::of_row(
+        None => Refusal::of_row(
             "device-unknown",
             format!("unknown device, its key is {}", fingerprint.short()),
             advice,
         ),
     })
+}
+
+fn admit(cloud: &Cloud, spki: Vec<u8>, first_use: bool) -> Result<(DeviceKey, Admitted), Refusal> {
+    let key = DeviceKey::new(&spki, cloud.options.back_end).map_err(|error| {
+        let advice = "enrol the device again".to_owned();
+        Refusal::of_row("record-unusable", format!("the recorded key: {error}"), advice)
+    })?;
+    Ok((key, Admitted { spki, first_use }))
 }

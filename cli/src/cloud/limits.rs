@@ -1,7 +1,6 @@
 //! What strangers may cost: places, rates and times. Every refusal has a cause, for the log and the counters.
 
 use coap_spark::handshake::server::IDENTITY_TIMEOUT;
-use core::cmp::Reverse;
 use core::num::NonZeroU32;
 use core::time::Duration;
 use governor::clock::DefaultClock;
@@ -165,7 +164,7 @@ impl Door {
     }
 
     /// A place among those who have not said Hello. While all are taken, new connections wait in the listener's queue, and
-    /// the address that holds most places has to give up the one that it has held longest.
+    /// the address that holds most places has to give up those that it has held for some time.
     pub(super) async fn place(&self) -> OwnedSemaphorePermit {
         loop {
             let free = Arc::clone(&self.half_open).acquire_owned();
@@ -193,15 +192,21 @@ impl Door {
         for stranger in strangers.waiting.values() {
             *by_address.entry(stranger.address).or_default() += 1;
         }
-        let late = strangers
+        let late = |stranger: &Stranger| stranger.since.elapsed() >= self.limits.half_open_grace;
+        // All of one address at once: it is to hold no more than it can fill in that time.
+        let busiest = strangers
+            .waiting
+            .values()
+            .filter(|stranger| late(stranger))
+            .map(|stranger| stranger.address)
+            .max_by_key(|address| by_address.get(address).copied().unwrap_or(0));
+        let leaving: Vec<u64> = strangers
             .waiting
             .iter()
-            .filter(|(_, stranger)| stranger.since.elapsed() >= self.limits.half_open_grace)
-            .max_by_key(|(_, stranger)| {
-                (by_address.get(&stranger.address).copied().unwrap_or(0), Reverse(stranger.since))
-            })
-            .map(|(number, _)| *number);
-        if let Some(stranger) = late.and_then(|number| strangers.waiting.remove(&number)) {
+            .filter(|(_, stranger)| Some(stranger.address) == busiest && late(stranger))
+            .map(|(number, _)| *number)
+            .collect();
+        for stranger in leaving.iter().filter_map(|number| strangers.waiting.remove(number)) {
             // It may be leaving by itself.
             let _ = stranger.leave.send(());
         }
@@ -261,19 +266,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn busiest_address_gives_up_its_longest_held_place() {
+    async fn busiest_address_gives_up_what_it_holds_too_long() {
         let door = door(|limits| (limits.half_open, limits.half_open_grace) = (3, Duration::ZERO));
         let mut first = door.seat(THERE, door.place().await);
         let mut second = door.seat(HERE, door.place().await);
         let mut third = door.seat(HERE, door.place().await);
         assert_eq!(door.load().1, 3);
         door.evict();
-        assert!(second.evicted.try_recv().is_ok());
-        assert!(first.evicted.try_recv().is_err() && third.evicted.try_recv().is_err());
-        drop(second);
+        assert!(second.evicted.try_recv().is_ok() && third.evicted.try_recv().is_ok());
+        assert!(first.evicted.try_recv().is_err());
+        drop((second, third));
         let fourth = tokio::time::timeout(Duration::from_secs(5), door.place()).await.unwrap();
         let fourth = door.seat(THERE, fourth);
-        assert_eq!(door.load().1, 3);
+        assert_eq!(door.load().1, 2);
         drop(fourth);
     }
 }

@@ -99,6 +99,11 @@ impl LiveDevices {
         }
     }
 
+    /// No newer connection has taken the device over, and its owner has not ended this one.
+    pub(super) fn is_current(&self, id: DeviceId, connection: u64) -> bool {
+        self.lock().get(&id).is_some_and(|live| live.connection == connection)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.lock().len()
     }

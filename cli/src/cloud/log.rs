@@ -78,13 +78,9 @@ impl Logbook {
         if self.told.len() >= MAX_TROUBLES {
             self.told.retain(|_, told| now.duration_since(told.at) < AGAIN);
         }
-        if self.told.len() >= MAX_TROUBLES {
+        if self.told.len() >= MAX_TROUBLES && whose != Whose::Address(None) {
             // Too many kinds at once, as when addresses are forged: one line for all of them.
-            let key = (cause, Whose::Address(None));
-            let told = self.told.entry(key).or_insert(Told { at: now - AGAIN, since: 0 });
-            told.since += 1;
-            return (now.duration_since(told.at) >= AGAIN)
-                .then(|| core::mem::replace(told, Told { at: now, since: 0 }).since - 1);
+            return self.is_news(now, cause, Whose::Address(None));
         }
         self.told.insert((cause, whose), Told { at: now, since: 0 });
         Some(0)

@@ -1,7 +1,7 @@
 //! `spark cloud accept|forget|import|export`: the data folder by hand, beside a running cloud or without one.
 
 use super::folder::{Folder, unix_time};
-use super::store::{self, KeyState};
+use super::store::{self, KeyError, KeyState};
 use crate::exit::{Code, Failure};
 use crate::ui::{print, say};
 use coap_spark::handshake::DeviceId;
@@ -91,8 +91,9 @@ pub fn accept(args: &AcceptArgs) -> Result<(), Failure> {
     let wanted = fingerprint.clone();
     let accepted = folder.store().change_now(move |transaction| {
         transaction.update_device(id, |device| {
+            device.accept(&wanted, unix_time())?;
             device.claimed = true;
-            device.accept(&wanted, unix_time())
+            Ok::<_, KeyError>(())
         })
     })?;
     accepted.map_err(|error| choose(&error))?;

@@ -32,12 +32,12 @@ pub use crypto::BackEnd;
 pub use event::{Event, Relayed};
 pub use limits::Limits;
 pub use live::Transfer;
-pub use operate::{ClaimError, Presence, Refused, Requested};
+pub use operate::{Presence, Refused, Requested};
 pub use router::Streamed;
 
 use crate::exit::Failure;
 use crate::files;
-use catalogue::Catalogue;
+use catalogue::{Catalogue, ModuleFile};
 use coap_spark::connection::ServerPolicy;
 use coap_spark::handshake::DeviceId;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +47,7 @@ use folder::{Folder, unix_time};
 use limits::Door;
 use live::LiveDevices;
 use metrics::{Levels, Metrics};
-use operate::Claims;
+use plan::Plan;
 use refusal::Refusal;
 use router::Router;
 use session::SessionOptions;
@@ -134,7 +134,6 @@ pub struct Cloud {
     live: LiveDevices,
     router: Router,
     metrics: Metrics,
-    claims: Claims,
     /// For whoever watches.
     events: broadcast::Sender<Event>,
     attempts: Mutex<HashMap<DeviceId, Attempts>>,
@@ -164,7 +163,6 @@ impl Cloud {
             live: LiveDevices::default(),
             router: Router::new(),
             metrics: Metrics::new(),
-            claims: Claims::default(),
             events: broadcast::Sender::new(EVENT_QUEUE),
             attempts: Mutex::default(),
             failures: Mutex::default(),
@@ -279,6 +277,20 @@ impl Cloud {
         }
     }
 
+    /// Another program may have put modules into the store since the start.
+    fn load_modules(&self, plan: &Plan) -> Result<(), Failure> {
+        for step in plan.steps.iter().filter(|_| plan.is_running()) {
+            let mut sha256 = [0; 32];
+            if self.catalogue.by_sha256(&step.sha256).is_none()
+                && hex::decode_to_slice(&step.sha256, &mut sha256).is_ok()
+                && let Some(image) = self.store.image(&sha256)?
+            {
+                self.catalogue.add(ModuleFile::new(&step.name, &image)?);
+            }
+        }
+        Ok(())
+    }
+
     fn levels(&self) -> Levels {
         let (open, half_open) = self.door.load();
         Levels {
@@ -302,7 +314,11 @@ impl Cloud {
     }
 
     fn keep_attempts(&self, id: DeviceId, attempts: Attempts) {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).insert(id, attempts);
+        let mut known = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        match attempts == Attempts::default() {
+            true => known.remove(&id),
+            false => known.insert(id, attempts),
+        };
     }
 
     fn new_connection(&self) -> u64 {

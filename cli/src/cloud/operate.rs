@@ -7,23 +7,24 @@ use super::plan::{self, Plan, PlanError, PlanStep};
 use super::router::Streamed;
 use super::session::{Answer, Call, CallError, Introduction};
 use super::store::{Device, KeyError, KeyState, MAX_ATTRIBUTES, ModuleRecord, NameError, Transaction};
+use super::updates::Attempts;
 use super::{Cloud, Relayed, Transfer};
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use coap_spark::handshake::DeviceId;
 use coap_spark::message::Name;
 use coap_spark::message::system_event::SystemNames;
 use core::time::Duration;
 use rand_core::Rng;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 use tokio::sync::{broadcast, oneshot};
 
 /// A claim code is good for so long, as with the vendor's cloud.
 const CLAIM_CODE_LIFE: Duration = Duration::from_secs(300);
 /// Claim codes that are good at the same time.
-const MAX_CLAIM_CODES: usize = 256;
+const MAX_CLAIM_CODES: u64 = 256;
 /// Bytes of an event's name, its data, and its longest time to live; devices have no more.
 const MAX_EVENT_NAME: usize = 64;
 const MAX_EVENT_DATA: usize = 622;
@@ -91,15 +92,6 @@ impl From<Failure> for Refused {
     }
 }
 
-/// Why a claim code was not made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClaimError {
-    /// Too many are open.
-    #[error("{MAX_CLAIM_CODES} claim codes are open; one lives for 5 minutes")]
-    TooMany,
-}
-
 /// What an update is to bring.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -108,32 +100,6 @@ pub enum Requested {
     System,
     /// These modules, and what they need.
     Modules(Vec<ModuleFile>),
-}
-
-/// Claim codes that are open.
-#[derive(Debug, Default)]
-pub(super) struct Claims(Mutex<HashMap<String, Instant>>);
-
-impl Claims {
-    fn make(&self) -> Result<String, ClaimError> {
-        // 63 characters, as devices have room for.
-        let mut random = [0; 32];
-        rand::rng().fill_bytes(&mut random);
-        let code = hex::encode(random).get(..63).unwrap_or_default().to_owned();
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, made| made.elapsed() < CLAIM_CODE_LIFE);
-        if open.len() >= MAX_CLAIM_CODES {
-            return Err(ClaimError::TooMany);
-        }
-        open.insert(code.clone(), Instant::now());
-        Ok(code)
-    }
-
-    /// Uses a code up; `false` if it is not good.
-    pub(super) fn take(&self, code: &str) -> bool {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.remove(code).is_some_and(|made| made.elapsed() < CLAIM_CODE_LIFE)
-    }
 }
 
 /// What is known of a device's connection.
@@ -159,16 +125,13 @@ impl Cloud {
     ///
     /// # Errors
     /// [`Refused::NoDevice`], or what the disk says.
-    pub fn find(&self, id_or_name: &str) -> Result<(DeviceId, Device), Refused> {
+    pub async fn find(&self, id_or_name: &str) -> Result<(DeviceId, Device), Refused> {
         let unknown = || Refused::NoDevice(id_or_name.to_owned());
         if let Ok(id) = id_or_name.parse::<DeviceId>() {
             return Ok((id, self.store.device(id)?.ok_or_else(unknown)?));
         }
-        let mut named = self
-            .store
-            .devices()?
-            .into_iter()
-            .filter(|(_, device)| device.name.as_deref() == Some(id_or_name));
+        let devices = self.devices().await?;
+        let mut named = devices.into_iter().filter(|(_, device)| device.name.as_deref() == Some(id_or_name));
         // A name that two devices have names none of them.
         match (named.next(), named.next()) {
             (Some(found), None) => Ok(found),
@@ -180,8 +143,8 @@ impl Cloud {
     ///
     /// # Errors
     /// [`Refused::Unclaimed`] and as [`Cloud::find`].
-    pub fn find_claimed(&self, id_or_name: &str) -> Result<(DeviceId, Device), Refused> {
-        let (id, device) = self.find(id_or_name)?;
+    pub async fn find_claimed(&self, id_or_name: &str) -> Result<(DeviceId, Device), Refused> {
+        let (id, device) = self.find(id_or_name).await?;
         if device.claimed { Ok((id, device)) } else { Err(Refused::Unclaimed(id)) }
     }
 
@@ -275,9 +238,32 @@ impl Cloud {
     /// A code that a device tells to be claimed.
     ///
     /// # Errors
-    /// [`ClaimError`].
-    pub fn claim_code(&self) -> Result<String, ClaimError> {
-        self.claims.make()
+    /// [`Refused::TooMuch`] if too many are open, or what the disk says.
+    pub async fn claim_code(&self) -> Result<String, Refused> {
+        // 63 characters, as devices have room for.
+        let mut random = [0; 32];
+        rand::rng().fill_bytes(&mut random);
+        let code = hex::encode(random).get(..63).unwrap_or_default().to_owned();
+        let (kept, now) = (code.clone(), unix_time());
+        let until = now + CLAIM_CODE_LIFE.as_secs();
+        let made =
+            self.store.change(move |transaction| transaction.put_claim(&kept, until, now, MAX_CLAIM_CODES));
+        if made.await? {
+            return Ok(code);
+        }
+        let limit = usize::try_from(MAX_CLAIM_CODES).unwrap_or(usize::MAX);
+        Err(Refused::TooMuch { what: "open claim codes, each lives for 5 minutes", found: limit + 1, limit })
+    }
+
+    /// All devices. Reading thousands takes a moment, and nobody is to wait for it.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn devices(&self) -> Result<Vec<(DeviceId, Device)>, Refused> {
+        let store = Arc::clone(&self.store);
+        let read = tokio::task::spawn_blocking(move || store.devices()).await;
+        let stopped = || Failure::new(Code::Software, "the cloud is stopping", "try again later");
+        Ok(read.unwrap_or_else(|_| Err(stopped()))?)
     }
 
     /// Changes what is known about a device.
@@ -303,16 +289,25 @@ impl Cloud {
         changed.await?
     }
 
-    /// Claims a device, or gives it up: then it is neither listed nor called, and nobody hears its events.
+    /// Claims a device, or gives it up: then it is neither listed nor called nor updated, and neither hears nor is heard.
     ///
     /// # Errors
     /// As [`Cloud::change_device`].
     pub async fn set_claimed(&self, id: DeviceId, claimed: bool) -> Result<(), Refused> {
-        self.change_device(id, move |device| {
+        let changed = self.store.change(move |transaction| {
+            let mut device = transaction.device(id)?;
+            if device == Device::default() {
+                return Ok(Err(Refused::NoDevice(id.to_string())));
+            }
             device.claimed = claimed;
-            Ok(())
-        })
-        .await?;
+            transaction.put_device(id, &device)?;
+            if let Some(mut plan) = transaction.plan(id)?.filter(|plan| !claimed && plan.is_running()) {
+                plan.cancel();
+                transaction.put_plan(id, &plan)?;
+            }
+            Ok(Ok(()))
+        });
+        changed.await??;
         if let Some(commands) = self.live.commands(id) {
             // A task that has gone meanwhile reads it from the disk when it comes back.
             let _ = commands.send(Command::Claimed(claimed)).await;
@@ -376,6 +371,7 @@ impl Cloud {
     pub async fn forget(&self, id: DeviceId) -> Result<(), Refused> {
         let known = self.store.change(move |transaction| transaction.remove_device(id)).await?;
         self.live.revoke(id);
+        self.keep_attempts(id, Attempts::default());
         if known { Ok(()) } else { Err(Refused::NoDevice(id.to_string())) }
     }
 
@@ -401,6 +397,10 @@ impl Cloud {
             Ok(result)
         });
         enrolled.await??;
+        if replace {
+            // Whoever is connected has the old one.
+            self.live.revoke(id);
+        }
         Ok(())
     }
 
@@ -414,7 +414,10 @@ impl Cloud {
             device.claimed = true;
             Ok(())
         })
-        .await
+        .await?;
+        // Whoever is connected has the old one.
+        self.live.revoke(id);
+        Ok(())
     }
 
     /// Forgets a key. If it was the one that the device gets in with, it is thrown out.
@@ -429,15 +432,21 @@ impl Cloud {
         Ok(())
     }
 
-    /// Keeps a module file.
+    /// Keeps module files: all of them, or none.
     ///
     /// # Errors
-    /// What is wrong with it, or with the disk.
-    pub async fn add_module(&self, file: ModuleFile) -> Result<ModuleRecord, Refused> {
-        let kept = file.clone();
-        let record = self.store.change(move |transaction| transaction.put_module(&kept)).await?;
-        self.catalogue.add(file);
-        Ok(record)
+    /// [`Failure`] that says that the store is full, or what the disk says.
+    pub async fn add_modules(&self, files: &[ModuleFile]) -> Result<Vec<ModuleRecord>, Refused> {
+        let kept = files.to_vec();
+        let records = self.store.change(move |transaction| {
+            transaction.has_room(&kept)?;
+            kept.iter().map(|file| transaction.put_module(file)).collect::<Result<Vec<_>, _>>()
+        });
+        let records = records.await?;
+        for file in files {
+            self.catalogue.add(file.clone());
+        }
+        Ok(records)
     }
 
     /// Removes a module file. An update that still needs it fails.

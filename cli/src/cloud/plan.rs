@@ -195,6 +195,10 @@ impl Plan {
                 step.state = StepState::Installed;
                 continue;
             }
+            // A transfer that was under way and is not there was interrupted, whether anybody noticed or not.
+            if step.state == StepState::Sending {
+                (step.state, step.interrupted) = (StepState::Waiting, step.interrupted.saturating_add(1));
+            }
             if step.sent >= MAX_SENT || step.interrupted >= MAX_INTERRUPTED {
                 let what = match step.sent >= MAX_SENT {
                     true => format!("the device took it {} times and does not run it", step.sent),
@@ -238,8 +242,7 @@ impl Plan {
 
     /// A transfer ended before its end. The device may still have taken all of it: it will say so.
     pub fn interrupted(&mut self, step: usize, reason: String) {
-        if let Some(step) = self.steps.get_mut(step) {
-            step.interrupted = step.interrupted.saturating_add(1);
+        if let Some(step) = self.steps.get(step) {
             self.reason = Some(format!("{}: {reason}", step.name));
         }
     }

@@ -48,6 +48,17 @@ impl Refusal {
         }
     }
 
+    pub(super) fn replaced() -> Self {
+        let reason = "the device has connected anew".to_owned();
+        Self { reason, advice: "nothing is wrong".to_owned(), cause: "replaced", row: None }
+    }
+
+    pub(super) fn revoked() -> Self {
+        let reason = "its key was changed, or it was forgotten".to_owned();
+        let advice = "it connects again, and is let in if its key is good".to_owned();
+        Self { reason, advice, cause: "revoked", row: None }
+    }
+
     pub(super) fn turned(turned: Turned) -> Self {
         Self {
             reason: turned.reason().to_owned(),

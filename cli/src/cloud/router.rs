@@ -5,7 +5,7 @@ use super::Relayed;
 use super::session::Subscription;
 use coap_spark::handshake::DeviceId;
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 use tokio::sync::{broadcast, mpsc};
@@ -97,7 +97,7 @@ impl Router {
     /// Gives an event to the devices that want it, and to watchers.
     pub(super) fn publish(&self, event: Relayed) {
         let event = Arc::new(event);
-        let mut given: Vec<u64> = Vec::new();
+        let mut given = HashSet::new();
         {
             let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner);
             let lengths = self.lengths.read().unwrap_or_else(PoisonError::into_inner);
@@ -109,9 +109,8 @@ impl Router {
                     let wanted = wants.iter().find(|(subscription, _)| subscription.wants(&event));
                     // A device with two fitting subscriptions gets it once.
                     if let Some((_, mailbox)) = wanted
-                        && !given.contains(connection)
+                        && given.insert(*connection)
                     {
-                        given.push(*connection);
                         if mailbox.try_send(Arc::clone(&event)).is_err() {
                             self.missed.fetch_add(1, Ordering::Relaxed);
                         }

@@ -239,7 +239,10 @@ async fn load(folder: &Folder) -> Result<Catalogue, Failure> {
     }
     for file in put.files().iter() {
         let file = file.clone();
-        folder.store().change(move |transaction| transaction.put_module(&file)).await?;
+        let name = file.name.clone();
+        if let Err(failure) = folder.store().change(move |transaction| transaction.put_module(&file)).await {
+            tracing::warn!(next = failure.next(), "left out: {name}: {}", failure.what());
+        }
     }
     let mut files = Vec::new();
     for record in folder.store().modules()? {

@@ -1,7 +1,6 @@
 //! What a device is asked: functions, variables, its description, whether it is there.
 
 use super::Api;
-use super::devices::type_name;
 use super::error::{ApiError, ErrorBody};
 use super::fields::{Fields, flag};
 use crate::cloud::session::{Answer, Call, CallError, VariableValue};
@@ -34,7 +33,7 @@ pub(super) struct Read {
     name: String,
     /// `int32`, `double`, `string` or `bool`; `bytes` (hex) if the device did not say.
     #[serde(rename = "type")]
-    kind: String,
+    kind: &'static str,
     /// Its value: a number, a text or a truth value.
     result: Value,
     /// The device.
@@ -61,7 +60,7 @@ pub(super) async fn call_function(
     Path((device, name)): Path<(String, String)>,
     fields: Fields,
 ) -> Result<Json<Returned>, ApiError> {
-    let (id, device) = api.cloud.find_claimed(&device)?;
+    let (id, device) = api.cloud.find_claimed(&device).await?;
     let argument = fields.any(&["arg", "args", "params"]).unwrap_or_default().to_owned();
     match api.cloud.call(id, Call::Function { name, argument }).await? {
         Answer::Returned(return_value) => Ok(Json(Returned {
@@ -82,25 +81,23 @@ pub(super) async fn read_variable(
     State(api): State<Api>,
     Path((device, name)): Path<(String, String)>,
 ) -> Result<Json<Read>, ApiError> {
-    let (id, device) = api.cloud.find_claimed(&device)?;
+    let (id, _) = api.cloud.find_claimed(&device).await?;
     let Answer::Value(value) = api.cloud.call(id, Call::Variable { name: name.clone() }).await? else {
         return Err(CallError::Malformed("no value".to_owned()).into());
     };
-    let known = device.describe.and_then(|describe| describe.variables).unwrap_or_default();
-    let kind = known.iter().find(|(known, _)| *known == name).map(|(_, kind)| type_name(*kind));
-    let result = match value {
-        VariableValue::Bool(value) => json!(value),
-        VariableValue::Int(value) => json!(value),
+    let (kind, result) = match value {
+        VariableValue::Bool(value) => ("bool", json!(value)),
+        VariableValue::Int(value) => ("int32", json!(value)),
         // JSON has no NaN and no infinity.
-        VariableValue::Double(value) if !value.is_finite() => json!(value.to_string()),
-        VariableValue::Double(value) => json!(value),
-        VariableValue::Text(text) => json!(text),
-        VariableValue::Bytes(bytes) => json!(hex::encode(bytes)),
+        VariableValue::Double(value) if !value.is_finite() => ("double", json!(value.to_string())),
+        VariableValue::Double(value) => ("double", json!(value)),
+        VariableValue::Text(text) => ("string", json!(text)),
+        VariableValue::Bytes(bytes) => ("bytes", json!(hex::encode(bytes))),
     };
     Ok(Json(Read {
         cmd: "VarReturn",
         name,
-        kind: kind.unwrap_or_else(|| "bytes".to_owned()),
+        kind,
         result,
         core_info: CoreInfo { device_id: id.to_string(), connected: true },
     }))
@@ -122,7 +119,7 @@ pub(super) async fn ping(
     State(api): State<Api>,
     Path(device): Path<String>,
 ) -> Result<Json<Pinged>, ApiError> {
-    let (id, _) = api.cloud.find_claimed(&device)?;
+    let (id, _) = api.cloud.find_claimed(&device).await?;
     let online = match api.cloud.call(id, Call::Ping).await {
         // It takes an update, so it is there.
         Ok(_) | Err(CallError::Updating) => true,
@@ -153,7 +150,7 @@ pub(super) async fn describe(
     Path(device): Path<String>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Result<Json<Described>, ApiError> {
-    let (id, device) = api.cloud.find_claimed(&device)?;
+    let (id, device) = api.cloud.find_claimed(&device).await?;
     let fresh = query.get("fresh").map(|text| flag("fresh", text)).transpose()?.unwrap_or(false);
     let describe = match (fresh, device.describe) {
         (false, Some(describe)) => describe,

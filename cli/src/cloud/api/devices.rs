@@ -138,7 +138,7 @@ impl Done {
 /// All claimed devices.
 #[utoipa::path(get, path = "/v1/devices", responses((status = 200, body = Vec<DeviceBody>)))]
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<DeviceBody>>, ApiError> {
-    let devices = api.cloud.store.devices()?;
+    let devices = api.cloud.devices().await?;
     let claimed = devices.iter().filter(|(_, device)| device.claimed);
     Ok(Json(claimed.map(|(id, device)| DeviceBody::of(&api, *id, device)).collect()))
 }
@@ -150,7 +150,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<DeviceBody>>
     (status = 200, body = Done), (status = 404, body = ErrorBody)))]
 pub(super) async fn claim(State(api): State<Api>, fields: Fields) -> Result<Json<Done>, ApiError> {
     let id = fields.get("id").ok_or_else(|| ApiError::bad_request("the body lacks `id`, 24 hex digits"))?;
-    let (id, _) = api.cloud.find(id)?;
+    let (id, _) = api.cloud.find(id).await?;
     api.cloud.set_claimed(id, true).await?;
     Ok(Done::of(id))
 }
@@ -162,7 +162,7 @@ pub(super) async fn show(
     State(api): State<Api>,
     Path(device): Path<String>,
 ) -> Result<Json<DeviceBody>, ApiError> {
-    let (id, device) = api.cloud.find_claimed(&device)?;
+    let (id, device) = api.cloud.find_claimed(&device).await?;
     Ok(Json(DeviceBody::of(&api, id, &device)))
 }
 
@@ -177,7 +177,7 @@ pub(super) async fn change(
     Path(device): Path<String>,
     request: Request,
 ) -> Result<Json<Done>, ApiError> {
-    let (id, device) = api.cloud.find_claimed(&device)?;
+    let (id, device) = api.cloud.find_claimed(&device).await?;
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     if kind.is_some_and(|kind| kind.starts_with("multipart/form-data")) {
         let form = Multipart::from_request(request, &api).await.map_err(ApiError::bad_request)?;
@@ -238,7 +238,7 @@ pub(super) async fn unclaim(
     State(api): State<Api>,
     Path(device): Path<String>,
 ) -> Result<Json<Done>, ApiError> {
-    let (id, _) = api.cloud.find_claimed(&device)?;
+    let (id, _) = api.cloud.find_claimed(&device).await?;
     api.cloud.set_claimed(id, false).await?;
     Ok(Done::of(id))
 }
@@ -255,8 +255,8 @@ pub(super) struct ClaimCode {
 /// Makes a claim code: a device that tells it when it connects is claimed.
 #[utoipa::path(post, path = "/v1/device_claims", responses((status = 200, body = ClaimCode)))]
 pub(super) async fn claim_code(State(api): State<Api>) -> Result<Json<ClaimCode>, ApiError> {
-    let claim_code = api.cloud.claim_code()?;
-    let devices = api.cloud.store.devices()?;
+    let claim_code = api.cloud.claim_code().await?;
+    let devices = api.cloud.devices().await?;
     let claimed = devices.iter().filter(|(_, device)| device.claimed);
     Ok(Json(ClaimCode { claim_code, device_ids: claimed.map(|(id, _)| id.to_string()).collect() }))
 }

@@ -92,7 +92,7 @@ pub(super) async fn of_device(
     State(api): State<Api>,
     Path(device): Path<String>,
 ) -> Result<Json<DiagnosisBody>, ApiError> {
-    let (id, device) = api.cloud.find(&device)?;
+    let (id, device) = api.cloud.find(&device).await?;
     Ok(Json(DiagnosisBody {
         id: id.to_string(),
         connected: api.cloud.presence(id).is_some(),

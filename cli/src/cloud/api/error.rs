@@ -1,9 +1,9 @@
 //! What a request gets that cannot be served: a status, a word, and what to do next.
 
+use crate::cloud::Refused;
 use crate::cloud::plan::PlanError;
 use crate::cloud::session::CallError;
 use crate::cloud::store::KeyError;
-use crate::cloud::{ClaimError, Refused};
 use crate::exit::Failure;
 use axum::Json;
 use axum::http::StatusCode;
@@ -155,12 +155,6 @@ impl From<Refused> for ApiError {
             Refused::NothingToCancel => Self::new(StatusCode::CONFLICT, "nothing_to_cancel", refused),
             Refused::Store(failure) => failure.into(),
         }
-    }
-}
-
-impl From<ClaimError> for ApiError {
-    fn from(error: ClaimError) -> Self {
-        Self::too_many(error)
     }
 }
 

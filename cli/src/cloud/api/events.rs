@@ -104,7 +104,7 @@ pub(super) async fn of_device(
     State(api): State<Api>,
     Path(device): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let (id, _) = api.cloud.find_claimed(&device)?;
+    let (id, _) = api.cloud.find_claimed(&device).await?;
     stream(&api, Some(id), String::new())
 }
 
@@ -116,7 +116,7 @@ pub(super) async fn of_device_by_prefix(
     State(api): State<Api>,
     Path((device, prefix)): Path<(String, String)>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let (id, _) = api.cloud.find_claimed(&device)?;
+    let (id, _) = api.cloud.find_claimed(&device).await?;
     stream(&api, Some(id), prefix)
 }
 

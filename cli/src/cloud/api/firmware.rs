@@ -54,9 +54,7 @@ pub(super) async fn keep(api: &Api, upload: Upload) -> Result<Vec<ModuleFile>, A
         Ok::<_, Failure>(files)
     });
     let files = files.await.map_err(ApiError::bad_request)??;
-    for file in &files {
-        api.cloud.add_module(file.clone()).await?;
-    }
+    api.cloud.add_modules(&files).await?;
     Ok(files)
 }
 

@@ -64,7 +64,7 @@ fn id(text: &str) -> Result<DeviceId, ApiError> {
 /// Devices that offered a key which nobody has accepted: unknown ones, and ones whose key has changed.
 #[utoipa::path(get, path = "/v1/keys", responses((status = 200, body = Vec<KeysBody>)))]
 pub(super) async fn offered(State(api): State<Api>) -> Result<Json<Vec<KeysBody>>, ApiError> {
-    let devices = api.cloud.store.devices()?;
+    let devices = api.cloud.devices().await?;
     let waiting =
         devices.iter().filter(|(_, device)| device.keys.iter().any(|key| key.state == KeyState::Offered));
     waiting.map(|(id, device)| KeysBody::of(*id, device)).collect::<Result<_, _>>().map(Json)
@@ -77,7 +77,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     Path(device): Path<String>,
 ) -> Result<Json<KeysBody>, ApiError> {
-    let (id, device) = api.cloud.find(&device)?;
+    let (id, device) = api.cloud.find(&device).await?;
     KeysBody::of(id, &device).map(Json)
 }
 
@@ -121,7 +121,7 @@ pub(super) async fn accept(
     State(api): State<Api>,
     Path((device, fingerprint)): Path<(String, String)>,
 ) -> Result<Json<Done>, ApiError> {
-    let (id, _) = api.cloud.find(&device)?;
+    let (id, _) = api.cloud.find(&device).await?;
     api.cloud.accept_key(id, fingerprint).await?;
     Ok(Done::of(id))
 }
@@ -134,7 +134,7 @@ pub(super) async fn forget(
     State(api): State<Api>,
     Path((device, fingerprint)): Path<(String, String)>,
 ) -> Result<Json<Done>, ApiError> {
-    let (id, _) = api.cloud.find(&device)?;
+    let (id, _) = api.cloud.find(&device).await?;
     api.cloud.forget_key(id, fingerprint).await?;
     Ok(Done::of(id))
 }

@@ -47,7 +47,7 @@ pub struct StatusBody {
 /// How the cloud is.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = StatusBody)))]
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<StatusBody>, ApiError> {
-    let devices = api.cloud.store.devices()?;
+    let devices = api.cloud.devices().await?;
     let levels = api.cloud.levels();
     let options = api.cloud.options();
     let waits =

@@ -72,7 +72,7 @@ pub(super) async fn plan(
     Path(device): Path<String>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Result<Json<Planned>, ApiError> {
-    let (id, device) = api.cloud.find_claimed(&device)?;
+    let (id, device) = api.cloud.find_claimed(&device).await?;
     let requested = requested(&api, query.get("modules").map(String::as_str))?;
     let steps = api.cloud.plan(&device, &requested)?;
     let bytes = steps.iter().map(|step| u64::from(step.size)).sum();
@@ -87,7 +87,7 @@ pub(super) async fn start(
     Path(device): Path<String>,
     fields: Fields,
 ) -> Result<Json<UpdateBody>, ApiError> {
-    let (id, device) = api.cloud.find_claimed(&device)?;
+    let (id, device) = api.cloud.find_claimed(&device).await?;
     let requested = requested(&api, fields.get("modules"))?;
     let slow = fields.flag("slow")?.unwrap_or(false);
     let plan = start_plan(&api, id, &device, &requested, slow).await?;
@@ -120,7 +120,7 @@ pub(super) async fn show(
     State(api): State<Api>,
     Path(device): Path<String>,
 ) -> Result<Json<UpdateBody>, ApiError> {
-    let (id, _) = api.cloud.find_claimed(&device)?;
+    let (id, _) = api.cloud.find_claimed(&device).await?;
     let plan = api.cloud.store.plan(id)?;
     Ok(UpdateBody::of(&api, id, plan))
 }
@@ -132,7 +132,7 @@ pub(super) async fn cancel(
     State(api): State<Api>,
     Path(device): Path<String>,
 ) -> Result<Json<UpdateBody>, ApiError> {
-    let (id, _) = api.cloud.find_claimed(&device)?;
+    let (id, _) = api.cloud.find_claimed(&device).await?;
     let plan = api.cloud.cancel(id).await?;
     Ok(UpdateBody::of(&api, id, Some(plan)))
 }
@@ -144,7 +144,7 @@ pub(super) async fn watch(
     State(api): State<Api>,
     Path(device): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, ApiError> {
-    let (id, _) = api.cloud.find_claimed(&device)?;
+    let (id, _) = api.cloud.find_claimed(&device).await?;
     let place = place(&api)?;
     let events = BroadcastStream::new(api.cloud.subscribe()).filter_map(move |item| {
         let _held = &place;

@@ -6,6 +6,9 @@ use coap_spark::message::describe::Describe;
 use coap_spark::message::{FromDevice, FromServer, Value, VariableType};
 use core::time::Duration;
 
+/// A call waits so long for those before it. Callers wait longer than that and the device's answer together.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(20);
+
 /// Who asked; the caller's own number.
 pub type Ticket = u64;
 
@@ -104,6 +107,14 @@ pub enum CallError {
     Malformed(String),
 }
 
+/// A call that waits for those before it.
+#[derive(Debug)]
+pub(super) struct Queued {
+    ticket: Ticket,
+    call: Call,
+    deadline: Duration,
+}
+
 /// A call that was sent.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -113,39 +124,53 @@ pub(super) struct Pending {
 }
 
 impl Session {
-    /// Asks the device. The answer comes by [`Session::poll_answer`] with this ticket, an error at once.
+    /// Asks the device. The answer comes by [`Session::poll_answer`] with this ticket, an error at once. What cannot be sent
+    /// in time is not sent later: nobody waits for it any more.
     ///
     /// # Errors
     /// [`CallError`]; nothing was sent.
-    pub fn call(&mut self, ticket: Ticket, call: Call) -> Result<(), CallError> {
+    pub fn call(&mut self, now: Duration, ticket: Ticket, call: Call) -> Result<(), CallError> {
         match self.phase {
             Phase::Start => return Err(CallError::Offline),
-            Phase::Updating(_) | Phase::Updated => return Err(CallError::Updating),
+            Phase::Updating(_) | Phase::Updated { .. } => return Err(CallError::Updating),
             _ => {}
         }
-        // Firmware up to 0.7 reads a wild pointer for a variable that it does not have.
-        if let (Call::Variable { name }, Some(variables)) = (&call, &self.known.variables)
-            && !variables.iter().any(|(known, _)| known == name)
-        {
-            return Err(CallError::NoSuch { what: "variable", name: name.clone() });
-        }
-        if let (Call::Function { name, .. }, Some(functions)) = (&call, &self.known.functions)
-            && !functions.contains(name)
-        {
-            return Err(CallError::NoSuch { what: "function", name: name.clone() });
+        if self.calls.len() + self.describe_tickets.len() >= super::MAX_WAITING {
+            return Err(CallError::Busy);
         }
         if call == Call::Describe {
             self.describe_tickets.push(ticket);
-            if matches!(self.phase, Phase::Idle) {
+            if matches!(self.phase, Phase::Idle { .. }) {
                 self.phase = Phase::Ask;
             }
             return Ok(());
         }
-        if self.calls.len() >= super::MAX_WAITING {
-            return Err(CallError::Busy);
-        }
-        self.calls.push_back((ticket, call));
+        self.calls.push_back(Queued { ticket, call, deadline: now + QUEUE_PATIENCE });
         Ok(())
+    }
+
+    /// Whoever asked has gone: what was not sent yet is not sent.
+    pub fn forget_call(&mut self, ticket: Ticket) {
+        self.calls.retain(|queued| queued.ticket != ticket);
+        self.describe_tickets.retain(|waiting| *waiting != ticket);
+    }
+
+    /// Firmware up to 0.7 reads a wild pointer for a variable that it does not have.
+    fn is_there(&self, call: &Call) -> Result<(), CallError> {
+        let no_such = |what, name: &String| Err(CallError::NoSuch { what, name: name.clone() });
+        match call {
+            Call::Variable { name } => match &self.known.variables {
+                Some(variables) if variables.iter().all(|(known, _)| known != name) => {
+                    no_such("variable", name)
+                }
+                _ => Ok(()),
+            },
+            Call::Function { name, .. } => match &self.known.functions {
+                Some(functions) if !functions.contains(name) => no_such("function", name),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
     }
 
     /// The next answer, and to whom.
@@ -159,7 +184,11 @@ impl Session {
         if self.pending.is_some() {
             return Ok(None);
         }
-        while let Some((ticket, call)) = self.calls.pop_front() {
+        while let Some(Queued { ticket, call, deadline }) = self.calls.pop_front() {
+            if let Err(error) = self.is_there(&call) {
+                self.answers.push_back((ticket, Err(error)));
+                continue;
+            }
             let body = match &call {
                 Call::Function { name, argument } => {
                     FromServer::FunctionCall { name: name.as_bytes(), argument: argument.as_bytes() }
@@ -176,7 +205,7 @@ impl Session {
                     return Ok(Some(len));
                 }
                 Err(SendError::TooManyRequests { .. } | SendError::Busy { .. }) => {
-                    self.calls.push_front((ticket, call));
+                    self.calls.push_front(Queued { ticket, call, deadline });
                     return Ok(None);
                 }
                 Err(error @ (SendError::Encode(_) | SendError::FrameTooLong { .. })) => {
@@ -232,6 +261,18 @@ impl Session {
         decode(*kind, response.payload).map(Answer::Value)
     }
 
+    /// When a call that waits is given up.
+    pub(super) fn call_deadline(&self) -> Option<Duration> {
+        self.calls.front().map(|queued| queued.deadline)
+    }
+
+    /// Calls that waited too long for those before them.
+    pub(super) fn expire_waiting_calls(&mut self, now: Duration) {
+        while let Some(queued) = self.calls.pop_front_if(|queued| now >= queued.deadline) {
+            self.answers.push_back((queued.ticket, Err(CallError::TimedOut)));
+        }
+    }
+
     /// A request that got no answer.
     pub(super) fn expire_call(&mut self, waiting: &Waiting<RequestKind>) {
         if let Some(pending) = self.pending.take_if(|pending| pending.id == waiting.id) {
@@ -249,7 +290,7 @@ impl Session {
     /// Nobody is to wait for a connection that is gone, or for a device that takes an update.
     pub(super) fn refuse_calls(&mut self, error: &CallError) {
         let sent = self.pending.take().map(|pending| pending.ticket);
-        let waiting = self.calls.drain(..).map(|(ticket, _)| ticket);
+        let waiting = self.calls.drain(..).map(|queued| queued.ticket);
         let tickets: Vec<Ticket> = sent.into_iter().chain(waiting).collect();
         self.answers.extend(tickets.into_iter().map(|ticket| (ticket, Err(error.clone()))));
         self.answer_describe(&Err(error.clone()));

@@ -9,7 +9,7 @@ use super::catalogue::Catalogue;
 use super::plan::Plan;
 use super::updates::Attempts;
 use super::{Event, Relayed};
-use call::Pending;
+use call::{Pending, Queued};
 use coap_spark::coap::{Code, Token};
 use coap_spark::connection::{ConnectionError, Received, RequestKind, SendError, ServerConnection};
 use coap_spark::handshake::DeviceId;
@@ -28,6 +28,15 @@ use update::Update;
 
 /// Answers and events that wait to be sent to one device: above this, no more is read and no more is passed on.
 const MAX_WAITING: usize = 64;
+/// Firmware 0.4.x answers Describe in two parts, one right after the other; an old Core's answer is never whole.
+const PARTS_PATIENCE: Duration = Duration::from_secs(3);
+const MAX_PARTS: u8 = 4;
+/// A device whose update waits is asked again after this time.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// A device that has an image resets within seconds. One whose application forbids it is asked what it runs.
+const RESET_PATIENCE: Duration = Duration::from_secs(60);
+/// Descriptions that a device sends without being asked are looked at this often.
+const POST_INTERVAL: Duration = Duration::from_secs(5);
 /// Any name that begins with [`system_event::CLAIM_PREFIX`] would do.
 const CLAIM_SETTLED: &str = "spark/device/claim/settled";
 /// Subscriptions of one device; firmware has 5 or 6.
@@ -66,8 +75,14 @@ pub struct Session {
     update_succeeded: bool,
     /// The parts of the answer to the Describe that was asked for.
     describe: Describe,
+    /// How many.
+    parts: u8,
     /// The last whole one.
     known: Describe,
+    /// When it last described itself without being asked.
+    posted: Option<Duration>,
+    /// It belongs to the owner: it hears his events and is updated.
+    claimed: bool,
     phase: Phase,
     /// What it answers to questions about itself.
     introduction: Introduction,
@@ -75,7 +90,7 @@ pub struct Session {
     /// Sealed frames, to be sent before anything else is sealed.
     sealed: VecDeque<Vec<u8>>,
     waiting: VecDeque<Owed>,
-    calls: VecDeque<(Ticket, Call)>,
+    calls: VecDeque<Queued>,
     pending: Option<Pending>,
     describe_tickets: Vec<Ticket>,
     answers: VecDeque<(Ticket, Result<Answer, CallError>)>,
@@ -99,16 +114,16 @@ pub struct Introduction {
 enum Phase {
     /// The device has not said Hello.
     Start,
-    /// Nothing to do.
-    Idle,
+    /// Nothing to do, or nothing until then.
+    Idle { ask_at: Option<Duration> },
     /// Describe is to be asked for.
     Ask,
-    /// Describe was asked for.
-    Asked { id: u16 },
+    /// Describe was asked for. A part of the answer came: what follows follows soon.
+    Asked { id: u16, until: Option<Duration> },
     /// An image is on its way.
     Updating(Box<Update>),
-    /// The device has an image and will reset.
-    Updated,
+    /// The device has an image and will reset, by then at the latest.
+    Updated { until: Duration },
 }
 
 /// Events that a device wants.
@@ -172,7 +187,10 @@ impl Session {
             plan: None,
             update_succeeded: false,
             describe: Describe::default(),
+            parts: 0,
             known: Describe::default(),
+            posted: None,
+            claimed: true,
             phase: Phase::Start,
             introduction: Introduction::default(),
             subscriptions: Vec::new(),
@@ -203,6 +221,16 @@ impl Session {
     #[must_use]
     pub const fn attempts(&self) -> &Attempts {
         &self.attempts
+    }
+
+    /// Tells whether the device belongs to the owner. Others only connect.
+    pub fn set_claimed(&mut self, now: Duration, claimed: bool) {
+        let before = core::mem::replace(&mut self.claimed, claimed);
+        if !claimed {
+            self.cancel_plan(now);
+        } else if !before && matches!(self.phase, Phase::Idle { .. }) {
+            self.phase = Phase::Ask;
+        }
     }
 
     /// Tells what the device may ask about itself.
@@ -269,10 +297,10 @@ impl Session {
             }
             // Metrics begin with 0. In the middle of an update the device's modules are known well enough.
             FromDevice::DescribePost { payload, .. }
-                if matches!(self.phase, Phase::Idle | Phase::Ask | Phase::Asked { .. })
+                if matches!(self.phase, Phase::Idle { .. } | Phase::Ask | Phase::Asked { .. })
                     && payload.first() != Some(&0) =>
             {
-                self.take_describe(now, payload);
+                self.take_post(now, payload);
             }
             FromDevice::Goodbye { ref goodbye, .. } => {
                 let reason =
@@ -282,7 +310,7 @@ impl Session {
             ref body => {
                 let Some(answers) = message.answers else { return };
                 match (&self.phase, body) {
-                    (Phase::Asked { id }, FromDevice::Response(response))
+                    (Phase::Asked { id, .. }, FromDevice::Response(response))
                         if *id == answers.id && answers.is_answer =>
                     {
                         self.take_describe(now, response.payload);
@@ -363,7 +391,7 @@ impl Session {
     fn take_system_event(&mut self, event: &Publication<'_>) {
         let answer = match SystemEvent::of(event) {
             SystemEvent::SafeMode(_) => {
-                if matches!(self.phase, Phase::Idle) {
+                if matches!(self.phase, Phase::Idle { .. }) {
                     self.phase = Phase::Ask;
                 }
                 return;
@@ -405,34 +433,61 @@ impl Session {
         self.owe(Owed::Publish { name: name.to_owned(), data: Some(data), max_age: Some(60), public: false });
     }
 
+    /// A description that nobody asked for: whole, or none at all.
+    fn take_post(&mut self, now: Duration, payload: &[u8]) {
+        if self.posted.is_some_and(|posted| now < posted + POST_INTERVAL) {
+            return;
+        }
+        if let Ok(describe) = Describe::from_json(payload)
+            && describe.modules.is_some()
+        {
+            self.posted = Some(now);
+            self.finish_describe(now, describe);
+        }
+    }
+
     fn take_describe(&mut self, now: Duration, payload: &[u8]) {
         match Describe::from_json(payload) {
             Ok(mut describe) => {
                 core::mem::swap(&mut self.describe, &mut describe);
                 // Old firmware sends application and system part as two documents.
                 self.describe.merge(describe);
+                self.parts += 1;
             }
             Err(error) => {
-                self.phase = Phase::Idle;
                 self.answer_describe(&Err(CallError::Malformed(error.to_string())));
-                let reason = error.to_string();
-                self.events.push_back(Event::CannotUpdate { device: self.id, reason });
+                self.give_up_describe(now, error.to_string());
                 return;
             }
         }
-        if self.describe.modules.is_some() {
-            self.finish_describe(now);
+        if self.describe.modules.is_some() || self.parts >= MAX_PARTS {
+            self.finish_parts(now);
+        } else if let Phase::Asked { until, .. } = &mut self.phase {
+            *until = Some(now + PARTS_PATIENCE);
         }
     }
 
-    /// All parts of the answer are there.
-    fn finish_describe(&mut self, now: Duration) {
+    /// All parts of the answer are there. A Core tells functions and variables and no modules.
+    fn finish_parts(&mut self, now: Duration) {
+        self.parts = 0;
         let describe = core::mem::take(&mut self.describe);
+        self.finish_describe(now, describe);
+    }
+
+    fn finish_describe(&mut self, now: Duration, describe: Describe) {
         self.known = describe.clone();
         self.answer_describe(&Ok(describe.clone()));
         self.events.push_back(Event::Described { device: self.id, describe: describe.clone() });
-        self.phase = Phase::Idle;
+        self.phase = Phase::Idle { ask_at: None };
         self.decide(now, &describe);
+    }
+
+    /// There is no description. An update that waits for one asks again later.
+    fn give_up_describe(&mut self, now: Duration, reason: String) {
+        (self.describe, self.parts) = (Describe::default(), 0);
+        let waits = self.plan.as_ref().is_some_and(Plan::is_running);
+        self.phase = Phase::Idle { ask_at: waits.then_some(now + ASK_AGAIN) };
+        self.events.push_back(Event::CannotUpdate { device: self.id, reason });
     }
 
     /// The next frame to send, sealed into `out` (1024 bytes); `None` if nothing is due.
@@ -467,12 +522,13 @@ impl Session {
         match &mut self.phase {
             Phase::Ask => {
                 let sent = self.connection.request(now, FromServer::Describe { flags: None }, out)?;
-                self.phase = Phase::Asked { id: sent.id };
+                self.phase = Phase::Asked { id: sent.id, until: None };
                 Ok(Some(sent.bytes.len()))
             }
             Phase::Updating(update) => update.poll_send(now, &mut self.connection, out),
-            Phase::Start | Phase::Updated => Ok(None),
-            Phase::Idle | Phase::Asked { .. } => self.seal_call(now, out),
+            // What the device has is known when it has described itself.
+            Phase::Start | Phase::Updated { .. } | Phase::Asked { .. } => Ok(None),
+            Phase::Idle { .. } => self.seal_call(now, out),
         }
     }
 
@@ -501,7 +557,8 @@ impl Session {
     /// During an update it is not: devices up to 1.x keep their list of chunks in the buffer that a message comes to.
     /// A device that does not take its events fast enough misses some. Events carry no promise.
     pub fn offer(&mut self, event: &Relayed) {
-        if !matches!(self.phase, Phase::Updating(_))
+        if self.claimed
+            && !matches!(self.phase, Phase::Updating(_))
             && self.subscriptions.iter().any(|subscription| subscription.wants(event))
             && self.waiting.len() < MAX_WAITING
         {
@@ -532,11 +589,15 @@ impl Session {
     /// When [`Session::handle_deadline`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Duration {
+        let own = match &self.phase {
+            Phase::Updating(update) => update.next_deadline(),
+            Phase::Idle { ask_at } => *ask_at,
+            Phase::Asked { until, .. } => *until,
+            Phase::Updated { until } => Some(*until),
+            Phase::Start | Phase::Ask => None,
+        };
         let connection = self.connection.next_deadline();
-        match &self.phase {
-            Phase::Updating(update) => update.next_deadline().map_or(connection, |due| due.min(connection)),
-            _ => connection,
-        }
+        [own, self.call_deadline()].into_iter().flatten().fold(connection, Duration::min)
     }
 
     /// Moves on if a deadline has come. Early calls are harmless.
@@ -547,27 +608,25 @@ impl Session {
         self.connection.handle_deadline(now)?;
         while let Some(expired) = self.connection.poll_expired(now) {
             match &self.phase {
-                Phase::Asked { id } if *id == expired.id => self.give_up_describe(now),
+                Phase::Asked { id, .. } if *id == expired.id => {
+                    self.answer_describe(&Err(CallError::TimedOut));
+                    self.give_up_describe(now, "it does not answer Describe".to_owned());
+                }
                 _ => self.expire_call(&expired),
             }
         }
-        if let Phase::Updating(update) = &mut self.phase {
-            update.handle_deadline(now);
-            self.watch_update(now);
+        self.expire_waiting_calls(now);
+        match &mut self.phase {
+            Phase::Updating(update) => {
+                update.handle_deadline(now);
+                self.watch_update(now);
+            }
+            Phase::Asked { until: Some(until), .. } if now >= *until => self.finish_parts(now),
+            Phase::Idle { ask_at: Some(at) } if now >= *at => self.phase = Phase::Ask,
+            Phase::Updated { until } if now >= *until => self.phase = Phase::Ask,
+            _ => {}
         }
         Ok(())
-    }
-
-    /// A Core tells functions and variables and no modules; that is all there will be.
-    fn give_up_describe(&mut self, now: Duration) {
-        if self.describe != Describe::default() {
-            self.finish_describe(now);
-            return;
-        }
-        self.phase = Phase::Idle;
-        self.answer_describe(&Err(CallError::TimedOut));
-        let reason = "it does not answer Describe".to_owned();
-        self.events.push_back(Event::CannotUpdate { device: self.id, reason });
     }
 
     /// The connection is gone. An update that was under way was interrupted, and no call is answered any more.

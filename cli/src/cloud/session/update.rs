@@ -1,13 +1,13 @@
 //! A firmware update: which module is due, and how its transfer goes.
 
-use super::{CallError, MAX_WAITING, Owed, Phase, Session};
+use super::{CallError, Phase, RESET_PATIENCE, Session};
 use crate::cloud::Event;
 use crate::cloud::catalogue::ModuleFile;
 use crate::cloud::plan::{Due, Plan};
-use crate::cloud::updates::{Next, next_update};
+use crate::cloud::updates::{Attempts, Next, next_update};
 use coap_spark::connection::{SendError, ServerConnection};
 use coap_spark::message::describe::Describe;
-use coap_spark::message::{Envelope, FromDevice, system_event};
+use coap_spark::message::{Envelope, FromDevice};
 use core::time::Duration;
 use spark_ota::coap::Upload;
 use spark_ota::transfer::{Failure, Options, Progress, SenderError};
@@ -60,7 +60,7 @@ impl Session {
     /// not while another update runs.
     pub fn set_plan(&mut self, plan: Option<Plan>) {
         self.plan = plan;
-        if matches!(self.phase, Phase::Idle) && self.plan.as_ref().is_some_and(Plan::is_running) {
+        if matches!(self.phase, Phase::Idle { .. }) && self.plan.as_ref().is_some_and(Plan::is_running) {
             self.phase = Phase::Ask;
         }
     }
@@ -112,6 +112,9 @@ impl Session {
     /// What a device that has just described itself needs next: a module of its owner's plan, else one that it lacks.
     pub(super) fn decide(&mut self, now: Duration, describe: &Describe) {
         let device = self.id;
+        if !self.claimed {
+            return;
+        }
         if let Some(plan) = &mut self.plan
             && plan.is_running()
         {
@@ -144,7 +147,11 @@ impl Session {
             return;
         }
         match next_update(describe, &self.catalogue, &self.attempts) {
-            Next::Nothing => self.events.push_back(Event::UpToDate { device }),
+            Next::Nothing => {
+                // What it lacks one day begins anew.
+                self.attempts = Attempts::default();
+                self.events.push_back(Event::UpToDate { device });
+            }
             Next::Impossible(reason) => self.events.push_back(Event::CannotUpdate { device, reason }),
             Next::Send { file, why } => self.start_update(now, file, why, false, None),
         }
@@ -191,14 +198,6 @@ impl Session {
             }
         };
         self.refuse_calls(&CallError::Updating);
-        if step.is_none() && self.waiting.len() < MAX_WAITING {
-            self.owe(Owed::Publish {
-                name: system_event::SAFE_MODE_UPDATING.to_owned(),
-                data: Some(file.prefix.index.to_string().into_bytes()),
-                max_age: Some(60),
-                public: false,
-            });
-        }
         if let (Some(plan), Some(step)) = (&mut self.plan, step) {
             plan.sending(step);
             self.tell_plan();
@@ -206,6 +205,8 @@ impl Session {
         self.events.push_back(Event::UpdateStarted {
             device,
             module: file.name.clone(),
+            index: file.prefix.index,
+            repair: step.is_none(),
             why,
             bytes: file.image.len(),
         });
@@ -253,7 +254,10 @@ impl Session {
     }
 
     fn finish_update(&mut self, now: Duration, progress: Progress, failure: Option<String>) {
-        let after = if failure.is_none() { Phase::Updated } else { Phase::Idle };
+        let after = match failure {
+            None => Phase::Updated { until: now + RESET_PATIENCE },
+            Some(_) => Phase::Idle { ask_at: None },
+        };
         let Phase::Updating(update) = core::mem::replace(&mut self.phase, after) else { return };
         self.connection.set_updating(now, false);
         if update.step.is_some() {

@@ -11,8 +11,8 @@
 //! Read are these, and what `spark-server` keeps, wherever in the folder it lies: `ID.pub.pem` or `ID.pem` with a public key, `ID.json`
 //! with the device's name and attributes, or with its key as `{"algorithm", "deviceID", "key"}`.
 
-use super::device::Device;
-use super::{MAX_ATTRIBUTES, Store};
+use super::device::{Device, KeyState};
+use super::{MAX_ATTRIBUTES, MAX_KEYS, Store};
 use crate::cloud::catalogue::ModuleFile;
 use crate::cloud::folder::{public_pem, read_device_key, unix_time};
 use crate::cloud::plan::Plan;
@@ -21,7 +21,7 @@ use crate::files;
 use coap_spark::handshake::DeviceId;
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Folders within folders that are looked into.
@@ -89,6 +89,7 @@ pub fn export(store: &Store, folder: &Path) -> Result<Exported, Failure> {
         }
         exported.devices += 1;
     }
+    let mut written = BTreeSet::new();
     for module in store.modules()? {
         let mut sha256 = [0; 32];
         let image = match hex::decode_to_slice(&module.sha256, &mut sha256) {
@@ -97,13 +98,15 @@ pub fn export(store: &Store, folder: &Path) -> Result<Exported, Failure> {
         };
         let Some(image) = image else { continue };
         // Names were given by people; a file's name is only the last part of it.
-        let name = module.names.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+        let name = module.names.first().map(Path::new).and_then(Path::file_stem).unwrap_or_default();
+        let name = name.to_string_lossy();
         let short = module.sha256.get(..8).unwrap_or_default();
-        let mut path = modules.join(name);
-        if name.is_empty() || path.exists() {
-            path = modules.join(format!("{short}-{}", name.to_string_lossy()));
+        let mut file = format!("{name}.bin");
+        if name.is_empty() || !written.insert(file.clone()) {
+            file = format!("{name}-{short}.bin");
+            written.insert(file.clone());
         }
-        files::write_atomically(&path.with_extension("bin"), &image)?;
+        files::write_atomically(&modules.join(file), &image)?;
         exported.modules += 1;
     }
     Ok(exported)
@@ -143,6 +146,11 @@ pub fn import(store: &Store, folder: &Path) -> Result<Imported, Failure> {
             imported.refused.push(Refused { file: path, reason });
         }
     }
+    // Plans need them.
+    for file in modules {
+        store.change_now(move |transaction| transaction.put_module(&file))?;
+        imported.modules += 1;
+    }
     for (id, found) in found {
         let id = DeviceId(id);
         let has_key = found.key.is_some();
@@ -165,19 +173,14 @@ pub fn import(store: &Store, folder: &Path) -> Result<Imported, Failure> {
             }
         }
     }
-    for file in modules {
-        store.change_now(move |transaction| transaction.put_module(&file))?;
-        imported.modules += 1;
-    }
     Ok(imported)
 }
 
 /// Puts what was found into a device's record.
 fn take(device: &mut Device, found: &Found) -> Result<(), String> {
     let now = unix_time();
-    if let Some(record) = &found.record
-        && *device == Device::default()
-    {
+    let is_new = *device == Device::default();
+    if let (true, Some(record)) = (is_new, &found.record) {
         *device = record.clone();
     }
     device.name = device.name.take().or_else(|| found.name.clone());
@@ -188,10 +191,13 @@ fn take(device: &mut Device, found: &Found) -> Result<(), String> {
     }
     if let Some(spki) = &found.key {
         device.enrol_first(spki, now).map_err(|error| error.to_string())?;
-        device.claimed = found.record.as_ref().is_none_or(|record| record.claimed);
     }
-    if let Some(spki) = &found.next {
-        device.stage(spki, now);
+    // What the owner decided here since then counts.
+    if is_new {
+        device.claimed = found.record.as_ref().map_or(found.key.is_some(), |record| record.claimed);
+        if let Some(spki) = &found.next {
+            device.stage(spki, now);
+        }
     }
     Ok(())
 }
@@ -273,7 +279,21 @@ fn look_at_json(
         return Ok(());
     }
     if members.contains_key("keys") {
-        found.record = Some(serde_json::from_value(value).map_err(|error| error.to_string())?);
+        let record: Device = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        if record.keys.len() > MAX_KEYS {
+            return Err(format!("a device has at most {MAX_KEYS} keys"));
+        }
+        for known in &record.keys {
+            if key(&known.spki())? != known.spki() {
+                return Err("a key is not in the form that devices have".to_owned());
+            }
+        }
+        let current = record.keys.iter().filter(|key| key.state == KeyState::Current).count();
+        let next = record.keys.iter().filter(|key| key.state == KeyState::Next).count();
+        if current > 1 || next > 1 {
+            return Err("a device has one current key and one next key at most".to_owned());
+        }
+        found.record = Some(record);
         return Ok(());
     }
     for (name, value) in members {

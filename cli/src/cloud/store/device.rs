@@ -100,7 +100,7 @@ pub struct Device {
     pub attributes: BTreeMap<String, String>,
     /// Its last Describe.
     pub describe: Option<Describe>,
-    /// Its last failure.
+    /// The last failure of a connection that claimed to be it.
     pub last_failure: Option<Failed>,
     /// Its public keys, the oldest first.
     pub keys: Vec<KeyRecord>,
@@ -202,6 +202,20 @@ impl Device {
         let Some(spki) = self.next_key().map(KeyRecord::spki) else { return false };
         self.enrol(&spki, now);
         true
+    }
+
+    /// The device has proved that it holds this key. If that is the staged one, it becomes the current one; `false` if the key
+    /// is good no longer.
+    pub fn prove(&mut self, spki: &[u8], now: u64) -> bool {
+        let text = hex::encode(spki);
+        match self.keys.iter().find(|key| key.spki == text).map(|key| key.state) {
+            Some(KeyState::Current) => true,
+            Some(KeyState::Next) => {
+                self.enrol(spki, now);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Forgets the staged key.
@@ -355,6 +369,22 @@ mod tests {
         assert_eq!(states(&device), [(1, KeyState::Retired), (4, KeyState::Current)]);
         device.stage(&[4], 6);
         assert!(device.next_key().is_none(), "what is current is not staged");
+    }
+
+    #[test]
+    fn key_that_gets_in_is_not_turned_into_an_offer_and_only_a_good_one_is_proved() {
+        let mut device = Device::default();
+        device.enrol(&[1], 0);
+        device.stage(&[2], 0);
+        device.offer(&[1], 1);
+        device.offer(&[2], 1);
+        assert_eq!(states(&device), [(1, KeyState::Current), (2, KeyState::Next)]);
+        device.offer(&[3], 1);
+        assert!(device.prove(&[1], 2) && !device.prove(&[3], 2) && !device.prove(&[4], 2));
+        assert_eq!(device.next_key().unwrap().spki(), [2], "it was not used");
+        assert!(device.prove(&[2], 3));
+        assert_eq!(device.current_key().unwrap().spki(), [2]);
+        assert!(!device.prove(&[1], 4), "it is retired");
     }
 
     #[test]

@@ -34,6 +34,8 @@ const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("
 
 /// Devices without a key of their own that are kept: who knows the server's public key can offer any number.
 pub const MAX_STRANGERS: u64 = 1000;
+/// Devices of one cloud.
+pub const MAX_DEVICES: u64 = 100_000;
 /// Bytes of all module files.
 pub const MAX_MODULE_BYTES: u64 = 256 << 20;
 
@@ -164,6 +166,20 @@ impl Store {
         let table = self.read()?.open_table(IMAGES).map_err(|error| self.unusable(&error))?;
         let found = table.get(sha256).map_err(|error| self.unusable(&error))?;
         Ok(found.map(|found| found.value().to_vec()))
+    }
+
+    /// Takes the files of an earlier version, once, whatever else is there already.
+    ///
+    /// # Errors
+    /// As [`import`].
+    pub fn import_once(&self, folder: &Path) -> Result<Option<Imported>, Failure> {
+        let table = self.read()?.open_table(META).map_err(|error| self.unusable(&error))?;
+        if table.get("files-imported").map_err(|error| self.unusable(&error))?.is_some() {
+            return Ok(None);
+        }
+        let imported = import(self, folder)?;
+        self.change_now(|transaction| transaction.note("files-imported"))?;
+        Ok(Some(imported))
     }
 
     fn read(&self) -> Result<ReadTransaction, Failure> {

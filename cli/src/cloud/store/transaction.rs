@@ -1,7 +1,7 @@
 //! The tables, and what a change may do with them.
 
 use super::device::Device;
-use super::{MAX_MODULE_BYTES, MAX_STRANGERS, unusable};
+use super::{MAX_DEVICES, MAX_MODULE_BYTES, MAX_STRANGERS, unusable};
 use crate::cloud::catalogue::ModuleFile;
 use crate::cloud::plan::Plan;
 use crate::exit::{Code, Failure};
@@ -21,7 +21,13 @@ pub(super) const PLANS: Table<12> = TableDefinition::new("plans");
 pub(super) const MODULES: Table<32> = TableDefinition::new("modules");
 /// SHA-256 to the content.
 pub(super) const IMAGES: Table<32> = TableDefinition::new("images");
-/// Device ids that have no key of their own: all that is known is what strangers offered.
+/// Names of one module file, and characters of a name.
+const MAX_NAMES: usize = 16;
+const MAX_NAME: usize = 100;
+
+/// Claim codes that are good, and until when, in seconds since 1970.
+const CLAIMS: TableDefinition<'static, &'static str, u64> = TableDefinition::new("claims");
+/// Device ids that have no key of their own: all that is known is what strangers offered. With the time, big-endian.
 const STRANGERS: Table<12> = TableDefinition::new("strangers");
 
 /// A module file without its content.
@@ -49,7 +55,7 @@ impl ModuleRecord {
     pub fn of(file: &ModuleFile) -> Self {
         Self {
             sha256: hex::encode(file.sha256),
-            names: vec![file.name.clone()],
+            names: vec![short(&file.name)],
             size: u32::try_from(file.image.len()).unwrap_or(u32::MAX),
             platform_id: file.prefix.platform_id,
             function: file.prefix.function.letter(),
@@ -84,7 +90,42 @@ impl<'t> Transaction<'t> {
         for table in [MODULES, IMAGES] {
             transaction.open_table(table)?;
         }
+        transaction.open_table(CLAIMS)?;
         Ok(())
+    }
+
+    /// Notes that something was done.
+    pub(super) fn note(&self, what: &str) -> Result<(), Failure> {
+        let mut meta =
+            self.transaction.open_table(super::META).map_err(|error| unusable(self.path, &error))?;
+        meta.insert(what, 1).map_err(|error| unusable(self.path, &error))?;
+        Ok(())
+    }
+
+    /// Keeps a claim code until a time, and forgets those whose time is over; `false` if there are `limit` already.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file.
+    pub fn put_claim(&self, code: &str, until: u64, now: u64, limit: u64) -> Result<bool, Failure> {
+        let failed = |error: redb::StorageError| unusable(self.path, &error);
+        let mut claims = self.transaction.open_table(CLAIMS).map_err(|error| unusable(self.path, &error))?;
+        claims.retain(|_, until| until > now).map_err(failed)?;
+        if claims.len().map_err(failed)? >= limit {
+            return Ok(false);
+        }
+        claims.insert(code, until).map_err(failed)?;
+        Ok(true)
+    }
+
+    /// Uses a claim code up; `false` if it is not good.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file.
+    pub fn take_claim(&self, code: &str, now: u64) -> Result<bool, Failure> {
+        let failed = |error: redb::StorageError| unusable(self.path, &error);
+        let mut claims = self.transaction.open_table(CLAIMS).map_err(|error| unusable(self.path, &error))?;
+        let until = claims.remove(code).map_err(failed)?.map(|until| until.value());
+        Ok(until.is_some_and(|until| until > now))
     }
 
     /// A device as it is before the change; an empty record if nothing is known.
@@ -95,28 +136,39 @@ impl<'t> Transaction<'t> {
         Ok(self.get(DEVICES, &id.0)?.unwrap_or_default())
     }
 
-    /// Writes a device.
+    /// Writes a device. When there are too many strangers, the one that came first is forgotten.
     ///
     /// # Errors
-    /// [`Failure`] that names the file, or says that too many strangers are kept already.
+    /// [`Failure`] that names the file, or says that it is full.
     pub fn put_device(&self, id: DeviceId, device: &Device) -> Result<(), Failure> {
-        let mut strangers =
-            self.transaction.open_table(STRANGERS).map_err(|error| unusable(self.path, &error))?;
         let failed = |error: redb::StorageError| unusable(self.path, &error);
-        if device.is_stranger() {
-            let known = strangers.get(&id.0).map_err(failed)?.is_some();
-            if !known && strangers.len().map_err(failed)? >= MAX_STRANGERS {
+        let is_new = {
+            let devices = self.open(DEVICES)?;
+            let is_new = devices.get(&id.0).map_err(failed)?.is_none();
+            if is_new && devices.len().map_err(failed)? >= MAX_DEVICES {
                 return Err(Failure::new(
                     Code::Data,
-                    format_args!("{MAX_STRANGERS} unknown devices have offered keys, this one was not kept"),
-                    "accept those you know with `spark cloud accept`, and forget the others with `spark cloud forget`",
+                    format_args!("{MAX_DEVICES} devices are known, this one was not kept"),
+                    "forget those that are gone with `spark cloud forget`",
                 ));
             }
-            strangers.insert(&id.0, &[][..]).map_err(failed)?;
-        } else {
+            is_new
+        };
+        let mut strangers = self.open(STRANGERS)?;
+        let mut oldest = None;
+        if !device.is_stranger() {
             strangers.remove(&id.0).map_err(failed)?;
+        } else if is_new || strangers.get(&id.0).map_err(failed)?.is_none() {
+            if strangers.len().map_err(failed)? >= MAX_STRANGERS {
+                oldest = first(&strangers).map_err(failed)?;
+            }
+            let since = device.keys.last().map_or(0, |key| key.since);
+            strangers.insert(&id.0, &since.to_be_bytes()[..]).map_err(failed)?;
         }
         drop(strangers);
+        if let Some(oldest) = oldest {
+            self.remove_device(DeviceId(oldest))?;
+        }
         self.put(DEVICES, &id.0, device)
     }
 
@@ -161,6 +213,30 @@ impl<'t> Transaction<'t> {
         self.put(PLANS, &id.0, plan)
     }
 
+    /// Whether there is room for the new ones of these files.
+    ///
+    /// # Errors
+    /// [`Failure`] that says that there is not.
+    pub fn has_room(&self, files: &[ModuleFile]) -> Result<(), Failure> {
+        let there = self.module_bytes()?;
+        let mut more = 0;
+        for file in files {
+            if self.get::<ModuleRecord, 32>(MODULES, &file.sha256)?.is_none() {
+                more += file.image.len() as u64;
+            }
+        }
+        if there + more <= MAX_MODULE_BYTES {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::Data,
+            format_args!(
+                "module files take {there} bytes of {MAX_MODULE_BYTES} already, and these have {more}"
+            ),
+            "remove some that you do not need",
+        ))
+    }
+
     /// Keeps a module file. A content that is there already only gets the new name.
     ///
     /// # Errors
@@ -168,23 +244,17 @@ impl<'t> Transaction<'t> {
     pub fn put_module(&self, file: &ModuleFile) -> Result<ModuleRecord, Failure> {
         let record = match self.get::<ModuleRecord, 32>(MODULES, &file.sha256)? {
             Some(mut record) => {
-                if !record.names.contains(&file.name) {
-                    record.names.push(file.name.clone());
+                let name = short(&file.name);
+                if !record.names.contains(&name) && record.names.len() < MAX_NAMES {
+                    record.names.push(name);
                 }
                 record
             }
             None => {
-                let there = self.module_bytes()?;
-                if there + file.image.len() as u64 > MAX_MODULE_BYTES {
-                    return Err(Failure::new(
-                        Code::Data,
-                        format_args!("module files take {there} bytes of {MAX_MODULE_BYTES} already"),
-                        "remove some that you do not need",
-                    ));
-                }
-                let mut images =
-                    self.transaction.open_table(IMAGES).map_err(|error| unusable(self.path, &error))?;
-                images.insert(&file.sha256, &file.image[..]).map_err(|error| unusable(self.path, &error))?;
+                self.has_room(core::slice::from_ref(file))?;
+                self.open(IMAGES)?
+                    .insert(&file.sha256, &file.image[..])
+                    .map_err(|error| unusable(self.path, &error))?;
                 ModuleRecord::of(file)
             }
         };
@@ -201,8 +271,15 @@ impl<'t> Transaction<'t> {
         self.remove(MODULES, sha256)
     }
 
+    fn open<const N: usize>(
+        &self,
+        table: Table<N>,
+    ) -> Result<redb::Table<'_, &'static [u8; N], &'static [u8]>, Failure> {
+        self.transaction.open_table(table).map_err(|error| unusable(self.path, &error))
+    }
+
     fn module_bytes(&self) -> Result<u64, Failure> {
-        let table = self.transaction.open_table(MODULES).map_err(|error| unusable(self.path, &error))?;
+        let table = self.open(MODULES)?;
         let mut sum = 0;
         for entry in table.iter().map_err(|error| unusable(self.path, &error))? {
             let (_, record) = entry.map_err(|error| unusable(self.path, &error))?;
@@ -217,7 +294,7 @@ impl<'t> Transaction<'t> {
         table: Table<N>,
         key: &[u8; N],
     ) -> Result<Option<T>, Failure> {
-        let table = self.transaction.open_table(table).map_err(|error| unusable(self.path, &error))?;
+        let table = self.open(table)?;
         let found = table.get(key).map_err(|error| unusable(self.path, &error))?;
         found.map(|found| decode(found.value()).map_err(|error| unusable(self.path, &error))).transpose()
     }
@@ -229,16 +306,35 @@ impl<'t> Transaction<'t> {
         value: &T,
     ) -> Result<(), Failure> {
         let content = serde_json::to_vec(value).map_err(|error| unusable(self.path, &error))?;
-        let mut table = self.transaction.open_table(table).map_err(|error| unusable(self.path, &error))?;
+        let mut table = self.open(table)?;
         table.insert(key, &content[..]).map_err(|error| unusable(self.path, &error))?;
         Ok(())
     }
 
     fn remove<const N: usize>(&self, table: Table<N>, key: &[u8; N]) -> Result<bool, Failure> {
-        let mut table = self.transaction.open_table(table).map_err(|error| unusable(self.path, &error))?;
+        let mut table = self.open(table)?;
         let removed = table.remove(key).map_err(|error| unusable(self.path, &error))?;
         Ok(removed.is_some())
     }
+}
+
+/// The stranger that came first.
+fn first(
+    strangers: &redb::Table<'_, &'static [u8; 12], &'static [u8]>,
+) -> Result<Option<[u8; 12]>, redb::StorageError> {
+    let mut oldest: Option<(Vec<u8>, [u8; 12])> = None;
+    for entry in strangers.iter()? {
+        let (id, since) = entry?;
+        if oldest.as_ref().is_none_or(|(first, _)| since.value() < &first[..]) {
+            oldest = Some((since.value().to_vec(), *id.value()));
+        }
+    }
+    Ok(oldest.map(|(_, id)| id))
+}
+
+/// As much of a file's name as is kept.
+fn short(name: &str) -> String {
+    name.chars().filter(|character| !character.is_control()).take(MAX_NAME).collect()
 }
 
 pub(super) fn decode<T: DeserializeOwned>(content: &[u8]) -> Result<T, serde_json::Error> {
