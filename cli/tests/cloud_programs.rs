@@ -391,7 +391,6 @@ fn two_updates_outlive_a_stop_and_a_kill_and_send_nothing_twice() {
     for id in &ids {
         let plan = plan_of(&cloud, id);
         assert_eq!((&plan["state"], &plan["steps"][0]["state"]), (&json!("running"), &json!("installed")));
-        assert_eq!(plan["steps"][1]["interrupted"], 1, "{plan}");
     }
     wait_half_way(&cloud, 0, &names[2], &ids);
     way.hold(true);
@@ -412,6 +411,8 @@ fn two_updates_outlive_a_stop_and_a_kill_and_send_nothing_twice() {
             // How often it was sent is told by the device: it may restart before the cloud has its last word.
             assert!(step["sent"].as_u64() <= Some(1), "{step}");
         }
+        let interrupted = |step: usize| plan["steps"][step]["interrupted"].as_u64();
+        assert!(interrupted(1) >= Some(1) && interrupted(2) >= Some(1), "{plan}");
         let taken = device.count(|line| line["happening"] == "reset" && line["code"] == "update");
         assert_eq!(taken, 3, "each module was taken once");
         let described = cloud.http.get(&format!("/v1/describe/{id}?fresh=true")).ok();
@@ -627,15 +628,13 @@ fn changed_key_is_shown_and_kept_out_until_it_is_accepted() {
     assert_eq!(diagnosis["connected"], false);
     let failure = &diagnosis["last_failure"];
     assert_eq!(failure["diagnosis"]["code"], "device-key-differs");
-    assert!(
-        failure["reason"].as_str().unwrap().starts_with("key changed")
-            && failure["times"].as_u64() >= Some(4)
-    );
+    assert!(failure["reason"].as_str().unwrap().starts_with("key changed"));
     let recent = http.get("/v1/diagnosis").ok();
     assert_eq!(
         (&recent[0]["id"], &recent[0]["diagnosis"]["code"]),
         (&json!(id), &json!("device-key-differs"))
     );
+    assert!(recent[0]["times"].as_u64() >= Some(4), "{recent}");
     let listed = spark(&["cloud", "accept", "--data", cloud.data.to_str().unwrap(), "--json"]);
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!((&listed["device"], &listed["key_changed"]), (&json!(id), &json!(true)));
