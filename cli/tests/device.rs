@@ -462,14 +462,24 @@ fn fleet_of_the_library_counts_what_it_does_and_stops() {
         let mut orders = Orders::new(&server.address.to_string());
         orders.connect_rate = Some(1000.0);
         orders.events = vec![Periodic::new("tick", "{n} {t}", Duration::from_millis(500))];
+        orders.hold_events = true;
         let running = fleet.start(&orders);
         assert!(running.wait_online(40, Duration::from_secs(30)).await, "{:?}", running.last_errors());
+        assert_eq!(running.watch().connect_times().len(), 40);
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert_eq!(running.counts().published, 0, "they were not told to");
+        running.publish(true);
         let started = Instant::now();
         let done = |counts: Counts| counts.functions >= 40 && counts.published >= 80;
         while !done(running.counts()) {
             assert!(started.elapsed() < Duration::from_secs(30), "{:?}", running.counts());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        running.publish(false);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let published = running.counts().published;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert_eq!(running.counts().published, published);
         let watch = running.watch();
         let counts = watch.counts();
         assert_eq!((counts.online, counts.connections, counts.handshakes_failed), (40, 40, 0));

@@ -42,14 +42,15 @@ pub(super) async fn serve(cloud: Arc<Cloud>, mut socket: TcpStream, address: Soc
     let mut claimed = None;
     let mut stopping = cloud.stopping.subscribe();
     let shaken = tokio::select! {
-        shaken = handshake(&cloud, &mut socket, &mut claimed) => shaken,
+        // In a box, so that it takes no memory from then on.
+        shaken = Box::pin(handshake(&cloud, &mut socket, &mut claimed, &place.seat)) => shaken,
         _ = &mut place.evicted => Err(Refusal::evicted()),
         _ = stopping.wait_for(Option::is_some) => return,
     };
     match shaken {
         Ok((accepted, admitted)) => {
             let conversation = Conversation::new(cloud, address, started, accepted.device_id, admitted);
-            conversation.run(socket, &accepted, place).await;
+            conversation.run(socket, accepted, place).await;
         }
         Err(refusal) => {
             note_failure(&cloud, claimed, address, &refusal).await;
@@ -102,6 +103,8 @@ struct Conversation {
     address: SocketAddr,
     started: Instant,
     admitted: Admitted,
+    /// When its session began.
+    began: Instant,
     /// The last Describe that is written down.
     described: Option<Describe>,
     /// Beginnings of the names that it has subscribed to.
@@ -109,6 +112,8 @@ struct Conversation {
     /// It has said Hello; resolves when it is to end.
     online: Option<oneshot::Receiver<Ended>>,
     claimed: bool,
+    /// Events that came too fast.
+    too_fast: u64,
     calls: HashMap<u64, Waiting>,
     next_ticket: u64,
     events_in: mpsc::Sender<Arc<Relayed>>,
@@ -139,10 +144,12 @@ impl Conversation {
             address,
             started,
             admitted,
+            began: Instant::now(),
             described: None,
             prefixes: Vec::new(),
             online: None,
             claimed: false,
+            too_fast: 0,
             calls: HashMap::new(),
             next_ticket: 0,
             events_in,
@@ -153,24 +160,32 @@ impl Conversation {
     }
 
     /// Everything after the handshake.
-    async fn run(mut self, socket: TcpStream, accepted: &Accepted, place: Place) {
+    async fn run(mut self, socket: TcpStream, accepted: Box<Accepted>, place: Place) {
+        let mut framed = self.begin(socket, &accepted);
+        drop(accepted);
+        let end = self.exchange(&mut framed, place).await;
+        // The socket is closed before anything is written down.
+        let mut session = Box::new(framed.into_parts().machine);
+        session.handle_end(self.began.elapsed());
+        // What cannot be written down now is said in the log.
+        let _ = self.tell(self.began.elapsed(), &mut session).await;
+        self.finish(end).await;
+    }
+
+    /// No part of the future: what is moved there would be kept twice, in every connection.
+    fn begin(&mut self, socket: TcpStream, accepted: &Accepted) -> Framed<TcpStream, Session> {
         let mut first_id = [0; 2];
         rand::rng().fill_bytes(&mut first_id);
         let policy = self.cloud.options.policy;
-        let started = Instant::now();
+        self.began = Instant::now();
         let connection =
             ServerConnection::new(&accepted.session, policy, u16::from_le_bytes(first_id), Duration::ZERO);
         let catalogue = Arc::clone(&self.cloud.catalogue);
         let mut session = Session::new(self.id, connection, catalogue, self.cloud.options.session.clone());
         session.set_attempts(self.cloud.attempts_of(self.id));
-        let mut framed = Framed::new(socket, session, started);
+        let mut framed = Framed::new(socket, session, self.began);
         framed.set_write_timeout(policy.idle_timeout);
-        let end = self.exchange(&mut framed, place).await;
-        let mut session = framed.into_parts().machine;
-        session.handle_end(started.elapsed());
-        // What cannot be written down now is said in the log.
-        let _ = self.tell(started.elapsed(), &mut session).await;
-        self.finish(end).await;
+        framed
     }
 
     /// Moves bytes until the connection ends; gives the reason.
@@ -346,6 +361,15 @@ impl Conversation {
                 self.prefixes.push(subscription.prefix.clone());
             }
             self.cloud.router.subscribe(self.connection, subscription, self.events_in.clone());
+        }
+        let too_fast = session.dropped_events();
+        if too_fast != self.too_fast {
+            if self.too_fast == 0 {
+                let what = format!("{} publishes more events than it may, some are dropped", self.id);
+                self.cloud.report(Event::Trouble { what });
+            }
+            self.cloud.metrics.events_dropped.inc_by(too_fast - self.too_fast);
+            self.too_fast = too_fast;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::crypto::DeviceKey;
 use super::folder::{read_device_key, unix_time};
+use super::limits::Seat;
 use super::refusal::Refusal;
 use super::store::{Device, KeyState};
 use super::{Cloud, Enrolment};
@@ -30,7 +31,8 @@ pub(super) async fn handshake(
     cloud: &Arc<Cloud>,
     socket: &mut TcpStream,
     claimed: &mut Option<DeviceId>,
-) -> Result<(Accepted, Admitted), Refusal> {
+    seat: &Seat,
+) -> Result<(Box<Accepted>, Admitted), Refusal> {
     let mut nonce = [0; 40];
     rand::rng().fill_bytes(&mut nonce);
     let mut waiting = AwaitIdentity::start(nonce, Duration::ZERO);
@@ -40,6 +42,7 @@ pub(super) async fn handshake(
     let Ok((waiting, job)) = waiting.complete() else {
         return Err(Failure { stage: Stage::ReceiveIdentity, cause: Cause::Closed }.into());
     };
+    seat.set_served(true);
     let worker = Arc::clone(cloud);
     let decrypted = cloud.workers.run(move || job.run(&worker.server_key, &mut rand::rng())).await?;
     let identified = waiting.resume(decrypted)?;
@@ -54,8 +57,9 @@ pub(super) async fn handshake(
     let sealed =
         cloud.workers.run(move || job.run(&device_key, &worker.server_key, &mut rand::rng())).await?;
     let accepted = waiting.resume(sealed)?;
+    seat.set_served(false);
     write(cloud, socket, &accepted.message).await.map_err(|error| Refusal::io(&error))?;
-    Ok((accepted, admitted))
+    Ok((Box::new(accepted), admitted))
 }
 
 /// A device that does not take bytes for as long as it may be silent is gone.

@@ -112,20 +112,38 @@ struct Strangers {
 struct Stranger {
     address: IpAddr,
     since: Instant,
+    /// It waits for us, not we for it.
+    served: bool,
     leave: oneshot::Sender<()>,
 }
 
 /// A place among those who have not said Hello. It is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    number: u64,
-    strangers: Arc<Mutex<Strangers>>,
+    pub(super) seat: Seat,
     /// Resolves when somebody else needs the place more.
     pub(super) evicted: oneshot::Receiver<()>,
     _place: OwnedSemaphorePermit,
 }
 
-impl Drop for Place {
+/// Which place it is.
+#[derive(Debug)]
+pub(super) struct Seat {
+    number: u64,
+    strangers: Arc<Mutex<Strangers>>,
+}
+
+impl Seat {
+    /// Whoever waits for us cannot be told that it takes too long. Its time begins anew when it is served.
+    pub(super) fn set_served(&self, served: bool) {
+        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stranger) = strangers.waiting.get_mut(&self.number) {
+            (stranger.served, stranger.since) = (served, Instant::now());
+        }
+    }
+}
+
+impl Drop for Seat {
     fn drop(&mut self) {
         self.strangers.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&self.number);
     }
@@ -181,9 +199,9 @@ impl Door {
         let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         let number = strangers.next;
         strangers.next += 1;
-        let stranger = Stranger { address: network(address), since: Instant::now(), leave };
+        let stranger = Stranger { address: network(address), since: Instant::now(), served: false, leave };
         strangers.waiting.insert(number, stranger);
-        Place { number, strangers: Arc::clone(&self.strangers), evicted, _place: place }
+        Place { seat: Seat { number, strangers: Arc::clone(&self.strangers) }, evicted, _place: place }
     }
 
     fn evict(&self) {
@@ -192,7 +210,8 @@ impl Door {
         for stranger in strangers.waiting.values() {
             *by_address.entry(stranger.address).or_default() += 1;
         }
-        let late = |stranger: &Stranger| stranger.since.elapsed() >= self.limits.half_open_grace;
+        let late =
+            |stranger: &Stranger| !stranger.served && stranger.since.elapsed() >= self.limits.half_open_grace;
         // All of one address at once: it is to hold no more than it can fill in that time.
         let busiest = strangers
             .waiting
@@ -280,5 +299,19 @@ mod tests {
         let fourth = door.seat(THERE, fourth);
         assert_eq!(door.load().1, 2);
         drop(fourth);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_us_keeps_its_place() {
+        let door = door(|limits| (limits.half_open, limits.half_open_grace) = (2, Duration::ZERO));
+        let mut first = door.seat(HERE, door.place().await);
+        let mut second = door.seat(HERE, door.place().await);
+        first.seat.set_served(true);
+        second.seat.set_served(true);
+        door.evict();
+        assert!(first.evicted.try_recv().is_err() && second.evicted.try_recv().is_err());
+        first.seat.set_served(false);
+        door.evict();
+        assert!(first.evicted.try_recv().is_ok() && second.evicted.try_recv().is_err());
     }
 }

@@ -95,8 +95,9 @@ impl Logbook {
         match event {
             Event::Refused { device: id, address, cause, reason, advice } => {
                 let whose = match id {
-                    Some(id) => Whose::Device(*id),
-                    None => Whose::Address(address.map(|address| address.ip())),
+                    // Strangers choose their ids; that no more of them are kept is one thing, not one of each.
+                    Some(id) if *cause != "store" => Whose::Device(*id),
+                    _ => Whose::Address(address.map(|address| address.ip())),
                 };
                 let Some(before) = self.is_news(now, cause, whose) else { return };
                 let (id, address) = (id.map(tracing::field::display), address.map(tracing::field::display));

@@ -159,6 +159,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         reconnect_after: args.reconnect_after,
         connections: args.connections,
         events: args.events.clone(),
+        hold_events: false,
         report: (!summary).then_some(report),
     };
     let mut builder = if count > 1 {

@@ -47,6 +47,8 @@ use tokio::time::{Instant, sleep};
 
 /// Errors that are kept, the last ones.
 const LAST_ERRORS: usize = 64;
+/// Times of connecting that are kept, the last ones.
+const LAST_TIMES: usize = 65_536;
 
 /// Keys of the devices of a fleet.
 #[non_exhaustive]
@@ -114,6 +116,8 @@ pub struct Orders {
     pub connections: Option<u32>,
     /// What each publishes. The devices are spread over the period.
     pub events: Vec<Periodic>,
+    /// They publish when [`Running::publish`] says so, not from the first moment.
+    pub hold_events: bool,
     /// Where each happening is told.
     pub report: Option<Report>,
 }
@@ -128,6 +132,7 @@ impl Orders {
             reconnect_after: Duration::from_secs(1),
             connections: None,
             events: Vec::new(),
+            hold_events: false,
             report: None,
         }
     }
@@ -209,6 +214,7 @@ impl Fleet {
         let events: Arc<[Periodic]> = orders.events.clone().into();
         let counters = Arc::new(Counters::default());
         let (stop, stopped) = watch::channel(false);
+        let (publish, publishing) = watch::channel(!orders.hold_events);
         let count = self.members.len();
         let mut tasks = JoinSet::new();
         for (at, member) in self.members.into_iter().enumerate() {
@@ -218,12 +224,13 @@ impl Fleet {
                 connections: orders.connections,
                 events: Arc::clone(&events),
                 phase: at as f64 / count as f64,
+                publishing: Some(publishing.clone()),
                 jobs: Arc::clone(&jobs),
                 gate: gate.clone(),
             };
             tasks.spawn(run_member(member, life, stopped.clone(), Arc::clone(&counters), orders.report));
         }
-        Running { counters, stop, tasks, count }
+        Running { counters, stop, publish, tasks, count }
     }
 }
 
@@ -236,7 +243,13 @@ async fn run_member(
 ) -> (Member, Result<(), Failure>) {
     let id = member.photon.id();
     let mut is_online = false;
+    let mut began = Instant::now();
     let mut tell = |note: Note<'_>| {
+        match note {
+            Note::Connecting(_) => began = Instant::now(),
+            Note::Online(run::Note::Happening(Happening::Connected)) => counters.connected(began.elapsed()),
+            _ => {}
+        }
         counters.count(id, &note, &mut is_online);
         if let Some(report) = report {
             report.tell(id, &note);
@@ -295,6 +308,7 @@ struct Counters {
     functions: AtomicU64,
     variables: AtomicU64,
     errors: Mutex<VecDeque<(DeviceId, String)>>,
+    times: Mutex<VecDeque<Duration>>,
 }
 
 impl Counters {
@@ -340,6 +354,14 @@ impl Counters {
         }
     }
 
+    fn connected(&self, after: Duration) {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        if times.len() >= LAST_TIMES {
+            times.pop_front();
+        }
+        times.push_back(after);
+    }
+
     fn error(&self, id: DeviceId, what: &str) {
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         if errors.len() >= LAST_ERRORS {
@@ -382,6 +404,12 @@ impl Watch {
     pub fn last_errors(&self) -> Vec<(DeviceId, String)> {
         self.counters.errors.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
+
+    /// From the beginning of a connection to the server's Hello: the last ones, of all devices.
+    #[must_use]
+    pub fn connect_times(&self) -> Vec<Duration> {
+        self.counters.times.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
 }
 
 /// A fleet at work.
@@ -389,6 +417,7 @@ impl Watch {
 pub struct Running {
     counters: Arc<Counters>,
     stop: watch::Sender<bool>,
+    publish: watch::Sender<bool>,
     tasks: JoinSet<(Member, Result<(), Failure>)>,
     count: usize,
 }
@@ -422,6 +451,12 @@ impl Running {
     #[must_use]
     pub fn watch(&self) -> Watch {
         Watch { counters: Arc::clone(&self.counters) }
+    }
+
+    /// Lets the devices publish their events, or holds these back.
+    pub fn publish(&self, publish: bool) {
+        // Without a receiver all have ended.
+        let _ = self.publish.send(publish);
     }
 
     /// Waits until so many are online; `false` if that takes longer.

@@ -26,6 +26,8 @@ pub struct Life {
     pub events: Arc<[Periodic]>,
     /// The first of each comes after this part of its period, 0 to 1.
     pub phase: f64,
+    /// It publishes while this is true; always without it.
+    pub publishing: Option<watch::Receiver<bool>>,
     /// RSA work that may be done at once.
     pub jobs: Arc<Semaphore>,
     /// Who connects goes through here, together with all devices that have it.
@@ -167,7 +169,10 @@ async fn connect(
         socket = run::open(address) => socket?,
         () = stopped(stop) => return Ok(None),
     };
-    let publisher = Publisher::new(&life.events, life.phase);
+    let mut publisher = Publisher::new(&life.events, life.phase);
+    if let Some(publishing) = &life.publishing {
+        publisher = publisher.held_by(publishing.clone());
+    }
     Ok(run::run(photon, socket, publisher, &life.jobs, stopped(stop), |note| tell(Note::Online(note))).await)
 }
 

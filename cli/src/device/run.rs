@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -51,22 +51,60 @@ pub enum Note<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Publisher<'e> {
     due: Vec<(&'e Periodic, Instant, u64)>,
+    phase: f64,
+    go: Option<watch::Receiver<bool>>,
 }
 
 impl<'e> Publisher<'e> {
     /// The first of each comes after this part of its period.
     #[must_use]
     pub fn new(events: &'e [Periodic], phase: f64) -> Self {
+        let mut publisher = Self {
+            due: events.iter().map(|event| (event, Instant::now(), 0)).collect(),
+            phase: phase.clamp(0.0, 1.0),
+            go: None,
+        };
+        publisher.begin();
+        publisher
+    }
+
+    /// Publishes only while `go` is true, and begins its periods whenever it becomes true.
+    #[must_use]
+    pub fn held_by(self, go: watch::Receiver<bool>) -> Self {
+        Self { go: Some(go), ..self }
+    }
+
+    fn begin(&mut self) {
         let now = Instant::now();
-        let first = |event: &Periodic| now + event.every.mul_f64(phase.clamp(0.0, 1.0));
-        Self { due: events.iter().map(|event| (event, first(event), 0)).collect() }
+        for (event, due, _) in &mut self.due {
+            *due = now + event.every.mul_f64(self.phase);
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        self.go.as_ref().is_some_and(|go| !*go.borrow())
     }
 
     fn next(&self) -> Option<Instant> {
-        self.due.iter().map(|(_, due, _)| *due).min()
+        self.due.iter().map(|(_, due, _)| *due).min().filter(|_| !self.is_held())
+    }
+
+    /// Resolves when it was let go, or held again.
+    async fn turned(&mut self) {
+        if let Some(go) = &mut self.go
+            && go.changed().await.is_ok()
+        {
+            self.begin();
+            return;
+        }
+        // Nobody can change it any more.
+        core::future::pending().await
     }
 
     fn publish(&mut self, client: &mut Client<'_>, now: Duration, tell: &mut impl FnMut(Note<'_>)) {
+        if self.is_held() {
+            return;
+        }
         let clock = Instant::now();
         for (event, due, count) in &mut self.due {
             if *due > clock || !client.is_up() {
@@ -188,6 +226,7 @@ pub async fn run(
                 stopped = true;
                 client.leave(started.elapsed());
             }
+            () = publisher.turned() => {}
             ready = socket.readable() => match ready.and_then(|()| receive(&socket, &mut client, started)) {
                 Ok(true) => {}
                 Ok(false) | Err(_) => client.handle_close(),

@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use core::future::poll_fn;
-use core::ops::Range;
+use core::mem::MaybeUninit;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
@@ -31,9 +31,10 @@ pub struct Framed<S, M> {
     pub(super) machine: M,
     started: Instant,
     write_timeout: Duration,
-    input: Box<[u8]>,
-    /// Which part of `input` the machine has not taken.
-    unread: Range<usize>,
+    /// What was read and not taken by the machine. Nothing is allocated while it is empty: most peers are silent.
+    input: Vec<u8>,
+    /// Bytes at its beginning that were taken meanwhile.
+    taken: usize,
     /// The peer sends no more.
     at_end: bool,
     /// Sealed and not written: what the machine put out at one time, never more.
@@ -53,7 +54,7 @@ impl<S: fmt::Debug, M: fmt::Debug> fmt::Debug for Framed<S, M> {
         f.debug_struct("Framed")
             .field("io", &self.io)
             .field("machine", &self.machine)
-            .field("unread", &self.unread.len())
+            .field("unread", &self.unread().len())
             .field("at_end", &self.at_end)
             .field("output", &self.output.len())
             .field("broken", &self.broken)
@@ -69,16 +70,14 @@ impl<S, M> Framed<S, M> {
 
     /// Goes on where [`Framed::into_parts`] ended. The write time-out begins anew.
     pub fn from_parts(parts: Parts<S, M>) -> Self {
-        let Parts { io, machine, unread: mut input, output, started } = parts;
-        let unread = 0..input.len();
-        input.resize(READ.max(input.len()), 0);
+        let Parts { io, machine, unread: input, output, started } = parts;
         Self {
             io,
             machine,
             started,
             write_timeout: WRITE_TIMEOUT,
-            input: input.into_boxed_slice(),
-            unread,
+            input,
+            taken: 0,
             at_end: false,
             output,
             staged: Instant::now(),
@@ -91,13 +90,18 @@ impl<S, M> Framed<S, M> {
     /// The stream and the machine, what was read and not taken by it, and what it sealed and was not written.
     #[must_use]
     pub fn into_parts(self) -> Parts<S, M> {
-        let unread = self.input.get(self.unread).unwrap_or_default().into();
-        Parts { io: self.io, machine: self.machine, unread, output: self.output, started: self.started }
+        let Self { io, machine, mut input, taken, output, started, .. } = self;
+        input.drain(..taken.min(input.len()));
+        Parts { io, machine, unread: input, output, started }
     }
 
     /// Gives the peer this long to take a whole message, 50 s otherwise.
     pub const fn set_write_timeout(&mut self, timeout: Duration) {
         self.write_timeout = timeout;
+    }
+
+    fn unread(&self) -> &[u8] {
+        self.input.get(self.taken..).unwrap_or_default()
     }
 
     /// The time on the machine's clock.
@@ -131,21 +135,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin, M: Machine> Framed<S, M> {
     pub async fn turn(&mut self) -> Result<(), Error<M::Error>> {
         self.write_pending().await?;
         // When nothing can be written, replies have still to be taken from the machine, so that it takes input.
-        let has_sent = (self.broken.is_none() || !self.unread.is_empty()) && self.stage_output()?;
+        let has_sent = (self.broken.is_none() || !self.unread().is_empty()) && self.stage_output()?;
         self.write_pending().await?;
         let was_due = self.is_due();
-        if self.unread.is_empty() {
+        if self.unread().is_empty() {
             self.read(has_sent || was_due).await?;
         }
         let now = self.now();
-        let bytes = self.input.get(self.unread.clone()).unwrap_or_default();
+        let bytes = self.input.get(self.taken..).unwrap_or_default();
         let used = match bytes {
             [] => 0,
             _ => self.machine.handle_input(now, bytes).map_err(Error::Machine)?,
         };
-        self.unread.start += used;
+        self.taken += used;
+        if self.unread().is_empty() {
+            (self.input, self.taken) = (Vec::new(), 0);
+        }
         self.machine.handle_deadline(now).map_err(Error::Machine)?;
-        let waits_for_owner = !self.unread.is_empty() || was_due && self.is_due();
+        let waits_for_owner = !self.unread().is_empty() || was_due && self.is_due();
         if used == 0 && !has_sent && waits_for_owner {
             sleep(SHORTEST_WAIT).await;
         }
@@ -220,7 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, M: Machine> Framed<S, M> {
         while !self.is_flushed && self.broken.is_none() {
             let last = self.last_of_writing();
             // A peer whose bytes nobody has looked at yet is not silent.
-            let deadline = if self.unread.is_empty() { self.deadline() } else { None };
+            let deadline = if self.unread().is_empty() { self.deadline() } else { None };
             let wake = [last, deadline].into_iter().flatten().min();
             if until(wake, poll_fn(|context| self.poll_written(context))).await.is_some() {
                 break;
@@ -228,7 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, M: Machine> Framed<S, M> {
             if last.is_some_and(|last| Instant::now() >= last) {
                 self.broken = Some(Broken::Stuck(self.write_timeout));
                 self.at_end = true;
-            } else if self.unread.is_empty() {
+            } else if self.unread().is_empty() {
                 let now = self.now();
                 self.machine.handle_deadline(now).map_err(Error::Machine)?;
             }
@@ -272,7 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, M: Machine> Framed<S, M> {
         });
         until(wake, read).await;
         self.at_end |= last.is_some_and(|last| Instant::now() >= last);
-        if self.at_end && self.unread.is_empty() {
+        if self.at_end && self.unread().is_empty() {
             return Err(self.broken.as_mut().map_or(Error::Closed, Broken::tell));
         }
         Ok(())
@@ -280,16 +287,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin, M: Machine> Framed<S, M> {
 
     /// Reads behind what is unread; `false` at the end, and when there is no room.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<bool> {
-        self.input.copy_within(self.unread.clone(), 0);
-        self.unread = 0..self.unread.len();
-        let room = self.input.get_mut(self.unread.end..).unwrap_or_default();
+        self.input.drain(..self.taken.min(self.input.len()));
+        self.taken = 0;
+        let mut space = [const { MaybeUninit::uninit() }; READ];
+        let room = space.get_mut(self.input.len()..).unwrap_or_default();
         if room.is_empty() || self.at_end {
             return Poll::Ready(false);
         }
-        let mut buffer = ReadBuf::new(room);
+        let mut buffer = ReadBuf::uninit(room);
         let read = ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer));
         let count = buffer.filled().len();
-        self.unread.end += count;
+        self.input.extend_from_slice(buffer.filled());
         self.at_end = count == 0;
         if let Err(error) = read {
             self.at_end = true;

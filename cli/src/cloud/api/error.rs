@@ -52,6 +52,16 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", what)
     }
 
+    /// A body that cannot be read.
+    pub(super) fn of_body(status: StatusCode, what: impl core::fmt::Display) -> Self {
+        match status {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Self::new(status, "too_large", "the body has more bytes than a request may have")
+            }
+            _ => Self::bad_request(what),
+        }
+    }
+
     pub(super) fn method() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path is not for this method")
             .with_next("look it up in /openapi.json")

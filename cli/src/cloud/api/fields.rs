@@ -43,11 +43,12 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let kind = kind.unwrap_or_default().to_ascii_lowercase();
         if kind.starts_with("application/x-www-form-urlencoded") {
-            let Form(pairs): Form<HashMap<String, String>> =
-                request.extract().await.map_err(ApiError::bad_request)?;
+            let read = request.extract::<Form<HashMap<String, String>>, _>().await;
+            let Form(pairs) = read.map_err(|error| ApiError::of_body(error.status(), error.body_text()))?;
             return Ok(Self(pairs));
         }
-        let body: axum::body::Bytes = request.extract().await.map_err(ApiError::bad_request)?;
+        let read = request.extract::<axum::body::Bytes, _>().await;
+        let body = read.map_err(|error| ApiError::of_body(error.status(), error.body_text()))?;
         if body.is_empty() {
             return Ok(Self::default());
         }

@@ -9,6 +9,7 @@ use crate::cloud::plan::MAX_STEPS;
 use crate::cloud::store::ModuleRecord;
 use crate::exit::{Code, Failure};
 use axum::Json;
+use axum::extract::multipart::MultipartError;
 use axum::extract::{Multipart, Path, State};
 use std::io::{Cursor, Read};
 
@@ -26,15 +27,16 @@ pub(super) struct Upload {
 
 /// Reads a multipart form: files of any field, and `slow`.
 pub(super) async fn read(mut form: Multipart) -> Result<Upload, ApiError> {
+    let unread = |error: MultipartError| ApiError::of_body(error.status(), error.body_text());
     let mut upload = Upload { files: Vec::new(), slow: false };
-    while let Some(field) = form.next_field().await.map_err(ApiError::bad_request)? {
+    while let Some(field) = form.next_field().await.map_err(unread)? {
         let (name, file) =
             (field.name().unwrap_or_default().to_owned(), field.file_name().map(str::to_owned));
         if let Some(file) = file {
-            let content = field.bytes().await.map_err(ApiError::bad_request)?;
+            let content = field.bytes().await.map_err(unread)?;
             upload.files.push((file, content.to_vec()));
         } else if name == "slow" {
-            let text = field.text().await.map_err(ApiError::bad_request)?;
+            let text = field.text().await.map_err(unread)?;
             upload.slow = flag("slow", &text)?;
         }
     }

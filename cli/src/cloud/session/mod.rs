@@ -233,6 +233,12 @@ impl Session {
         }
     }
 
+    /// Events that came faster than the policy allows, and were dropped.
+    #[must_use]
+    pub const fn dropped_events(&self) -> u64 {
+        self.connection.dropped_events()
+    }
+
     /// Tells what the device may ask about itself.
     pub fn set_introduction(&mut self, introduction: Introduction) {
         self.introduction = introduction;
