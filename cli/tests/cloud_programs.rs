@@ -10,7 +10,7 @@
 mod programs;
 
 use core::time::Duration;
-use programs::{Answer, Cloud, Http, Program, device_id, fixed_port, slow_way, spark};
+use programs::{Answer, Cloud, Http, Program, SlowWay, device_id, fixed_port, spark};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use spark_cli::cloud::folder::public_pem;
@@ -326,9 +326,9 @@ fn two_updates_outlive_a_stop_and_a_kill_and_send_nothing_twice() {
         Cloud::start_on(&at("cloud"), &listen, &api, &options)
     };
     let mut cloud = start();
-    let way = slow_way(cloud.listen, Duration::from_millis(2));
+    let way = SlowWay::to(cloud.listen, Duration::from_millis(3));
     let folders = [at("one"), at("two")];
-    let devices = folders.each_ref().map(|folder| cloud.device_to(way, folder, &["--outdated"]));
+    let devices = folders.each_ref().map(|folder| cloud.device_to(way.address, folder, &["--outdated"]));
     let ids: Vec<String> = devices
         .iter()
         .map(|device| device.wait("it starts", |line| line["device_id"].as_str().map(str::to_owned)))
@@ -376,6 +376,7 @@ fn two_updates_outlive_a_stop_and_a_kill_and_send_nothing_twice() {
 
     // In the middle of part 1 the cloud is stopped.
     wait_half_way(&cloud, mark, &names[1], &ids);
+    way.hold(true);
     for id in &ids {
         let call = cloud.http.post(&format!("/v1/devices/{id}/brew"), &json!({}));
         assert!([404, 409].contains(&call.status), "{}", call.text);
@@ -383,16 +384,18 @@ fn two_updates_outlive_a_stop_and_a_kill_and_send_nothing_twice() {
     cloud.http.put(&format!("/v1/devices/{}", ids[0]), &json!({ "name": "in the middle" })).ok();
     cloud.program.stop();
     progress.wait_for_end();
+    way.hold(false);
 
     // It goes on, and is killed in the middle of part 2.
     cloud = start();
     for id in &ids {
         let plan = plan_of(&cloud, id);
         assert_eq!((&plan["state"], &plan["steps"][0]["state"]), (&json!("running"), &json!("installed")));
-        assert_eq!(plan["steps"][1]["interrupted"], 1, "{plan}");
     }
     wait_half_way(&cloud, 0, &names[2], &ids);
+    way.hold(true);
     cloud.program.kill();
+    way.hold(false);
 
     cloud = start();
     for id in &ids {
@@ -404,11 +407,12 @@ fn two_updates_outlive_a_stop_and_a_kill_and_send_nothing_twice() {
         let plan = plan_of(&cloud, id);
         assert_eq!((&plan["state"], &plan["number"]), (&json!("done"), &json!(1)), "{plan}");
         for (step, name) in plan["steps"].as_array().unwrap().iter().zip(&names) {
-            assert_eq!(
-                (&step["state"], &step["sent"], &step["name"]),
-                (&json!("installed"), &json!(1), &json!(name))
-            );
+            assert_eq!((&step["state"], &step["name"]), (&json!("installed"), &json!(name)));
+            // How often it was sent is told by the device: it may restart before the cloud has its last word.
+            assert!(step["sent"].as_u64() <= Some(1), "{step}");
         }
+        let interrupted = |step: usize| plan["steps"][step]["interrupted"].as_u64();
+        assert!(interrupted(1) >= Some(1) && interrupted(2) >= Some(1), "{plan}");
         let taken = device.count(|line| line["happening"] == "reset" && line["code"] == "update");
         assert_eq!(taken, 3, "each module was taken once");
         let described = cloud.http.get(&format!("/v1/describe/{id}?fresh=true")).ok();
@@ -624,15 +628,13 @@ fn changed_key_is_shown_and_kept_out_until_it_is_accepted() {
     assert_eq!(diagnosis["connected"], false);
     let failure = &diagnosis["last_failure"];
     assert_eq!(failure["diagnosis"]["code"], "device-key-differs");
-    assert!(
-        failure["reason"].as_str().unwrap().starts_with("key changed")
-            && failure["times"].as_u64() >= Some(4)
-    );
+    assert!(failure["reason"].as_str().unwrap().starts_with("key changed"));
     let recent = http.get("/v1/diagnosis").ok();
     assert_eq!(
         (&recent[0]["id"], &recent[0]["diagnosis"]["code"]),
         (&json!(id), &json!("device-key-differs"))
     );
+    assert!(recent[0]["times"].as_u64() >= Some(4), "{recent}");
     let listed = spark(&["cloud", "accept", "--data", cloud.data.to_str().unwrap(), "--json"]);
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!((&listed["device"], &listed["key_changed"]), (&json!(id), &json!(true)));

@@ -110,10 +110,9 @@ impl Router {
                     // A device with two fitting subscriptions gets it once.
                     if let Some((_, mailbox)) = wanted
                         && given.insert(*connection)
+                        && mailbox.try_send(Arc::clone(&event)).is_err()
                     {
-                        if mailbox.try_send(Arc::clone(&event)).is_err() {
-                            self.missed.fetch_add(1, Ordering::Relaxed);
-                        }
+                        self.missed.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             }

@@ -14,6 +14,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
@@ -197,31 +198,52 @@ impl Cloud {
     }
 }
 
-/// A slow way to a server, so that there is a middle of a transfer: whatever comes waits a moment.
-pub fn slow_way(to: SocketAddr, delay: Duration) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let carry = move |mut from: TcpStream, mut to: TcpStream| {
-        let mut buffer = [0; 2048];
-        while let Ok(read @ 1..) = from.read(&mut buffer) {
-            std::thread::sleep(delay);
-            if to.write_all(&buffer[..read]).is_err() {
-                break;
+/// A slow way to a server, so that there is a middle of a transfer.
+pub struct SlowWay {
+    pub address: SocketAddr,
+    held: Arc<AtomicBool>,
+}
+
+impl SlowWay {
+    /// Whatever comes waits so long before it goes on.
+    pub fn to(server: SocketAddr, delay: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let held = Arc::<AtomicBool>::default();
+        let way = Arc::clone(&held);
+        std::thread::spawn(move || {
+            for device in listener.incoming().map_while(Result::ok) {
+                // While there is no server, its device finds the way closed.
+                let Ok(server) = TcpStream::connect(server) else { continue };
+                let ends = (device.try_clone().unwrap(), server.try_clone().unwrap());
+                for (from, to) in [(device, server), (ends.1, ends.0)] {
+                    let held = Arc::clone(&way);
+                    std::thread::spawn(move || carry(from, to, delay, &held));
+                }
             }
+        });
+        Self { address, held }
+    }
+
+    /// From now on nothing arrives, or all of it again.
+    pub fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, delay: Duration, held: &AtomicBool) {
+    let mut buffer = [0; 2048];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        std::thread::sleep(delay);
+        while held.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
         }
-        // The other direction ends as well.
-        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
-    };
-    std::thread::spawn(move || {
-        for device in listener.incoming().map_while(Result::ok) {
-            // While there is no server, its device finds the way closed.
-            let Ok(server) = TcpStream::connect(to) else { continue };
-            let others = (device.try_clone().unwrap(), server.try_clone().unwrap());
-            std::thread::spawn(move || carry(device, server));
-            std::thread::spawn(move || carry(others.1, others.0));
+        if to.write_all(&buffer[..read]).is_err() {
+            break;
         }
-    });
-    address
+    }
+    // What the other direction still carries arrives: it may be a device's last word.
+    let _ = (from.shutdown(Shutdown::Read), to.shutdown(Shutdown::Write));
 }
 
 /// The id of the device in this folder of `spark device`.

@@ -179,7 +179,7 @@ pub fn import(store: &Store, folder: &Path) -> Result<Imported, Failure> {
 /// Puts what was found into a device's record.
 fn take(device: &mut Device, found: &Found) -> Result<(), String> {
     let now = unix_time();
-    // All that is known may be what it offered.
+    // One that only offered a key is new, too: nobody has decided anything about it.
     let is_new = device.is_stranger();
     if let (true, Some(record)) = (is_new, &found.record) {
         *device = record.clone();
