@@ -291,6 +291,8 @@ mod tests {
         assert!(first.evicted.try_recv().is_err() && third.evicted.try_recv().is_err());
         drop(second);
         let fourth = tokio::time::timeout(Duration::from_secs(5), door.place()).await.unwrap();
+        assert_eq!(door.load().1, 2, "who has no connection yet is no stranger");
+        let fourth = door.seat(HERE, fourth);
         assert_eq!(door.load().1, 3);
         drop(fourth);
     }
