@@ -36,14 +36,16 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use strangers::Victim;
+use tokio::runtime::Handle;
 
 /// Devices that stay connected.
 const STEADY: usize = 100;
 /// Groups of devices that come and go, and devices of each.
 const GROUPS: u8 = 8;
 const GROUP: usize = 10;
-/// Devices that are updated together.
+/// Devices that are updated together, and how many such groups there are: they come again with old firmware.
 const UPDATED: usize = 4;
+const UPDATED_GROUPS: usize = 10;
 /// Keys of strangers that the cloud keeps; it begins with all of them, so that it has nothing to gather.
 const STRANGERS: u16 = 1000;
 /// Known devices whose names strangers use.
@@ -114,8 +116,7 @@ fn main() {
     let count_on = |first: DeviceId, count: usize| maker.fleet(first, count, false);
     let ids = |fleet: Fleet| fleet.devices().map(|(id, _)| id).collect::<Vec<_>>();
     let (steady, victims) = (ids(count_on(first(200), STEADY)), ids(count_on(first(201), VICTIMS)));
-    // A round of updates takes some seconds.
-    let updated = ids(count_on(first(202), UPDATED * (20 + time.as_secs() as usize)));
+    let updated = ids(count_on(first(202), UPDATED * UPDATED_GROUPS));
     let groups = (0..GROUPS).flat_map(|group| ids(count_on(first(group), GROUP)));
     let known: Vec<_> = groups.chain(steady.iter().chain(&victims).chain(&updated).copied()).collect();
     let (public_key, other_key) = (maker.key.public_key(), other.public_key());
@@ -141,13 +142,16 @@ fn main() {
     drop(folder);
 
     let data = place.path().join("cloud");
-    let server = Server::start(&program, &data, &args.serve, 0);
+    // Plans may send a module to a device as often as its owner likes; the cloud by itself does not.
+    let options: Vec<String> =
+        ["--no-update".to_owned()].into_iter().chain(args.serve.iter().cloned()).collect();
+    let server = Server::start(&program, &data, &options, 0);
     let victim = Victim::new(server.devices, server_key, &maker.key, victims, &other);
-    let (mut failures, written) = road(time, &server, &maker, &victim, &steady, updated[0]);
+    let (mut failures, written) = road(time, &server, &maker, &victim, &steady, &updated);
     println!("last words of the server:\n{}", server.last_words().join("\n"));
     // What it has acknowledged is on the disk.
     server.kill();
-    let server = Server::start(&program, &data, &args.serve, 0);
+    let server = Server::start(&program, &data, &options, 0);
     for (id, notes) in &written {
         let (_, body) = server.get(&format!("/v1/devices/{id}"));
         let device: serde_json::Value = serde_json::from_str(&body).unwrap();
@@ -172,7 +176,7 @@ fn road(
     maker: &Maker,
     victim: &Victim,
     steady: &[DeviceId],
-    first_updated: DeviceId,
+    updated: &[DeviceId],
 ) -> (Vec<String>, HashMap<DeviceId, String>) {
     let (over, done) = (AtomicBool::new(false), Done::default());
     let (over, done) = (&over, &done);
@@ -196,7 +200,7 @@ fn road(
             scope.spawn(move || handle.block_on(come_and_go(maker, group, address, over, done)));
         }
         let (handle, address) = (runtime.handle().clone(), &address);
-        scope.spawn(move || handle.block_on(take_updates(maker, first_updated, address, over, done)));
+        scope.spawn(move || take_updates(server, maker, updated, (&handle, address), over, done));
         scope.spawn(|| call(server, steady, over, done));
         scope.spawn(|| call(server, steady, over, done));
         scope.spawn(|| watch(server, over, done));
@@ -328,25 +332,45 @@ async fn come_and_go(maker: &Maker, group: u8, address: &str, over: &AtomicBool,
 }
 
 /// Devices with old firmware come, are updated and leave; the next ones come.
-async fn take_updates(maker: &Maker, next: DeviceId, address: &str, over: &AtomicBool, done: &Done) {
-    let DeviceId(mut id) = next;
-    while !over.load(Ordering::Relaxed) {
-        let running = maker.fleet(DeviceId(id), UPDATED, true).start(&Orders::new(address));
+fn take_updates(
+    server: &Server,
+    maker: &Maker,
+    ids: &[DeviceId],
+    (handle, address): (&Handle, &str),
+    over: &AtomicBool,
+    done: &Done,
+) {
+    let is_over =
+        |started: Instant| over.load(Ordering::Relaxed) || started.elapsed() > Duration::from_secs(60);
+    for ids in ids.chunks(UPDATED).cycle() {
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
         let started = Instant::now();
+        let inside = handle.enter();
+        let running = maker.fleet(ids[0], UPDATED, true).start(&Orders::new(address));
+        drop(inside);
+        for id in ids {
+            // Once the device has told what it has, something is missing.
+            while !is_over(started) {
+                let (_, body) = server.get(&format!("/v1/updates/{id}/plan"));
+                let plan: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+                if plan["steps"].as_array().is_some_and(|steps| !steps.is_empty()) {
+                    server.post(&format!("/v1/updates/{id}"), &[]);
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
         // Three modules each, and a reset after each.
         let all = 3 * UPDATED as u64;
-        while running.counts().resets < all
-            && started.elapsed() < Duration::from_secs(60)
-            && !over.load(Ordering::Relaxed)
-        {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        while running.counts().resets < all && !is_over(started) {
+            std::thread::sleep(Duration::from_millis(50));
         }
-        add(&done.updates, running.counts().resets);
         // The cloud is to see the last one come back.
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        running.stop().await.unwrap();
-        let at = u32::from_be_bytes([id[8], id[9], id[10], id[11]]) + UPDATED as u32;
-        id[8..].copy_from_slice(&at.to_be_bytes());
+        std::thread::sleep(Duration::from_secs(2));
+        add(&done.updates, running.counts().resets);
+        handle.block_on(running.stop()).unwrap();
     }
 }
 

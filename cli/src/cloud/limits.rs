@@ -296,6 +296,7 @@ mod tests {
         assert!(first.evicted.try_recv().is_err());
         drop((second, third));
         let fourth = tokio::time::timeout(Duration::from_secs(5), door.place()).await.unwrap();
+        assert_eq!(door.load().1, 1, "who has no connection yet is no stranger");
         let fourth = door.seat(THERE, fourth);
         assert_eq!(door.load().1, 2);
         drop(fourth);
