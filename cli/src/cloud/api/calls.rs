@@ -65,7 +65,7 @@ pub(super) async fn call_function(
     match api.cloud.call(id, Call::Function { name, argument }).await? {
         Answer::Returned(return_value) => Ok(Json(Returned {
             id: id.to_string(),
-            name: device.name.unwrap_or_default(),
+            name: device.name.unwrap_or_else(|| id.to_string()),
             connected: true,
             return_value,
         })),
