@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 /// Log lines that are kept, to be shown when something is wrong.
 const LOG: usize = 40;
 
-/// The program beside this example: `target/release/spark` for `target/release/examples/NAME`.
+/// The program beside this one.
 pub fn program(given: Option<&Path>) -> PathBuf {
-    let beside = || std::env::current_exe().ok()?.parent()?.parent().map(|folder| folder.join("spark"));
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.join("spark"));
     let program = given.map(Path::to_path_buf).or_else(beside).unwrap_or_default();
     if !program.is_file() {
         eprintln!(

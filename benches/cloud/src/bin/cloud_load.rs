@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo build --release --bin spark [--features spark-cli/openssl]
-//! cargo run --release -p spark-benches --example cloud_load -- [--devices 10000] [--seconds 30] [--rate 1]
+//! cargo run --release -p spark-cloud-benches --bin cloud_load -- [--devices 10000] [--seconds 30] [--rate 1]
 //! ```
 //!
 //! Devices and watchers are in this process, the server has one of its own. Ends with 1 if an event was lost or a device
@@ -15,7 +15,7 @@
     reason = "a tool for measurements"
 )]
 
-#[path = "cloud/server.rs"]
+#[path = "../server.rs"]
 mod server;
 
 use clap::Parser;

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo build --release --bin spark
-//! cargo run --release -p spark-benches --example cloud_road -- [--minutes 60]
+//! cargo run --release -p spark-cloud-benches --bin cloud_road -- [--minutes 60]
 //! ```
 //!
 //! After a fifth of the time the server has everything that it needs: from then on its memory may grow by a twentieth. Once
@@ -18,9 +18,9 @@
     reason = "a tool for measurements"
 )]
 
-#[path = "cloud/server.rs"]
+#[path = "../server.rs"]
 mod server;
-#[path = "cloud/strangers.rs"]
+#[path = "../strangers.rs"]
 mod strangers;
 
 use clap::Parser;
@@ -233,7 +233,7 @@ fn road(
     };
     let course: Vec<String> = (0..10).map(|at| format!("{:.1}", mib(part(at * 10, at * 10 + 10)))).collect();
     // Tables and caches are full after a minute, however long the road is.
-    let warm_up = if args.minutes < 5.0 { 40 } else { 20 };
+    let warm_up = if time < Duration::from_secs(300) { 40 } else { 20 };
     let (warm, end) = (part(warm_up, warm_up + 20), part(80, 100));
     println!(
         "memory in tenths of the time: {} MiB; {:+.1} % since warm-up",
