@@ -27,7 +27,7 @@ use transaction::{DEVICES, IMAGES, MODULES, PLANS, decode};
 use writer::Writer;
 
 /// Memory for pages of the file.
-const CACHE: usize = 32 << 20;
+const CACHE: usize = 8 << 20;
 /// Version of the records' form. A file of a later one is not opened.
 const FORMAT: u64 = 1;
 const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
