@@ -10,6 +10,8 @@ use coap_spark::handshake::DeviceId;
 use coap_spark::handshake::device::AwaitNonce;
 use core::time::Duration;
 use rsa::RsaPublicKey;
+#[cfg(feature = "openssl")]
+use spark_cli::cloud::BackEnd;
 use spark_cli::cloud::catalogue::Catalogue;
 use spark_cli::cloud::folder::Folder;
 use spark_cli::cloud::manage::{AcceptArgs, accept};
@@ -124,6 +126,24 @@ fn forty_devices_are_updated_at_once() {
         stop.store(true, Ordering::Relaxed);
     });
     assert!(devices.iter().all(Photon::application_runs));
+}
+
+/// With the feature, all other tests of this file run on it.
+#[cfg(feature = "openssl")]
+#[test]
+fn openssl_is_the_default_where_it_is_built_in_and_rsa_can_be_chosen() {
+    let mut options = Options::new(Enrolment::FirstUse, SessionOptions::default());
+    assert_eq!(options.back_end, BackEnd::Openssl);
+    options.back_end = BackEnd::Rsa;
+    let mut running = Running::with(options, Catalogue::default());
+    let (mut photon, _) = running.device(false);
+    photon.power_on();
+    let (stop, address) = (AtomicBool::new(false), running.address.to_string());
+    std::thread::scope(|scope| {
+        scope.spawn(|| run::connect(&mut photon, &address, &stop, &mut |_| ()).unwrap());
+        running.wait(|event| matches!(event, Event::Described { .. }).then_some(()));
+        stop.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]
