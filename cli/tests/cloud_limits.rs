@@ -359,6 +359,7 @@ fn subscriptions_above_the_limit_are_refused() {
         (acknowledged, refused)
     });
     assert_eq!((acknowledged, refused), (MAX_SUBSCRIPTIONS, 4));
+    running.await_count("spark_cloud_subscriptions_refused_total", 4);
 }
 
 #[test]

@@ -457,6 +457,9 @@ impl Conversation {
             Event::EventDropped { .. } => {
                 cloud.metrics.events_dropped.inc();
             }
+            Event::SubscriptionRefused { .. } => {
+                cloud.metrics.subscriptions_refused.inc();
+            }
             Event::UpdateStarted { module, bytes, index, repair, .. } => {
                 if *repair {
                     cloud.router.announce(id, system_event::SAFE_MODE_UPDATING, &index.to_string());

@@ -87,6 +87,14 @@ pub enum Event {
         /// Bytes that an event may have.
         limit: usize,
     },
+    /// A device subscribed to more than it may.
+    SubscriptionRefused {
+        /// Which device.
+        #[serde(serialize_with = "text")]
+        device: DeviceId,
+        /// Prefix of the events that it asked for.
+        prefix: String,
+    },
     /// A device tells the code by which its owner claims it. The code is shown to nobody.
     ClaimCode {
         /// Which.
@@ -220,6 +228,10 @@ impl fmt::Display for Event {
             Self::EventDropped { device, name, limit } => {
                 let name = name.escape_debug();
                 write!(f, "{device}: event {name} has more than {limit} bytes and was not passed on")
+            }
+            Self::SubscriptionRefused { device, prefix } => {
+                let prefix = prefix.escape_debug();
+                write!(f, "{device}: may not subscribe to events that begin with \"{prefix}\"")
             }
             Self::ClaimCode { device, .. } => write!(f, "{device}: tells a claim code"),
             Self::WantsRandom { device } => write!(f, "{device}: asks for random bytes"),

@@ -118,6 +118,11 @@ impl Logbook {
                     warn!(device = %id, "{}", words(event));
                 }
             }
+            Event::SubscriptionRefused { device: id, .. } => {
+                if self.is_news(now, "subscription-refused", Whose::Device(*id)).is_some() {
+                    warn!(device = %id, "{}", words(event));
+                }
+            }
             Event::Online { device: id, .. }
             | Event::UpdateStarted { device: id, .. }
             | Event::UpdateFinished { device: id, .. }

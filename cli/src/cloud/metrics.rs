@@ -32,6 +32,7 @@ pub(super) struct Metrics {
     pub(super) events: Counter,
     pub(super) events_published: Counter,
     pub(super) events_dropped: Counter,
+    pub(super) subscriptions_refused: Counter,
     calls: Family<Outcome, Counter>,
     pub(super) call_seconds: Histogram,
     updates: Family<Cause, Counter>,
@@ -71,6 +72,7 @@ impl Metrics {
             events: Counter::default(),
             events_published: Counter::default(),
             events_dropped: Counter::default(),
+            subscriptions_refused: Counter::default(),
             calls: Family::default(),
             call_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             updates: Family::default(),
@@ -104,6 +106,8 @@ impl Metrics {
         registry.register("events", "Events from devices", self.events.clone());
         registry.register("events_published", "Events of the owner", self.events_published.clone());
         registry.register("events_dropped", "Events over the limits", self.events_dropped.clone());
+        let refused = self.subscriptions_refused.clone();
+        registry.register("subscriptions_refused", "Subscriptions over the limits", refused);
         registry.register("calls", "Calls of the owner, by kind and result", self.calls.clone());
         registry.register_with_unit("call", "Time of a call", Unit::Seconds, self.call_seconds.clone());
         registry.register("updates", "Module transfers, by result", self.updates.clone());

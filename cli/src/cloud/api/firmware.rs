@@ -116,7 +116,7 @@ pub(super) async fn add(
     Ok(Json(files.iter().map(ModuleRecord::of).collect()))
 }
 
-/// Removes a module file.
+/// Removes a module file. A file in the data folder's `modules` is taken again at the next start.
 #[utoipa::path(delete, path = "/v1/firmware/{sha256}", params(("sha256" = String, Path, description = "Of the file, 64 hex digits")),
     responses((status = 200, body = Done), (status = 404, body = ErrorBody)))]
 pub(super) async fn remove(

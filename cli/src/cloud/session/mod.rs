@@ -355,6 +355,8 @@ impl Session {
             self.owe(Owed::Ack { id });
         } else {
             self.owe(Owed::Refuse { id });
+            self.events
+                .push_back(Event::SubscriptionRefused { device: self.id, prefix: subscription.prefix });
         }
     }
 
