@@ -5,7 +5,7 @@ use crate::handshake::Failure;
 use crate::message::{DecodeError, EncodeError};
 use crate::session::{
     FrameBuffer, FrameError, FrameLimit, LENGTH_PREFIX, Opener, SavedSession, SealError, Sealer, SessionKeys,
-    sealed_len,
+    Unsealed, sealed_len,
 };
 use core::time::Duration;
 use zeroize::Zeroize;
@@ -294,6 +294,11 @@ impl<const N: usize> Link<N> {
     }
 
     /// Seals what was encoded.
+    /// Seals messages that lie where their frames will be, in this order.
+    pub(super) fn seal_batch(&mut self, frames: &mut [Unsealed<'_>]) -> Result<(), SendError> {
+        Ok(self.sealer.seal_batch(frames)?)
+    }
+
     pub(super) fn seal_encoded<'o>(&mut self, out: &'o mut [u8], len: usize) -> Result<&'o [u8], SendError> {
         Ok(self.sealer.seal_in_place(out, len)?)
     }

@@ -47,5 +47,5 @@ pub use parked::{ParkError, ParkedConnection};
 pub use policy::{EventAcks, EventLimit, ServerPolicy};
 pub use profile::{IdOrder, Profile, ReplyStyle, TokenSource};
 pub use request::{DeviceRequestKind, Received, Request, RequestKind};
-pub use server::ServerConnection;
+pub use server::{MAX_BATCH, ServerConnection};
 pub use waiting::{Answers, Waiting};

@@ -10,8 +10,11 @@ use crate::coap::{Code, Token, Type};
 use crate::handshake::{Cause, Failure, Stage};
 use crate::message::system_event::SystemNames;
 use crate::message::{EncodeError, Envelope, Event, FromDevice, FromServer, Response};
-use crate::session::SessionKeys;
+use crate::session::{SessionKeys, Unsealed, sealed_len};
 use core::time::Duration;
+
+/// Most messages that are sealed side by side.
+pub const MAX_BATCH: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Reply {
@@ -257,10 +260,67 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
     /// # Errors
     /// [`SendError`]; nothing was counted.
     pub fn send<'o>(&mut self, body: FromServer<'_>, out: &'o mut [u8]) -> Result<Sent<'o>, SendError> {
+        let (kind, token) = self.head(&body)?;
+        let id = self.link.last_id.wrapping_add(1);
+        let bytes = self.seal(Envelope { kind, id, token, body }, out)?;
+        self.link.last_id = id;
+        if let Some(token) = token.as_byte() {
+            self.link.last_token = token;
+        }
+        Ok(Sent { id, token, bytes })
+    }
+
+    /// Sends up to [`MAX_BATCH`] messages at once: their frames, one behind the other. They are the same as those of
+    /// [`ServerConnection::send`], and cost a fraction: all are sealed side by side.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was counted. With [`SendError::Busy`] there are too many, or requests wait for their
+    /// answers: send one by one.
+    pub fn send_batch<'o>(
+        &mut self,
+        bodies: &[FromServer<'_>],
+        out: &'o mut [u8],
+    ) -> Result<&'o [u8], SendError> {
+        if bodies.len() > MAX_BATCH {
+            return Err(SendError::Busy { reason: "a batch has up to 8 messages" });
+        }
+        let (id, token) = (self.link.last_id, self.link.last_token);
+        let result = self.seal_batch(bodies, out);
+        if result.is_err() {
+            (self.link.last_id, self.link.last_token) = (id, token);
+        }
+        let len = result?;
+        Ok(out.get(..len).unwrap_or_default())
+    }
+
+    fn seal_batch(&mut self, bodies: &[FromServer<'_>], out: &mut [u8]) -> Result<usize, SendError> {
+        let mut frames: [Unsealed<'_>; MAX_BATCH] =
+            core::array::from_fn(|_| Unsealed { buffer: &mut [], len: 0 });
+        let (mut rest, mut whole) = (out, 0);
+        for (body, place) in bodies.iter().zip(&mut frames) {
+            let (kind, token) = self.head(body)?;
+            let id = self.link.last_id.wrapping_add(1);
+            let envelope = Envelope { kind, id, token, body: *body };
+            let len = self.link.encode(|body| envelope.encode_into(body).map(<[u8]>::len), rest)?;
+            let needed = sealed_len(len);
+            let (buffer, behind) = rest.split_at_mut(needed.min(rest.len()));
+            (rest, whole) = (behind, whole + needed);
+            *place = Unsealed { buffer, len };
+            self.link.last_id = id;
+            if let Some(token) = token.as_byte() {
+                self.link.last_token = token;
+            }
+        }
+        self.link.seal_batch(frames.get_mut(..bodies.len()).unwrap_or_default())?;
+        Ok(whole)
+    }
+
+    /// Type and token of a message that is sent now.
+    fn head(&self, body: &FromServer<'_>) -> Result<(Type, Token), SendError> {
         if matches!(self.owed.first(), Some(Reply::Hello)) && !matches!(body, FromServer::Hello) {
             return Err(SendError::Busy { reason: "Hello is to be polled and sent first" });
         }
-        self.check(&body)?;
+        self.check(body)?;
         let kind = match body {
             FromServer::Hello | FromServer::Event(_) | FromServer::SocketPing => Type::NonConfirmable,
             FromServer::Ack | FromServer::Response(_) | FromServer::Reset => return Err(SendError::Reply),
@@ -271,14 +331,7 @@ impl<const N: usize, const P: usize> ServerConnection<N, P> {
             FromServer::Ping => false,
             _ => kind == Type::Confirmable,
         };
-        let token = if has_token { self.next_token()? } else { Token::EMPTY };
-        let id = self.link.last_id.wrapping_add(1);
-        let bytes = self.seal(Envelope { kind, id, token, body }, out)?;
-        self.link.last_id = id;
-        if let Some(token) = token.as_byte() {
-            self.link.last_token = token;
-        }
-        Ok(Sent { id, token, bytes })
+        Ok((kind, if has_token { self.next_token()? } else { Token::EMPTY }))
     }
 
     /// The next token that no waiting request has.

@@ -23,6 +23,9 @@ impl HelloFlags {
     /// Compressed updates, since 2.0.0 where enabled.
     pub const COMPRESSED_OTA: Self = Self(0x40);
 
+    /// Updates by protocol v3, since 3.0.0 on the third generation.
+    pub const PROTOCOL_V3: Self = Self(0x80);
+
     /// Whether all bits of `other` are set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
