@@ -7,7 +7,7 @@ use coap_spark::message::{Envelope, FromDevice, FromServer};
 use coap_spark::session::{Opener, Sealer, SessionKeys};
 use core::time::Duration;
 use serde_json::Value;
-use spark_ota::coap::{Download, DownloadError, Target, Upload};
+use spark_ota::coap::{Datagrams, Download, DownloadError, Ids, Target, Upload};
 use spark_ota::transfer::{Options, Plan, Profile};
 
 const OTA_REGION: u64 = 0x080c_0000;
@@ -69,50 +69,61 @@ impl Target for Recorder {
     }
 }
 
+/// What is under the transfer: the TCP session with its frames, or datagrams.
+#[allow(clippy::large_enum_variant, reason = "one for each test")]
+enum Link {
+    Tcp { connection: Box<DeviceConnection<800>>, to_device: Sealer, from_device: Opener },
+    Udp(Datagrams),
+}
+
 struct DeviceUnderTest {
-    connection: DeviceConnection<800>,
+    link: Link,
     download: Download,
     target: Recorder,
-    to_device: Sealer,
-    from_device: Opener,
     now: Duration,
 }
 
 impl DeviceUnderTest {
     fn new(tag: &str) -> Self {
         let (link, profile, order) = match tag {
-            "0.4.9" => (LinkProfile::V0_7_0, Profile::S1, 0),
+            "0.4.9-tcp" => (LinkProfile::V0_7_0, Profile::S1, 0),
             _ => (LinkProfile::V2_3_1, Profile::C4, 1),
         };
         let keys = keys(order);
         let now = Duration::from_secs(1);
-        Self {
-            connection: DeviceConnection::new(&keys, link, now),
-            download: Download::new(profile, OTA_LEN),
-            target: Recorder::default(),
-            to_device: Sealer::new(&keys),
-            from_device: Opener::new(&keys),
-            now,
-        }
+        let link = if tag.ends_with("tcp") {
+            Link::Tcp {
+                connection: Box::new(DeviceConnection::new(&keys, link, now)),
+                to_device: Sealer::new(&keys),
+                from_device: Opener::new(&keys),
+            }
+        } else {
+            Link::Udp(Datagrams::new(Ids { id: 0x0101, token: 1 }))
+        };
+        Self { link, download: Download::new(profile, OTA_LEN), target: Recorder::default(), now }
     }
 
     fn receives(&mut self, coap: &[u8]) -> Result<(), DownloadError> {
-        let mut frame = [0; 1024];
-        let frame = self.to_device.seal(coap, &mut frame).unwrap();
-        assert_eq!(self.connection.handle_input(self.now, frame), Ok(frame.len()));
-        let Some(message) = self.connection.poll_message() else { return Ok(()) };
-        // The message borrows the connection; a device copies it out or decodes it from its own buffer.
-        let mut copy = [0; 1024];
-        let copy = message.encode_into(&mut copy).unwrap().to_vec();
-        let message = Envelope::<FromServer<'_>>::decode(&copy).unwrap();
         let mut frames = Vec::new();
-        let result = self.download.handle_message(
-            self.now,
-            &message,
-            &mut self.connection,
-            &mut self.target,
-            &mut |frame| frames.push(frame.to_vec()),
-        );
+        let mut send = |frame: &[u8]| frames.push(frame.to_vec());
+        let Self { link, download, target, now } = self;
+        let mut copy = coap.to_vec();
+        if let Link::Tcp { connection, to_device, .. } = link {
+            let mut frame = [0; 1024];
+            let frame = to_device.seal(coap, &mut frame).unwrap();
+            assert_eq!(connection.handle_input(*now, frame), Ok(frame.len()));
+            // The message borrows the connection; a device copies it out or decodes it from its own buffer.
+            let Some(message) = connection.poll_message() else { return Ok(()) };
+            let mut out = [0; 1024];
+            copy = message.encode_into(&mut out).unwrap().to_vec();
+        }
+        let message = Envelope::<FromServer<'_>>::decode(&copy).unwrap();
+        let result = match link {
+            Link::Tcp { connection, .. } => {
+                download.handle_message(*now, &message, &mut **connection, target, &mut send)
+            }
+            Link::Udp(link) => download.handle_message(*now, &message, link, target, &mut send),
+        };
         self.note(frames);
         result.map(|_| ())
     }
@@ -120,21 +131,31 @@ impl DeviceUnderTest {
     fn waits(&mut self, time: Duration) {
         self.now += time;
         let mut frames = Vec::new();
-        let result =
-            self.download.handle_deadline(self.now, &mut self.connection, &mut self.target, &mut |frame| {
-                frames.push(frame.to_vec());
-            });
+        let mut send = |frame: &[u8]| frames.push(frame.to_vec());
+        let Self { link, download, target, now } = self;
+        match link {
+            Link::Tcp { connection, .. } => {
+                download.handle_deadline(*now, &mut **connection, target, &mut send)
+            }
+            Link::Udp(link) => download.handle_deadline(*now, link, target, &mut send),
+        }
+        .unwrap();
         self.note(frames);
-        result.unwrap();
     }
 
     /// Puts what was said before what was done.
     fn note(&mut self, frames: Vec<Vec<u8>>) {
         let did = core::mem::take(&mut self.target.log);
         for frame in frames {
-            let mut body = frame[2..].to_vec();
-            let len = self.from_device.open_in_place(&mut body).unwrap();
-            self.target.log.push(Entry::Said(hex::encode(&body[..len])));
+            let said = match &mut self.link {
+                Link::Tcp { from_device, .. } => {
+                    let mut body = frame[2..].to_vec();
+                    let len = from_device.open_in_place(&mut body).unwrap();
+                    hex::encode(&body[..len])
+                }
+                Link::Udp(_) => hex::encode(frame),
+            };
+            self.target.log.push(Entry::Said(said));
         }
         self.target.log.extend(did);
     }
@@ -142,7 +163,7 @@ impl DeviceUnderTest {
 
 /// What the recording says, in the form of our log: words first, then deeds, for each thing that came in.
 fn replay(name: &str, tag: &str) {
-    let json = load(&format!("{name}.device-os-{tag}-tcp"));
+    let json = load(&format!("{name}.device-os-{tag}"));
     let image = bytes(&json["image_hex"]);
     let mut device = DeviceUnderTest::new(tag);
     let log = json["log"].as_array().unwrap();
@@ -196,8 +217,9 @@ macro_rules! replays {
         $(
             #[test]
             fn $test() {
-                replay($name, "0.4.9");
-                replay($name, "2.3.1");
+                replay($name, "0.4.9-tcp");
+                replay($name, "2.3.1-tcp");
+                replay($name, "2.3.1-udp");
             }
         )*
     };
@@ -298,4 +320,63 @@ fn sender_does_not_take_a_lossy_transfer_for_a_success() {
     };
     assert_eq!(chunks(&theirs), 7, "it never sends one again");
     assert!(chunks(&ours) >= 7 + 2, "{ours:#?}");
+}
+
+/// Both ends of these recordings are genuine; here ours stands in for the device.
+#[test]
+fn receiver_answers_both_javascript_servers_as_the_firmware_did() {
+    for name in [
+        "e2e-brewskey-slow",
+        "e2e-brewskey-fast",
+        "e2e-brewskey-fast-loss-not-recovered",
+        "e2e-particle-slow",
+        "e2e-particle-slow-crc-resend",
+        "e2e-particle-fast-requested-but-flag-zero",
+    ] {
+        let json = load(name);
+        let mut device = DeviceUnderTest::new("0.4.9-tcp");
+        let (mut theirs, mut log) = (Vec::new(), Vec::new());
+        for entry in json["log"].as_array().unwrap() {
+            match entry["from"].as_str().unwrap() {
+                "server" if entry["lost"] == true => {}
+                "server" => {
+                    let sent = entry.get("corrupted_to").unwrap_or(&entry["hex"]);
+                    device.receives(&bytes(sent)).unwrap();
+                    log.append(&mut device.target.log);
+                }
+                "device" => theirs.push(entry["hex"].as_str().unwrap().to_owned()),
+                _ => {}
+            }
+        }
+        if name == "e2e-brewskey-fast-loss-not-recovered" {
+            // This server waits for more than three seconds and then sends nothing.
+            device.waits(Duration::from_millis(3001));
+            log.append(&mut device.target.log);
+        }
+        let (mut ours, mut image) = (Vec::new(), vec![0xff; bytes(&json["image_hex"]).len()]);
+        for entry in log {
+            match entry {
+                Entry::Said(said) => ours.push(said),
+                Entry::Saved { address, data } => {
+                    let start = usize::try_from(address - OTA_REGION).unwrap();
+                    image[start..start + data.len()].copy_from_slice(&data);
+                }
+                Entry::Finished(_) => {}
+            }
+        }
+        assert_eq!(ours, theirs, "{name}");
+        let whole = image == bytes(&json["image_hex"]);
+        assert_eq!(whole, name != "e2e-brewskey-fast-loss-not-recovered", "{name}");
+    }
+}
+
+/// The server of 2017 was told to use fast mode and offers none. Ours offers it, and takes the device's no for an answer.
+#[test]
+fn sender_that_shall_be_fast_offers_it() {
+    let options = Options { chunk_size: 256, ..Options::DEFAULT };
+    let (ours, theirs, success) = sender_replay("e2e-particle-fast-requested-but-flag-zero", options);
+    let flags = |list: &[String]| list[0].split("b175ff").nth(1).unwrap()[..2].to_owned();
+    assert_eq!((flags(&theirs), flags(&ours)), ("00".to_owned(), "01".to_owned()));
+    assert!(success);
+    assert_eq!(ours.len(), theirs.len());
 }

@@ -1,8 +1,9 @@
 //! The device's side: a [`Receiver`] whose words go through a connection and whose work goes to the flash.
 
+use super::link::DeviceLink;
 use crate::transfer::{Begin, MAX_MISSED, Plan, Profile, Receiver, ReceiverOutput as Output, Refusal};
-use coap_spark::coap::{Code, Token, Type};
-use coap_spark::connection::{DeviceConnection, SendError};
+use coap_spark::coap::{Code, Token};
+use coap_spark::connection::SendError;
 use coap_spark::message::{Envelope, FromDevice, FromServer, Indices, Response};
 use core::time::Duration;
 
@@ -69,11 +70,11 @@ impl<const N: usize> Download<N> {
     ///
     /// # Errors
     /// [`DownloadError`]; close the connection.
-    pub fn handle_message<const M: usize>(
+    pub fn handle_message(
         &mut self,
         now: Duration,
         message: &Envelope<FromServer<'_>>,
-        connection: &mut DeviceConnection<M>,
+        connection: &mut impl DeviceLink,
         target: &mut impl Target,
         send: &mut impl FnMut(&[u8]),
     ) -> Result<bool, DownloadError> {
@@ -103,10 +104,10 @@ impl<const N: usize> Download<N> {
     ///
     /// # Errors
     /// [`DownloadError`]; close the connection.
-    pub fn handle_deadline<const M: usize>(
+    pub fn handle_deadline(
         &mut self,
         now: Duration,
-        connection: &mut DeviceConnection<M>,
+        connection: &mut impl DeviceLink,
         target: &mut impl Target,
         send: &mut impl FnMut(&[u8]),
     ) -> Result<(), DownloadError> {
@@ -114,12 +115,12 @@ impl<const N: usize> Download<N> {
         self.drain(now, None, &[], connection, target, send)
     }
 
-    fn drain<const M: usize>(
+    fn drain(
         &mut self,
         now: Duration,
         request: Option<(u16, Token)>,
         data: &[u8],
-        connection: &mut DeviceConnection<M>,
+        connection: &mut impl DeviceLink,
         target: &mut impl Target,
         send: &mut impl FnMut(&[u8]),
     ) -> Result<(), DownloadError> {
@@ -157,12 +158,12 @@ impl<const N: usize> Download<N> {
                 Output::Ready { fast } => {
                     let ready = [u8::from(fast)];
                     let response = answer(Code::CHANGED, &ready);
-                    send(connection.respond(Type::NonConfirmable, token, response, &mut out)?.bytes);
+                    send(connection.respond(token, response, &mut out)?);
                 }
                 Output::ChunkReceived { good } => {
                     let code = if good { Code::CHANGED } else { Code::BAD_REQUEST };
                     let response = answer(code, &[]);
-                    send(connection.respond(Type::NonConfirmable, token, response, &mut out)?.bytes);
+                    send(connection.respond(token, response, &mut out)?);
                 }
                 Output::DoneAnswer { complete } => {
                     let (code, result) = if complete {
@@ -177,13 +178,12 @@ impl<const N: usize> Download<N> {
                     let missing = self.receiver.missing().take(usize::from(count));
                     let body = FromDevice::ChunkMissed(Indices::encode_into(missing, &mut list));
                     let confirmable = self.receiver.profile().missed_confirmable;
-                    let kind = if confirmable { Type::Confirmable } else { Type::NonConfirmable };
-                    send(connection.send(kind, body, &mut out)?.bytes);
+                    send(connection.send(body, confirmable, &mut out)?);
                 }
                 Output::DoneByDevice => {
                     let result = self.result.get(..self.result_len).unwrap_or_default();
                     let body = FromDevice::UpdateDone(result);
-                    send(connection.send(Type::NonConfirmable, body, &mut out)?.bytes);
+                    send(connection.send(body, false, &mut out)?);
                 }
                 Output::CloseSession => return Err(DownloadError::CloseSession),
             }

@@ -1,12 +1,13 @@
 //! The server's side: a [`Sender`] whose outputs go through a connection.
 
+use super::link::ServerLink;
 use crate::transfer::{
     Failure, Options, Progress, Sender, SenderError, SenderInput as Input, SenderOutput as Output, Success,
 };
 use coap_spark::coap::{Token, Type};
-use coap_spark::connection::{SendError, ServerConnection};
+use coap_spark::connection::{MAX_BATCH, SendError};
 use coap_spark::message::{Chunk, Envelope, FromDevice, FromServer, Store, UpdateBegin};
-use coap_spark::session::{SealError, sealed_len};
+use coap_spark::session::SealError;
 use core::time::Duration;
 
 /// Room for the padded last chunk; larger chunks do not fit any device's frame.
@@ -147,13 +148,13 @@ impl<I: AsRef<[u8]>> Upload<I> {
     /// # Errors
     /// [`SendError::Seal`] if `out` is too short for a full chunk, so 1024 bytes are enough for 512; nothing was taken
     /// from the transfer. Otherwise the connection's own limits, which no transfer that fits the device exceeds.
-    pub fn poll_send<'o, const N: usize>(
+    pub fn poll_send<'o>(
         &mut self,
         now: Duration,
-        connection: &mut ServerConnection<N>,
+        link: &mut impl ServerLink,
         out: &'o mut [u8],
     ) -> Result<Option<&'o [u8]>, SendError> {
-        let needed = sealed_len(MESSAGE_OVERHEAD + usize::from(self.sender.options().chunk_size));
+        let needed = link.sent_len(MESSAGE_OVERHEAD + usize::from(self.sender.options().chunk_size));
         let available = out.len();
         if available < needed {
             return Err(SealError::BufferTooSmall { needed, available }.into());
@@ -189,7 +190,7 @@ impl<I: AsRef<[u8]>> Upload<I> {
             }
             Output::Done => (Some(Awaited::Done), FromServer::UpdateDone),
         };
-        let sent = connection.send(body, out)?;
+        let sent = link.send(body, out)?;
         self.superseded = match (self.awaited, awaited) {
             // Still waiting for the answer to a chunk that now goes out again.
             (Some((Awaited::SlowChunk, _, token)), Some(Awaited::SlowChunk)) => Some(token),
@@ -197,5 +198,39 @@ impl<I: AsRef<[u8]>> Upload<I> {
         };
         self.awaited = awaited.map(|awaited| (awaited, sent.id, sent.token));
         Ok(Some(sent.bytes))
+    }
+
+    /// Whole chunks of fast mode that are due, sealed side by side into `out`: up to [`MAX_BATCH`] frames at once, one
+    /// behind the other, which costs a fraction of as many calls of [`Upload::poll_send`]. `None` if there are none, or
+    /// the link cannot: ask `poll_send` then, for all else comes from there.
+    ///
+    /// # Errors
+    /// As [`Upload::poll_send`]. As many chunks are taken as fit `out`; it has to hold one at least.
+    pub fn poll_send_batch<'o>(
+        &mut self,
+        link: &mut impl ServerLink,
+        out: &'o mut [u8],
+    ) -> Result<Option<&'o [u8]>, SendError> {
+        let needed = link.sent_len(MESSAGE_OVERHEAD + usize::from(self.sender.options().chunk_size));
+        let fit = out.len() / needed;
+        if fit == 0 {
+            return Err(SealError::BufferTooSmall { needed, available: out.len() }.into());
+        }
+        if !link.can_batch() {
+            return Ok(None);
+        }
+        let due = self.sender.poll_fast_chunks(u16::try_from(fit.min(MAX_BATCH)).unwrap_or(1));
+        let empty = FromServer::Chunk(Chunk { crc: 0, index: None, data: &[] });
+        let mut bodies = [empty; MAX_BATCH];
+        let mut count = 0;
+        for (place, chunk) in bodies.iter_mut().zip(due.filter_map(|index| self.sender.chunk(index))) {
+            let (crc, index) = (chunk.crc(), Some(chunk.index));
+            *place = FromServer::Chunk(Chunk { crc, index, data: chunk.data });
+            count += 1;
+        }
+        match bodies.get(..count) {
+            Some(bodies @ [_, ..]) => link.send_batch(bodies, out).map(Some),
+            _ => Ok(None),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::chunks::{Chunk, ChunkError, Chunks, message_fits};
 use super::receiver::Begin;
+use core::ops::Range;
 use core::time::Duration;
 
 /// Answer to `Begin` is awaited this long, three times …
@@ -379,6 +380,24 @@ impl<I: AsRef<[u8]>> Sender<I> {
             ) => self.end(result, true),
             _ => {}
         }
+    }
+
+    /// Takes up to `most` chunks that are to be sent for the first time in fast mode, all at once, and says which: look at
+    /// them with [`Sender::chunk`]. A last chunk with padding is left to [`Sender::poll_output`], as is all else.
+    pub fn poll_fast_chunks(&mut self, most: u16) -> Range<u16> {
+        let State::Fast { next } = self.state else { return 0..0 };
+        let count = self.chunks.count();
+        let whole = count - u16::from(self.chunks.get(count - 1).is_none_or(|last| last.padding > 0));
+        let end = next.saturating_add(most).min(whole).max(next);
+        self.progress.sent = self.progress.sent.max(end);
+        self.state = State::Fast { next: end };
+        next..end
+    }
+
+    /// A chunk of the image.
+    #[must_use]
+    pub fn chunk(&self, index: u16) -> Option<Chunk<'_>> {
+        self.chunks.get(index)
     }
 
     /// What to send next, `None` if nothing is due.
