@@ -9,6 +9,7 @@
 use crate::module::{
     Dependency, DependencyRule, Installed, ModuleFunction, Prefix, Slot, Store, Suffix, Validation, Validity,
 };
+use crate::resolve::Room;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use coap_spark::message::describe::{DependencyInfo, Describe, ModuleInfo};
@@ -30,6 +31,20 @@ use core::fmt::Write;
 #[must_use]
 pub fn installed(describe: &Describe) -> Vec<Installed> {
     describe.modules.iter().flatten().filter_map(installed_module).collect()
+}
+
+/// The room that the document gives for each module, for [`Request::rooms`](crate::resolve::Request::rooms). Empty slots
+/// do not say whose they are.
+#[must_use]
+pub fn rooms(describe: &Describe) -> Vec<Room> {
+    let modules = describe.modules.iter().flatten();
+    modules
+        .filter(|info| info.maximum_size > 0)
+        .filter_map(|info| {
+            let module = installed_module(info).filter(|module| module.store == Store::Main)?;
+            Some(Room { key: module.key(), size: info.maximum_size })
+        })
+        .collect()
 }
 
 /// The module of one slot; `None` if the slot is empty, or its function or store is none that we know.

@@ -6,7 +6,9 @@ use coap_spark::message::describe::Describe;
 use proptest::prelude::*;
 use serde_json::Value;
 use spark_ota::module::{Dependency, Installed, Module, ModuleFunction, ModuleKey, Store};
-use spark_ota::resolve::{Attempt, CatalogueEntry, PlannedStep, Reason, Request, Step, Why, next_step, plan};
+use spark_ota::resolve::{
+    Attempt, CatalogueEntry, Gate, PlannedStep, Reason, Request, Room, Step, Why, next_step, plan,
+};
 
 const NONE: Dependency = Dependency::NONE;
 const BOOTLOADER: ModuleKey = ModuleKey { function: ModuleFunction::Bootloader, index: 0 };
@@ -269,6 +271,61 @@ fn module_that_does_not_stick_is_not_sent_a_third_time() {
     assert!(matches!(next, Step::Flash(PlannedStep { version: 2202, .. })));
 }
 
+/// A module is refused before anything is sent, wherever in the plan it comes.
+#[test]
+fn module_that_does_not_fit_its_place_is_too_big() {
+    let installed = photon(207, 7, 2202);
+    let mut catalogue = V2_2_0;
+    catalogue[1].size = 0x4_0000;
+    let key = catalogue[1].key();
+    for (size, fits) in [(0x4_0000, true), (0x3_ffff, false)] {
+        let rooms = [Room { key, size }];
+        let request = Request { rooms: &rooms, ..Request::new(6, &installed, &catalogue) };
+        let expected = Reason::TooBig { key, version: catalogue[1].version, size: 0x4_0000, room: size };
+        assert_eq!(plan(&request).err(), (!fits).then_some(expected));
+    }
+    let reason = Reason::TooBig { key: part(1), version: 2202, size: 300, room: 200 };
+    assert_eq!(reason.to_string(), "system part 1 version 2202 has 300 bytes, the device has room for 200");
+}
+
+#[test]
+fn gate_is_passed_once_the_plan_has_brought_what_it_needs() {
+    let installed = photon(207, 7, 2202);
+    let last = V2_2_0.iter().find(|entry| entry.key() == part(2)).unwrap();
+    for (needs, from, open) in [
+        // The bootloader comes before.
+        (Dependency::bootloader(1005), 2202, true),
+        (Dependency::bootloader(1006), 2202, false),
+        (Dependency::bootloader(1006), 2203, true),
+        (Dependency::system(3, 1), 0, false),
+    ] {
+        let gates = [Gate { key: part(2), from, needs }];
+        let request = Request { gates: &gates, ..Request::new(6, &installed, &V2_2_0) };
+        let result = plan(&request);
+        assert_eq!(result.is_ok(), open, "{needs:?}: {result:?}");
+        if let Err(reason) = result {
+            let Reason::Gated { key, version, at_least, .. } = reason else { panic!("{reason:?}") };
+            assert_eq!((key, version, at_least), (part(2), last.version, needs.version));
+        }
+    }
+    let text = |installed| {
+        Reason::Gated { key: part(2), version: 2202, needs: BOOTLOADER, at_least: 1006, installed }
+            .to_string()
+    };
+    let words = "system part 2 version 2202 can only be taken by a device with bootloader of at least 1006";
+    assert_eq!(text(Some(1005)), format!("{words}, it has 1005"));
+    assert_eq!(text(None), format!("{words}, it has none"));
+}
+
+#[test]
+fn rooms_are_read_out_of_a_describe_document() {
+    let (case, _) = recorded("photon-user-needs-newer-part2");
+    let json = serde_json::to_vec(&case["describe"]).unwrap();
+    let rooms = spark_ota::describe::rooms(&Describe::from_json(&json).unwrap());
+    assert_eq!(rooms.len(), 4);
+    assert!(rooms.contains(&Room { key: part(2), size: 0x4_0000 }));
+}
+
 fn recorded(case: &str) -> (Value, Vec<Installed>) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/modules/resolve.json");
     let all: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
@@ -277,11 +334,30 @@ fn recorded(case: &str) -> (Value, Vec<Installed>) {
     (found, spark_ota::describe::installed(&describe))
 }
 
-/// What the reference says is missing.
+/// What the reference says is missing, and how it comes to that: it looks at each need by itself, not at the catalogue, and
+/// not at what those modules need in turn.
 fn naive(case: &Value) -> Vec<(String, String, u64)> {
+    let describe = Describe::from_json(case["describe"].to_string().as_bytes()).unwrap();
+    let modules = describe.modules.unwrap();
+    let present = || modules.iter().filter(|module| module.store != "f");
+    let mut found: Vec<(String, String, u64)> = Vec::new();
+    for need in present().flat_map(|module| &module.dependencies) {
+        let is_met = present().any(|module| {
+            module.function.as_deref() == Some(&*need.function)
+                && module.index.as_deref() == Some(&*need.index)
+                && module.version >= Some(need.version)
+        });
+        let need = (need.function.clone(), need.index.clone(), u64::from(need.version));
+        if !is_met && !found.contains(&need) {
+            found.push(need);
+        }
+    }
     let missing = case["any_missing"].as_array().unwrap().iter();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    missing.map(|need| (text(&need["f"]), text(&need["n"]), need["v"].as_u64().unwrap())).collect()
+    let recorded: Vec<_> =
+        missing.map(|need| (text(&need["f"]), text(&need["n"]), need["v"].as_u64().unwrap())).collect();
+    assert_eq!(found, recorded);
+    recorded
 }
 
 #[test]

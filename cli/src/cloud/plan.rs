@@ -6,7 +6,7 @@
 use super::catalogue::{Catalogue, ModuleFile};
 use coap_spark::message::describe::Describe;
 use serde::{Deserialize, Serialize};
-use spark_ota::describe::installed;
+use spark_ota::describe::{installed, rooms};
 use spark_ota::module::{Installed, ModuleFunction, Store};
 use spark_ota::resolve::{CatalogueEntry, Request};
 
@@ -347,8 +347,8 @@ fn resolve(
         return Err(PlanError::NoDescribe);
     }
     let entries: Vec<CatalogueEntry> = files.iter().map(ModuleFile::entry).collect();
-    let installed = installed(describe);
-    let request = Request { target, ..Request::new(platform_id, &installed, &entries) };
+    let (installed, rooms) = (installed(describe), rooms(describe));
+    let request = Request { target, rooms: &rooms, ..Request::new(platform_id, &installed, &entries) };
     let steps =
         spark_ota::resolve::plan(&request).map_err(|reason| PlanError::Impossible(reason.to_string()))?;
     if steps.len() > MAX_STEPS {

@@ -2,7 +2,7 @@
 
 use super::catalogue::{Catalogue, ModuleFile};
 use coap_spark::message::describe::Describe;
-use spark_ota::describe::installed;
+use spark_ota::describe::{installed, rooms};
 use spark_ota::resolve::{Attempt, CatalogueEntry, Request, Step, next_step};
 
 /// How often which module was sent to a device.
@@ -47,8 +47,12 @@ pub fn next_update(describe: &Describe, catalogue: &Catalogue, attempts: &Attemp
     };
     let files = catalogue.files();
     let entries: Vec<CatalogueEntry> = files.iter().map(ModuleFile::entry).collect();
-    let installed = installed(describe);
-    let request = Request { attempts: &attempts.sent, ..Request::new(platform_id, &installed, &entries) };
+    let (installed, rooms) = (installed(describe), rooms(describe));
+    let request = Request {
+        attempts: &attempts.sent,
+        rooms: &rooms,
+        ..Request::new(platform_id, &installed, &entries)
+    };
     match next_step(&request) {
         Step::Done => Next::Nothing,
         Step::Flash(step) => match files.get(step.entry) {

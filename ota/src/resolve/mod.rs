@@ -16,7 +16,7 @@
 //!    first.
 //! 6. If no module can be first, that is a [`Reason::Cycle`], and the catalogue is searched for an older module that,
 //!    installed before, breaks it: a Photon below Device OS 0.7 takes 2.x only after 0.7.
-//! 7. A module that was sent and did not stick is not sent for ever.
+//! 7. A module that was sent and did not stick is not sent for ever, and none that is too big for its place at all.
 //!
 //! A plan that does not reach its end is refused before its first step. All work is bounded by the catalogue's size.
 
@@ -92,6 +92,31 @@ pub struct Attempt {
     pub times: u8,
 }
 
+/// Room for a module: the size of its place, or of the OTA region if that is smaller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Room {
+    /// Which module.
+    pub key: ModuleKey,
+    /// Most bytes of its file.
+    pub size: u32,
+}
+
+/// What a device must have before it can take a module, though the module's prefix does not say so: a bootloader that
+/// knows where larger applications begin, for instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Gate {
+    /// Which module.
+    pub key: ModuleKey,
+    /// From this version on.
+    pub from: u16,
+    /// What has to be installed when it comes.
+    pub needs: Dependency,
+}
+
 /// What is to be resolved.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -110,6 +135,11 @@ pub struct Request<'a> {
     pub attempts: &'a [Attempt],
     /// A module that was sent this often and is still not there is not sent again; 2 by default.
     pub attempt_limit: u8,
+    /// Places and their sizes; a module without one is not too big. The feature `describe` reads them out of a Describe
+    /// document.
+    pub rooms: &'a [Room],
+    /// Modules that need more than they say; none by default.
+    pub gates: &'a [Gate],
     /// Install the bootstrap of a cycle first instead of giving up; off by default.
     pub use_bootstrap: bool,
 }
@@ -125,6 +155,8 @@ impl<'a> Request<'a> {
             target: None,
             attempts: &[],
             attempt_limit: 2,
+            rooms: &[],
+            gates: &[],
             use_bootstrap: false,
         }
     }
@@ -210,11 +242,28 @@ fn simulate(
             return Err(Reason::Cycle { keys, bootstrap: None });
         }
         if let Some(entry) = request.catalogue.get(step.entry) {
+            may_go(request, &state, entry)?;
             state.install(entry);
         }
         steps.push(step);
     }
     Ok((steps, state))
+}
+
+/// Whether the device can take this module now.
+fn may_go(request: &Request<'_>, state: &State, entry: &CatalogueEntry) -> Result<(), Reason> {
+    let (key, version) = (entry.key(), entry.version);
+    if let Some(room) = request.rooms.iter().find(|room| room.key == key && entry.size > room.size) {
+        return Err(Reason::TooBig { key, version, size: entry.size, room: room.size });
+    }
+    let gates = request.gates.iter().filter(|gate| gate.key == key && version >= gate.from);
+    for Gate { needs, .. } in gates {
+        let (by, installed) = ((*needs).into(), state.version((*needs).into()));
+        if installed.is_none_or(|installed| installed < needs.version) {
+            return Err(Reason::Gated { key, version, needs: by, at_least: needs.version, installed });
+        }
+    }
+    Ok(())
 }
 
 /// The lowest version of a module of the cycle that can be installed now and after which all goes well, and the whole

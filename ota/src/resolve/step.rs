@@ -155,6 +155,32 @@ pub enum Reason {
         /// The version that it needs.
         at_least: u16,
     },
+    /// The module does not fit its place.
+    #[error("{key} version {version} has {size} bytes, the device has room for {room}")]
+    TooBig {
+        /// Which.
+        key: ModuleKey,
+        /// Its version.
+        version: u16,
+        /// Bytes of its file.
+        size: u32,
+        /// Bytes of its place.
+        room: u32,
+    },
+    /// The device has to have another module in a newer version before it can take this one.
+    #[error("{}", GateText(*key, *version, *needs, *at_least, *installed))]
+    Gated {
+        /// Which.
+        key: ModuleKey,
+        /// Its version.
+        version: u16,
+        /// What it waits for.
+        needs: ModuleKey,
+        /// In which version.
+        at_least: u16,
+        /// What is installed by then.
+        installed: Option<u16>,
+    },
     /// The module was sent and is still not there.
     #[error("{key} version {version} was sent {times} times and the device still does not have it")]
     NotApplied {
@@ -165,6 +191,22 @@ pub enum Reason {
         /// How often.
         times: u8,
     },
+}
+
+struct GateText(ModuleKey, u16, ModuleKey, u16, Option<u16>);
+
+impl fmt::Display for GateText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(key, version, needs, at_least, installed) = self;
+        write!(
+            f,
+            "{key} version {version} can only be taken by a device with {needs} of at least {at_least}"
+        )?;
+        match installed {
+            Some(installed) => write!(f, ", it has {installed}"),
+            None => f.write_str(", it has none"),
+        }
+    }
 }
 
 struct CycleText<'a>(&'a [ModuleKey], Option<usize>);
