@@ -14,7 +14,8 @@ pub use happening::{End, Happening, ReceivedEvent, Receiver};
 pub use keys::{Job, JobDone};
 pub use publication::{Publication, PublishError};
 
-use crate::photon::{Photon, StartMode, UpdateTarget};
+use crate::photon::{Photon, StartMode};
+use crate::update::UpdateTarget;
 use coap_spark::coap::Type;
 use coap_spark::connection::DeviceConnection;
 use coap_spark::handshake::device::{AwaitEncryption, AwaitNonce, AwaitOpening, AwaitSession};
@@ -312,9 +313,10 @@ impl<'p> Client<'p> {
                 }
                 let mut target = UpdateTarget::new(self.photon);
                 let output = &mut self.output;
-                let result = self.download.handle_deadline(now, &mut connection, &mut target, &mut |frame| {
-                    output.push_back(frame.to_vec());
-                });
+                let result =
+                    self.download.handle_deadline(now, &mut *connection, &mut target, &mut |frame| {
+                        output.push_back(frame.to_vec());
+                    });
                 self.state = State::Connected(connection);
                 self.after_update_message(now, result);
                 self.drain(now);

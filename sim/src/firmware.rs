@@ -46,6 +46,8 @@ pub struct Firmware {
     pub says_goodbye: bool,
     /// `network` is a way to restart.
     pub restarts_network: bool,
+    /// A damaged application is replaced by the factory copy at the start, if that is good.
+    pub restores_factory: bool,
 }
 
 /// One thing that a device says when it comes online, if it applies.
@@ -118,6 +120,7 @@ const V0_4_4: Firmware = Firmware {
     unknown_variable: UnknownVariable::Int,
     says_goodbye: false,
     restarts_network: false,
+    restores_factory: true,
 };
 
 const V0_6_0: Firmware = Firmware {
@@ -126,6 +129,7 @@ const V0_6_0: Firmware = Firmware {
     link: LinkProfile::V0_7_0,
     introduction: WITH_LAST_RESET,
     describes_twice: false,
+    restores_factory: false,
     ..V0_4_4
 };
 

@@ -2,11 +2,13 @@
 #![allow(clippy::std_instead_of_alloc, clippy::std_instead_of_core, reason = "a program for hosts")]
 
 mod application;
+mod bootloader;
 mod client;
 pub mod config;
 mod firmware;
 pub mod flash;
 mod photon;
+mod update;
 pub mod usb;
 
 pub use application::{Answer, Application, Content, Program, ProgramError, Sender, Subscription};

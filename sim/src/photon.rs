@@ -10,27 +10,20 @@ use coap_spark::message::ResetReason;
 use coap_spark::message::describe::{Describe, ModuleInfo};
 use rand_core::CryptoRng;
 use rsa::{BoxedUint, RsaPrivateKey, RsaPublicKey};
-use spark_dct::flash_module::{
-    self, FlashModule as CopySlot, SlotMagic, VERIFY_CRC, VERIFY_DESTINATION, VERIFY_FUNCTION,
-};
 use spark_dct::server_address::{self, DEFAULT_PORT_TCP};
 use spark_dct::wiced::Generation;
 use spark_dct::{App, Field, Host};
 use spark_dfu::device::DeviceError;
 use spark_keys::{load_device_key, published_by_device, rsa_backend};
-use spark_ota::coap::Target;
 use spark_ota::describe::module_info;
 use spark_ota::module::{
     Candidate, FlashLayout, FlashModule, Installed, ModuleFunction, Rules, Slot, Store, Validation, validate,
 };
-use spark_ota::transfer::Plan;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Where a Photon without a server address connects to.
 const DEFAULT_HOST: &str = "device.spark.io";
-/// Bytes that a module copy programs at once.
-const COPY_PIECE: usize = 512;
 
 /// What a Photon does after power-on or reset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +57,7 @@ pub(crate) enum StartMode {
     Normal,
     SafeMode,
     Dfu,
+    FactoryReset,
 }
 
 /// Longest claim code.
@@ -74,17 +68,17 @@ const CLAIM_CODE_LEN: usize = 63;
 pub struct Photon {
     id: DeviceId,
     serial: String,
-    flash: Flash,
+    pub(crate) flash: Flash,
     /// Behaves so, whatever its modules are.
     told_firmware: Option<&'static Firmware>,
     application: Application,
     /// Backup registers: they survive a reset, not a power cut.
-    update_succeeded: bool,
+    pub(crate) update_succeeded: bool,
     start_mode: StartMode,
     reset_reason: Option<ResetReason>,
     /// Started in safe mode on request.
     in_safe_mode: bool,
-    wants_reset: bool,
+    pub(crate) wants_reset: bool,
     losses: BTreeSet<u64>,
 }
 
@@ -230,6 +224,10 @@ impl Photon {
         if let Err(config::ConfigError::Flash(FlashError::PowerLost)) = self.copy_pending() {
             return Started::PowerLost;
         }
+        let restores = mode == StartMode::FactoryReset || self.restores_itself();
+        if restores && matches!(self.restore_factory(), Err(FlashError::PowerLost)) {
+            return Started::PowerLost;
+        }
         self.in_safe_mode = mode == StartMode::SafeMode;
         if !self.system_runs() || mode == StartMode::Dfu {
             Started::DfuMode
@@ -238,6 +236,13 @@ impl Photon {
         } else {
             Started::SafeMode
         }
+    }
+
+    /// Holds the SETUP button while resetting until the light blinks white: the bootloader puts the factory copy of the
+    /// application in place, if there is a good one.
+    pub fn factory_reset(&mut self) -> Started {
+        self.plan_start(StartMode::FactoryReset, ResetReason::FactoryReset);
+        self.start()
     }
 
     /// Holds the SETUP button while resetting: the bootloader in DFU mode, on a cable.
@@ -265,7 +270,7 @@ impl Photon {
         config::read(&self.flash, self.configuration_code())
     }
 
-    fn configuration_code(&self) -> Generation {
+    pub(crate) fn configuration_code(&self) -> Generation {
         self.firmware().configuration
     }
 
@@ -278,7 +283,7 @@ impl Photon {
         self.look_at(slot.region.address, slot.region.size)
     }
 
-    fn look_at(&self, address: u32, len: u32) -> Option<FlashModule> {
+    pub(crate) fn look_at(&self, address: u32, len: u32) -> Option<FlashModule> {
         self.flash.module_at(address, len)
     }
 
@@ -287,7 +292,7 @@ impl Photon {
         self.look(slot).filter(FlashModule::crc_ok)
     }
 
-    fn is_good(&self, function: ModuleFunction, index: u8) -> bool {
+    pub(crate) fn is_good(&self, function: ModuleFunction, index: u8) -> bool {
         let is_wanted = |module: FlashModule| {
             (module.prefix.function, module.prefix.index) == (function, index)
                 && module.prefix.platform_id == 6
@@ -296,7 +301,7 @@ impl Photon {
     }
 
     /// The modules where they run, for dependency checks.
-    fn installed(&self) -> Vec<Installed> {
+    pub(crate) fn installed(&self) -> Vec<Installed> {
         self.modules()
             .filter(|place| place.slot.store == Store::Main)
             .filter_map(|place| place.module)
@@ -463,47 +468,6 @@ impl Photon {
     pub(crate) const fn wants_reset(&self) -> bool {
         self.wants_reset
     }
-
-    /// The bootloader's part of an update: each pending slot is freed first and then copied, as from 0.7.0 on.
-    fn copy_pending(&mut self) -> Result<(), config::ConfigError> {
-        if !self.system_runs() {
-            // The code that reads the table lives in system part 2.
-            return Ok(());
-        }
-        let code = self.configuration_code();
-        let table = self.configuration();
-        let Ok(app) = App::new(&table) else { return Ok(()) };
-        let slots = app.flash_modules();
-        // Slot 0 is the factory copy, done only on a factory reset.
-        for (at, slot) in slots.iter().enumerate().skip(1).filter(|(_, slot)| slot.magic == SlotMagic::Used) {
-            let offset = Field::FLASH_MODULES.offset() + at * flash_module::LEN;
-            config::write(&mut self.flash, code, offset, &CopySlot::FREE.encode())?;
-            let module = self.look_at(slot.source_address, slot.length);
-            let is_promised = module.is_some_and(|module| {
-                module.crc_ok()
-                    && module.prefix.start_address == slot.destination_address
-                    && module.prefix.function.number() == slot.module_function
-                    && module.size == slot.length
-            });
-            if is_promised {
-                self.copy_module(slot.source_address, slot.destination_address, slot.length)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn copy_module(&mut self, from: u32, to: u32, len: u32) -> Result<(), FlashError> {
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
-        let image =
-            self.flash.read(from, len).ok_or(FlashError::OutOfRange { address: from, len })?.into_owned();
-        self.flash.erase_range(to, len)?;
-        let mut at = to;
-        for piece in image.chunks(COPY_PIECE) {
-            self.flash.program(at, piece)?;
-            at = at.saturating_add(u32::try_from(piece.len()).unwrap_or(u32::MAX));
-        }
-        Ok(())
-    }
 }
 
 /// The private key, if the field holds one that firmware can use.
@@ -517,107 +481,4 @@ pub(crate) fn device_key(field: &[u8; 612]) -> Option<RsaPrivateKey> {
 pub(crate) fn server_key(modulus: &[u8; 256]) -> Option<RsaPublicKey> {
     let modulus = BoxedUint::from_be_slice(modulus, 2048).ok()?;
     RsaPublicKey::new(modulus, BoxedUint::from(65537u32)).ok()
-}
-
-/// The flash work of an update over the cloud.
-#[derive(Debug)]
-pub(crate) struct UpdateTarget<'p> {
-    photon: &'p mut Photon,
-}
-
-impl<'p> UpdateTarget<'p> {
-    pub(crate) const fn new(photon: &'p mut Photon) -> Self {
-        Self { photon }
-    }
-
-    /// The image in the OTA region and where it belongs, if it may go there.
-    fn arrived(&self, plan: &Plan) -> Option<(FlashModule, Slot)> {
-        let photon = &*self.photon;
-        let module = photon.look_at(FlashLayout::PHOTON.ota.address, plan.file_length)?;
-        let prefix = &module.prefix;
-        let slot = FlashLayout::PHOTON.slot(prefix.function, prefix.index, Store::Main)?;
-        // The firmware's own checks look at the end of the range only; where a module is copied to is the bootloader's.
-        if prefix.start_address != slot.region.address || module.size > slot.region.size {
-            return None;
-        }
-        let candidate = Candidate {
-            prefix,
-            crc_ok: module.crc_ok(),
-            region: slot.region,
-            platform_id: crate::client::PLATFORM_ID,
-        };
-        let firmware = photon.firmware();
-        let rules = Rules::ota(firmware.dependencies, firmware.full_dependencies);
-        validate(&candidate, &photon.installed(), rules).is_valid().then_some((module, *slot))
-    }
-
-    /// Writes an entry for the bootloader into the first free slot.
-    fn leave_for_bootloader(&mut self, module: &FlashModule) -> Result<(), config::ConfigError> {
-        let photon = &mut *self.photon;
-        let table = photon.configuration();
-        let Ok(app) = App::new(&table) else { return Ok(()) };
-        let slots = app.flash_modules();
-        let free = (1..slots.len()).find(|at| slots[*at].magic != SlotMagic::Used).unwrap_or(1);
-        let slot = CopySlot {
-            magic: SlotMagic::Used,
-            source_device: 0,
-            destination_device: 0,
-            source_address: FlashLayout::PHOTON.ota.address,
-            destination_address: module.prefix.start_address,
-            length: module.size,
-            flags: VERIFY_CRC | VERIFY_DESTINATION | VERIFY_FUNCTION,
-            module_function: module.prefix.function.number(),
-            reserved: [0xff; 2],
-        };
-        let offset = Field::FLASH_MODULES.offset() + free * flash_module::LEN;
-        let code = photon.configuration_code();
-        config::write(&mut photon.flash, code, offset, &slot.encode())
-    }
-}
-
-impl Target for UpdateTarget<'_> {
-    fn check(&mut self, _: &Plan) -> bool {
-        true
-    }
-
-    fn prepare(&mut self, plan: &Plan) -> bool {
-        self.photon.update_succeeded = false;
-        let len = usize::try_from(plan.file_length).unwrap_or(usize::MAX);
-        self.photon.flash.erase_range(FlashLayout::PHOTON.ota.address, len).is_ok()
-    }
-
-    fn save(&mut self, offset: u32, data: &[u8]) -> bool {
-        let address = FlashLayout::PHOTON.ota.address.saturating_add(offset);
-        let written = self.photon.flash.program(address, data);
-        written.is_ok() && self.photon.flash.read(address, data.len()).as_deref() == Some(data)
-    }
-
-    fn validate(&mut self, plan: &Plan, result: &mut [u8]) -> usize {
-        let good = self.arrived(plan).is_some();
-        let text: &[u8] = match (self.photon.firmware().numeric_result, good) {
-            (false, true) => b"{\"r\":\"ok\"}",
-            (false, false) => b"{\"r\":\"error\"}",
-            (true, true) => b"{\"r\":0}",
-            (true, false) => b"{\"r\":-240}",
-        };
-        result[..text.len()].copy_from_slice(text);
-        text.len()
-    }
-
-    fn apply(&mut self, plan: &Plan) {
-        // The device resets, whatever the image is.
-        self.photon.wants_reset = true;
-        self.photon.plan_start(StartMode::Normal, ResetReason::UpdateError);
-        let Some((module, slot)) = self.arrived(plan) else { return };
-        let done = if module.prefix.function == ModuleFunction::Bootloader {
-            // The system firmware itself replaces the bootloader, at once. A power cut here needs a programmer.
-            let from = FlashLayout::PHOTON.ota.address;
-            self.photon.copy_module(from, slot.region.address, module.size).map_err(Into::into)
-        } else {
-            self.leave_for_bootloader(&module)
-        };
-        self.photon.update_succeeded = done.is_ok();
-        let reason = if done.is_ok() { ResetReason::Update } else { ResetReason::UpdateError };
-        self.photon.plan_start(StartMode::Normal, reason);
-    }
 }

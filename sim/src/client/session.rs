@@ -3,7 +3,8 @@
 use super::{Client, End, Happening, ReceivedEvent, Receiver, State};
 use crate::application::{Sender, cut};
 use crate::firmware::{Saying, UnknownVariable};
-use crate::photon::{StartMode, UpdateTarget};
+use crate::photon::StartMode;
+use crate::update::UpdateTarget;
 use coap_spark::coap::{Code, Type};
 use coap_spark::connection::{Answers, DeviceRequestKind, Received, Request, SendError};
 use coap_spark::message::system_event::{LastReset, ResetRequest};
@@ -54,9 +55,10 @@ impl Client<'_> {
         let State::Connected(connection) = &mut self.state else { return };
         let mut target = UpdateTarget::new(self.photon);
         let output = &mut self.output;
-        let result = self.download.handle_message(now, message, connection, &mut target, &mut |frame| {
-            output.push_back(frame.to_vec());
-        });
+        let result =
+            self.download.handle_message(now, message, &mut **connection, &mut target, &mut |frame| {
+                output.push_back(frame.to_vec());
+            });
         match result {
             Ok(false) => self.handle_request(now, message),
             result => self.after_update_message(now, result.map(|_| ())),
