@@ -593,7 +593,43 @@ fn ota() -> Result<(), Box<dyn Error>> {
     }
     put("ota_sender", "refused", &[&start(1)[..], &[1, 0x80]].concat())?;
     ota_modules()?;
+    ota_v3()?;
     ota_resolve()
+}
+
+fn ota_v3() -> Result<(), Box<dyn Error>> {
+    for name in ["v3-ok", "v3-gap-and-duplicate", "v3-delayed-ack", "v3-resume", "v3-errors", "v3-cancel"] {
+        let recorded = json(&format!("ota/tests/vectors/v3/{name}.json"))?;
+        for (at, entry) in list(&recorded["log"]).iter().enumerate() {
+            let coap = bytes(&entry["hex"]);
+            if (1..200).contains(&coap.len()) {
+                put("ota_v3_message", &format!("{name}_{at}"), &coap)?;
+            }
+        }
+    }
+    // 1200 bytes in three chunks; resumable, and not.
+    for kind in [0, 8] {
+        let start = [kind, 0, 4, 176];
+        let chunks = |order: &[u8]| order.iter().flat_map(|index| [1, 0, *index]).collect::<Vec<u8>>();
+        let end = [5, 0, 7, 0];
+        put("ota_v3_receiver", &format!("ok_{kind}"), &[&start[..], &chunks(&[1, 2, 3]), &end].concat())?;
+        put("ota_v3_receiver", &format!("gaps_{kind}"), &[&start[..], &chunks(&[3, 1, 3, 2]), &end].concat())?;
+        let late = [&start[..], &chunks(&[1]), &[6, 0, 0, 25], &chunks(&[9])].concat();
+        put("ota_v3_receiver", &format!("wrong_{kind}"), &late)?;
+        put("ota_v3_receiver", &format!("cancel_{kind}"), &[&start[..], &chunks(&[1]), &[29, 0]].concat())?;
+    }
+    let start = [1, 0, 8, 4, 176, 0, 8, 0];
+    for (name, rest) in [
+        ("ok", &[2, 3, 0, 4][..]),
+        ("gap", &[2, 1, 4, 2, 0, 0, 0, 2, 3, 0, 4]),
+        ("silence", &[6, 1, 0, 6, 1, 0]),
+        ("refused", &[2, 3, 0, 5, 163]),
+        ("cancel", &[2, 1, 0, 198, 4]),
+        ("reset", &[132]),
+    ] {
+        put("ota_v3_sender", name, &[&start[..], rest].concat())?;
+    }
+    Ok(())
 }
 
 fn ota_modules() -> Result<(), Box<dyn Error>> {

@@ -14,6 +14,7 @@ pub mod dfu_file;
 pub mod input;
 pub mod keys;
 pub mod ota;
+pub mod ota_v3;
 
 /// A body.
 pub type Body = fn(&[u8]);
@@ -53,4 +54,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("ota_module", ota::module),
     ("ota_resolve", ota::resolve),
     ("ota_describe", ota::describe),
+    ("ota_v3_receiver", ota_v3::receiver),
+    ("ota_v3_sender", ota_v3::sender),
+    ("ota_v3_message", ota_v3::message),
 ];
