@@ -1,11 +1,19 @@
 //! `spark-ota`: cutting an image into chunks with their CRC, and the list of missing chunks.
 #![allow(missing_docs, clippy::unwrap_used, clippy::std_instead_of_alloc, reason = "benchmarks")]
 
+use coap_spark::session::{Sealer, SessionKeys, sealed_len};
 use core::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use path::Path;
 use spark_benches::image;
 use spark_ota::transfer::{Bitmap, Chunks};
 use std::collections::BTreeSet;
+
+#[path = "ota/path.rs"]
+mod path;
+#[cfg(feature = "openssl")]
+#[path = "coap/shared.rs"]
+mod shared;
 
 fn bit_by_bit(bytes: &[u8]) -> u32 {
     let step = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
@@ -45,6 +53,46 @@ fn chunks(c: &mut Criterion) {
         let chunks = Chunks::new(&image, 512, true).unwrap();
         b.iter(|| assert_eq!(black_box(&chunks).get(0).unwrap().crc(), first));
     });
+    group.finish();
+}
+
+/// The whole way of a chunk out of a server: chunk, CRC, message, frame. Throughput is that of the image.
+fn sender_path(c: &mut Criterion) {
+    let image = image(path::CHUNKS * path::CHUNK);
+    Path::new(&image).check(&image);
+    let mut group = c.benchmark_group("ota/sender_path/200 chunks");
+    group.throughput(Throughput::Bytes(image.len() as u64));
+    let frames = path::CHUNKS * sealed_len(16 + path::CHUNK);
+    let mut server = Path::new(&image);
+    group.bench_function("spark-ota, eight at a time", |b| b.iter(|| assert_eq!(server.batches(), frames)));
+    group.bench_function("spark-ota, one by one", |b| b.iter(|| assert_eq!(server.one_by_one(), frames)));
+    // Everything made anew for each chunk, as the JavaScript servers do.
+    let keys = SessionKeys::new([7; 40]);
+    group.bench_function("naive", |b| {
+        b.iter(|| {
+            let mut sent = 0;
+            for (index, chunk) in (0_u16..).zip(black_box(&image).chunks(path::CHUNK)) {
+                let mut message = vec![0x41, 2, 0, 0, 0, 0xb1, b'c', 0x44];
+                message.extend(bit_by_bit(chunk).to_be_bytes());
+                message.extend([2, index.to_be_bytes()[0], index.to_be_bytes()[1], 0xff]);
+                message.extend(chunk);
+                let mut frame = vec![0; sealed_len(message.len())];
+                sent += Sealer::new(&keys).seal(&message, &mut frame).unwrap().len();
+            }
+            assert_eq!(sent, frames);
+        });
+    });
+    #[cfg(feature = "openssl")]
+    {
+        let mut peer = shared::OpenSsl::sealer(&keys);
+        let mut out = [0; 600];
+        group.bench_function("openssl, AES-128-CBC of the chunks alone", |b| {
+            b.iter(|| {
+                let seal = |chunk: &[u8]| peer.seal(black_box(chunk), &mut out).len();
+                assert_eq!(image.chunks(path::CHUNK).map(seal).sum::<usize>(), path::CHUNKS * 530);
+            });
+        });
+    }
     group.finish();
 }
 
@@ -90,5 +138,5 @@ fn bitmap(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(all, chunks, bitmap);
+criterion_group!(all, chunks, sender_path, bitmap);
 criterion_main!(all);

@@ -36,6 +36,9 @@ use spark_ota::transfer::{Bitmap, Chunks, Options, Sender};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 
+#[path = "../benches/ota/path.rs"]
+mod path;
+
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
@@ -68,6 +71,38 @@ fn dfu_job() {
     drive(&mut Download::new(link, &plan, element, [0; 4096]).unwrap(), &mut bus, &mut buffer, |_| ())
         .unwrap();
     assert_eq!(bus.flash[..image.len()], image);
+}
+
+/// Every chunk is there at once.
+fn v3_transfer(sender: &mut spark_ota::v3::Sender<&Vec<u8>>) {
+    use spark_ota::v3::{Receiver, ReceiverOutput, SenderInput, SenderOutput};
+    let (mut receiver, now) = (Receiver::new(1136, 1 << 20), Duration::ZERO);
+    let mut bitmap = [0; 32];
+    while sender.outcome().is_none() {
+        match sender.poll_output(now).unwrap() {
+            SenderOutput::Start(start) => receiver.handle_start(start),
+            SenderOutput::Chunk { index, data } => receiver.handle_chunk(now, index, data.len()),
+            SenderOutput::Finish(finish) => receiver.handle_finish(finish),
+            _ => unreachable!(),
+        }
+        while let Some(output) = receiver.poll_output() {
+            match output {
+                ReceiverOutput::Begin(_) => receiver.begun(now, Ok(0)),
+                ReceiverOutput::Save { .. } => receiver.saved(now, true),
+                ReceiverOutput::Validate(_) => receiver.validated(Ok(())),
+                ReceiverOutput::StartAnswer(answer) => {
+                    sender.handle_input(now, SenderInput::StartAnswered(answer));
+                }
+                ReceiverOutput::Acknowledge => {
+                    let acknowledgement = receiver.acknowledgement(&mut bitmap);
+                    sender.handle_input(now, SenderInput::Acknowledged(acknowledgement));
+                }
+                ReceiverOutput::FinishAnswer { .. } => sender.handle_input(now, SenderInput::FinishAnswered),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(sender.outcome(), Some(Ok(())));
 }
 
 const START: u32 = 0x080A_0000;
@@ -298,6 +333,13 @@ fn main() {
         let mut bitmap = Bitmap::<128>::new();
         assert!(bitmap.reset(1000, false) && bitmap.missing().count() == 1000);
     });
+    let chunks = spark_benches::image(path::CHUNKS * path::CHUNK);
+    let mut server = path::Path::new(&chunks);
+    nothing("200 chunks of a transfer, from the image to frames", || {
+        assert_eq!((server.batches(), server.one_by_one()), (200 * 546, 200 * 546));
+    });
+    let mut sender = spark_ota::v3::Sender::new(&chunks, spark_ota::v3::Options::DEFAULT).unwrap();
+    nothing("a transfer by protocol v3, both ends", || v3_transfer(&mut sender));
     nothing("a DFU download and a read-back, host and device", dfu_job);
     nothing("parse a layout string", || {
         let layout = MemoryLayout::parse(LAYOUT).unwrap();
