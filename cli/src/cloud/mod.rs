@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod catalogue;
+pub(crate) mod client;
 mod connection;
 mod crypto;
 pub mod debug;

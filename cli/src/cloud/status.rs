@@ -1,7 +1,7 @@
 //! `spark cloud status`: how a running cloud is, once or as a live table.
 
 use super::api::StatusBody;
-use super::folder::read_token;
+use super::client::Client;
 use crate::exit::{Code, Failure};
 use crate::ui::print;
 use core::time::Duration;
@@ -12,14 +12,9 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Table, TableState};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Instant;
-use zeroize::Zeroizing;
-
-/// A cloud that does not answer for so long is not there.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Shows how a running cloud is, and its devices.
 ///
@@ -74,40 +69,10 @@ struct Snapshot {
     devices: Vec<Device>,
 }
 
-/// The cloud's HTTP interface, seen from a client.
-struct Client {
-    agent: ureq::Agent,
-    api: String,
-    token: Zeroizing<String>,
-}
-
-impl Client {
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let url = format!("{}{path}", self.api.trim_end_matches('/'));
-        let request = self.agent.get(&url).header("Authorization", format!("Bearer {}", *self.token));
-        let mut answer = request.call().map_err(|error| match error {
-            ureq::Error::StatusCode(401) => Failure::new(
-                Code::Usage,
-                format_args!("{url}: the token is not the one of this cloud"),
-                "give the cloud's data folder with --data, or its token with --token-file",
-            ),
-            error => Failure::new(
-                Code::Unavailable,
-                format_args!("{url}: {error}"),
-                "start the cloud with `spark cloud serve`, or say where its HTTP interface is with --api",
-            ),
-        })?;
-        answer.body_mut().with_config().limit(64 << 20).read_json().map_err(|error| {
-            let next = "check --api; is this the HTTP interface of `spark cloud serve`, in this version?";
-            Failure::new(Code::Protocol, format_args!("{url}: {error}"), next)
-        })
-    }
-
-    fn look(&self) -> Result<Snapshot, Failure> {
-        let mut devices: Vec<Device> = self.get("/v1/devices")?;
-        devices.sort_by(|a, b| b.online.cmp(&a.online).then_with(|| a.name.cmp(&b.name)));
-        Ok(Snapshot { status: self.get("/v1/status")?, devices })
-    }
+fn look(client: &Client) -> Result<Snapshot, Failure> {
+    let mut devices: Vec<Device> = client.get("/v1/devices")?;
+    devices.sort_by(|a, b| b.online.cmp(&a.online).then_with(|| a.name.cmp(&b.name)));
+    Ok(Snapshot { status: client.get("/v1/status")?, devices })
 }
 
 /// Runs `spark cloud status`.
@@ -120,10 +85,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         (None, Some(data)) => data.join("token"),
         (None, None) => PathBuf::from("token"),
     };
-    let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build();
-    let client = Client { agent: config.into(), api: args.api.clone(), token: read_token(&file)? };
+    let client = Client::new(&args.api, &file)?;
     // The first look decides whether there is anything to show.
-    let first = client.look()?;
+    let first = look(&client)?;
     if args.json {
         return print(serde_json::to_string(&first).unwrap_or_default());
     }
@@ -228,7 +192,7 @@ fn watch(
         }
         if looked.elapsed() >= interval {
             looked = Instant::now();
-            match client.look() {
+            match look(&client) {
                 Ok(new) => (snapshot, trouble) = (new, None),
                 // It may be starting anew.
                 Err(failure) => trouble = Some(failure.what().to_owned()),
