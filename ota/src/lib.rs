@@ -12,6 +12,7 @@ pub mod module;
 #[cfg(feature = "alloc")]
 pub mod resolve;
 pub mod transfer;
+pub mod ymodem;
 
 #[cfg(feature = "coap-spark")]
 pub mod coap;
