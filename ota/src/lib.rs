@@ -11,6 +11,7 @@ mod checksum;
 pub mod module;
 #[cfg(feature = "alloc")]
 pub mod resolve;
+pub mod serial;
 pub mod transfer;
 pub mod ymodem;
 
