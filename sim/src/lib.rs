@@ -7,6 +7,7 @@ pub mod config;
 mod firmware;
 pub mod flash;
 mod photon;
+pub mod serial;
 pub mod usb;
 
 pub use application::{Answer, Application, Content, Program, ProgramError, Sender, Subscription};

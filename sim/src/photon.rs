@@ -4,6 +4,7 @@ use crate::application::{Application, cut};
 use crate::config;
 use crate::firmware::Firmware;
 use crate::flash::{Flash, FlashError, PowerCut};
+use crate::serial::{SerialMode, SerialPort};
 use crate::usb::UsbPort;
 use coap_spark::handshake::DeviceId;
 use coap_spark::message::ResetReason;
@@ -249,6 +250,12 @@ impl Photon {
         UsbPort::new(&mut self.flash, &self.serial, configuration)
     }
 
+    /// A host opens the serial port.
+    #[must_use]
+    pub fn serial(&mut self, mode: SerialMode) -> SerialPort<'_> {
+        SerialPort::new(self, mode)
+    }
+
     /// What the installed system firmware does, or what [`Photon::set_firmware`] says.
     #[must_use]
     pub fn firmware(&self) -> &'static Firmware {
@@ -265,7 +272,7 @@ impl Photon {
         config::read(&self.flash, self.configuration_code())
     }
 
-    fn configuration_code(&self) -> Generation {
+    pub(crate) fn configuration_code(&self) -> Generation {
         self.firmware().configuration
     }
 
@@ -366,7 +373,7 @@ impl Photon {
         }
     }
 
-    fn module_infos(&self) -> Vec<ModuleInfo> {
+    pub(crate) fn module_infos(&self) -> Vec<ModuleInfo> {
         let installed = self.installed();
         self.modules()
             .filter(|place| place.slot.store == Store::Main || place.module.is_some())
@@ -528,6 +535,11 @@ pub(crate) struct UpdateTarget<'p> {
 impl<'p> UpdateTarget<'p> {
     pub(crate) const fn new(photon: &'p mut Photon) -> Self {
         Self { photon }
+    }
+
+    /// The image in the OTA region may go where it belongs.
+    pub(crate) fn is_valid(&self, plan: &Plan) -> bool {
+        self.arrived(plan).is_some()
     }
 
     /// The image in the OTA region and where it belongs, if it may go there.
