@@ -14,6 +14,7 @@ pub mod dfu_file;
 pub mod input;
 pub mod keys;
 pub mod ota;
+pub mod ota_serial;
 
 /// A body.
 pub type Body = fn(&[u8]);
@@ -53,4 +54,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("ota_module", ota::module),
     ("ota_resolve", ota::resolve),
     ("ota_describe", ota::describe),
+    ("ota_ymodem_sender", ota_serial::ymodem_sender),
+    ("ota_ymodem_receiver", ota_serial::ymodem_receiver),
+    ("ota_listening_host", ota_serial::listening_host),
+    ("ota_listening_device", ota_serial::listening_device),
 ];
