@@ -15,5 +15,6 @@ pub mod keys;
 mod particle;
 pub mod photons;
 pub mod rescue;
+pub mod serial;
 pub mod synthetic;
 pub mod ui;

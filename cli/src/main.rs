@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use spark_cli::exit::Failure;
-use spark_cli::{cloud, dct, decode, device, dfu, inspect, keys, rescue, ui};
+use spark_cli::{cloud, dct, decode, device, dfu, inspect, keys, rescue, serial, ui};
 use std::process::ExitCode;
 
 /// Rescues, serves and simulates Particle (formerly Spark) devices, and explains their files.
@@ -39,6 +39,11 @@ enum Command {
     Keys {
         #[command(subcommand)]
         command: keys::Command,
+    },
+    /// Devices in listening mode (blinking blue) at a serial port: identify, inspect, Wi-Fi, flash.
+    Serial {
+        #[command(subcommand)]
+        command: serial::Command,
     },
     Inspect(inspect::Args),
     Decode(decode::Args),
@@ -85,6 +90,7 @@ fn main() -> ExitCode {
         Command::Dfu { command } => dfu::run(command).map(|()| ExitCode::SUCCESS),
         Command::Dct { command } => dct::run(command),
         Command::Keys { command } => keys::run(command),
+        Command::Serial { command } => serial::run(command),
         Command::Inspect(args) => inspect::run(args),
         Command::Decode(args) => decode::run(args),
     };

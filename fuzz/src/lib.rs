@@ -15,6 +15,7 @@ pub mod input;
 pub mod keys;
 pub mod ota;
 pub mod ota_v3;
+pub mod ota_serial;
 
 /// A body.
 pub type Body = fn(&[u8]);
@@ -57,4 +58,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("ota_v3_receiver", ota_v3::receiver),
     ("ota_v3_sender", ota_v3::sender),
     ("ota_v3_message", ota_v3::message),
+    ("ota_ymodem_sender", ota_serial::ymodem_sender),
+    ("ota_ymodem_receiver", ota_serial::ymodem_receiver),
+    ("ota_listening_host", ota_serial::listening_host),
+    ("ota_listening_device", ota_serial::listening_device),
 ];

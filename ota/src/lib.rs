@@ -11,8 +11,10 @@ mod checksum;
 pub mod module;
 #[cfg(feature = "alloc")]
 pub mod resolve;
+pub mod serial;
 pub mod transfer;
 pub mod v3;
+pub mod ymodem;
 
 #[cfg(feature = "coap-spark")]
 pub mod coap;

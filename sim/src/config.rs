@@ -2,7 +2,8 @@
 
 use crate::flash::{Flash, FlashError};
 use spark_dct::wiced::{
-    APP_AREA, FlashOp, Generation, Initialise, SECTOR_ADDRESSES, SECTOR_SIZE, Sectors, Write, WriteError,
+    APP_AREA, APP_OFFSET, FlashOp, Generation, Header, Initialise, SECTOR_ADDRESSES, SECTOR_SIZE, SectorId,
+    SectorMut, SectorView, Sectors, WifiConfigMut, Write, WriteError,
 };
 use std::borrow::Cow;
 
@@ -63,6 +64,58 @@ pub fn write(
     };
     let mut job = Write::new(sectors, generation, offset, data)?;
     while let Some(op) = job.next_op() {
+        execute(flash, &op)?;
+    }
+    Ok(())
+}
+
+/// Shows the current sector, as this firmware generation selects it; `None` without a valid table.
+pub fn view<T>(flash: &Flash, generation: Generation, look: impl FnOnce(SectorView<'_>) -> T) -> Option<T> {
+    let pair = pair(flash);
+    let sectors = Sectors::from_slice(&pair)?;
+    Some(look(SectorView::new(sectors.sector(sectors.current(generation)?))))
+}
+
+/// Changes the Wi-Fi configuration, in the order of operations in which the generation writes anything.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn write_wifi(
+    flash: &mut Flash,
+    generation: Generation,
+    change: impl FnOnce(&mut WifiConfigMut<'_>),
+) -> Result<(), ConfigError> {
+    initialise(flash, generation)?;
+    let before = pair(flash).into_owned();
+    let no_sector = || ConfigError::from(WriteError::NoCurrentSector);
+    let sectors = Sectors::from_slice(&before).ok_or_else(no_sector)?;
+    let from = sectors.current(generation).ok_or_else(no_sector)?;
+    let mut changed = *sectors.sector(from);
+    let mut editor = SectorMut::new(&mut changed);
+    change(&mut editor.wifi_config());
+    editor.seal();
+    if generation == Generation::V0_7_0 {
+        // A write of one byte that stays as it is takes all the others along.
+        let other = sectors.sector(from.other());
+        let with_change = match from {
+            SectorId::Dct1 => Sectors::new(&changed, other),
+            SectorId::Dct2 => Sectors::new(other, &changed),
+        };
+        let byte = [changed[APP_OFFSET]];
+        let mut job = Write::new(with_change, generation, 0, &byte)?;
+        while let Some(op) = job.next_op() {
+            execute(flash, &op)?;
+        }
+        return Ok(());
+    }
+    let header = Header::of_sector(&changed).for_write(0);
+    let sector = from.other();
+    for op in [
+        FlashOp::Erase { sector },
+        FlashOp::Program { sector, offset: Header::LEN, data: &changed[Header::LEN..] },
+        FlashOp::Program { sector, offset: 0, data: header.as_bytes() },
+        FlashOp::Erase { sector: from },
+    ] {
         execute(flash, &op)?;
     }
     Ok(())

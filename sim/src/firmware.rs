@@ -8,6 +8,7 @@ use core::fmt;
 use core::str::FromStr;
 use spark_dct::wiced::Generation;
 use spark_ota::module::DependencyRule;
+use spark_ota::serial::Profile as SerialProfile;
 use spark_ota::transfer::Profile as TransferProfile;
 
 /// Behaviour of one range of releases.
@@ -48,6 +49,8 @@ pub struct Firmware {
     pub restarts_network: bool,
     /// A damaged application is replaced by the factory copy at the start, if that is good.
     pub restores_factory: bool,
+    /// Serial port. When between 0.4 and 2.0 firmware began to validate before it acknowledges is not known.
+    pub serial: SerialProfile,
 }
 
 /// One thing that a device says when it comes online, if it applies.
@@ -121,6 +124,7 @@ const V0_4_4: Firmware = Firmware {
     says_goodbye: false,
     restarts_network: false,
     restores_factory: true,
+    serial: SerialProfile::V0_4,
 };
 
 const V0_6_0: Firmware = Firmware {
@@ -183,6 +187,7 @@ const V2_0_0: Firmware = Firmware {
     numeric_result: true,
     says_goodbye: true,
     restarts_network: true,
+    serial: SerialProfile { diagnostics: false, ..SerialProfile::V2_0 },
     ..V1_5_0
 };
 

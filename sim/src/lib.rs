@@ -8,6 +8,7 @@ pub mod config;
 mod firmware;
 pub mod flash;
 mod photon;
+pub mod serial;
 mod update;
 pub mod usb;
 

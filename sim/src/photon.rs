@@ -4,6 +4,7 @@ use crate::application::{Application, cut};
 use crate::config;
 use crate::firmware::Firmware;
 use crate::flash::{Flash, FlashError, PowerCut};
+use crate::serial::{SerialMode, SerialPort};
 use crate::usb::UsbPort;
 use coap_spark::handshake::DeviceId;
 use coap_spark::message::ResetReason;
@@ -254,6 +255,12 @@ impl Photon {
         UsbPort::new(&mut self.flash, &self.serial, configuration)
     }
 
+    /// A host opens the serial port.
+    #[must_use]
+    pub fn serial(&mut self, mode: SerialMode) -> SerialPort<'_> {
+        SerialPort::new(self, mode)
+    }
+
     /// What the installed system firmware does, or what [`Photon::set_firmware`] says.
     #[must_use]
     pub fn firmware(&self) -> &'static Firmware {
@@ -371,7 +378,7 @@ impl Photon {
         }
     }
 
-    fn module_infos(&self) -> Vec<ModuleInfo> {
+    pub(crate) fn module_infos(&self) -> Vec<ModuleInfo> {
         let installed = self.installed();
         self.modules()
             .filter(|place| place.slot.store == Store::Main || place.module.is_some())

@@ -23,6 +23,11 @@ impl<'p> UpdateTarget<'p> {
         Self { photon }
     }
 
+    /// The image in the OTA region may go where it belongs.
+    pub(crate) fn is_valid(&self, plan: &Plan) -> bool {
+        self.arrived(plan).is_some()
+    }
+
     /// The image in the OTA region and where it belongs, if it may go there.
     fn arrived(&self, plan: &Plan) -> Option<(FlashModule, Slot)> {
         let photon = &*self.photon;

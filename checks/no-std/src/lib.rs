@@ -30,7 +30,9 @@ use spark_dfu::layout::{LayoutText, MemoryLayout, ParseOptions as LayoutOptions}
 use spark_keys::check::{ServerKeyKind, check_ec, check_server_key};
 use spark_keys::load::{MAX_DER, load};
 use spark_keys::{EcDeviceKey, KeyForm, generate};
+use spark_ota::serial::{Listening, Profile as Console};
 use spark_ota::transfer::{Chunks, Options, Profile as Update, Receiver, Sender};
+use spark_ota::ymodem::{Sender as FileSender, SenderProfile};
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
@@ -202,6 +204,16 @@ fn ota(bytes: &mut [u8; 16384], now: Duration) -> usize {
         .map_or(0, |chunks| chunks.iter().map(|chunk| chunk.crc() as usize).sum());
     let mut receiver = Receiver::<128>::new(Update::C4, 65_536);
     receiver.handle_chunk(now, Some(1), 2, &bytes[..512]);
-    let sent = Sender::new(bytes, Options::DEFAULT).is_ok_and(|mut sender| sender.poll_output(now).is_some());
-    crc ^ receiver.missing().count() ^ usize::from(sent)
+    let sent = Sender::new(&*bytes, Options::DEFAULT).is_ok_and(|mut sender| sender.poll_output(now).is_some());
+    crc ^ receiver.missing().count() ^ usize::from(sent) ^ serial(bytes, now)
+}
+
+fn serial(bytes: &[u8; 16384], now: Duration) -> usize {
+    let mut console = Listening::new(Console::V2_0, 4096);
+    let used = console.handle_input(now, bytes);
+    let sent = FileSender::new(now, "binary", bytes, SenderProfile::PARTICLE).is_ok_and(|mut sender| {
+        sender.start();
+        sender.poll_output(now).is_some()
+    });
+    used ^ usize::from(sent) ^ usize::from(console.poll_output().is_some())
 }

@@ -4,6 +4,7 @@ use super::fleet::{Fleet, Orders, Watch};
 use super::members;
 use super::program::{self, FunctionOption, Periodic, VariableOption};
 use super::report::Report;
+use super::serial;
 use crate::exit::{Code, Failure};
 use crate::ui::say;
 use coap_spark::handshake::DeviceId;
@@ -91,6 +92,11 @@ pub struct Args {
     #[arg(long, value_name = "DIR", help_heading = "Fleets")]
     pub public_keys: Option<PathBuf>,
 
+    /// Connect to no server: wait in listening mode at a serial port, a pseudo-terminal whose name is told, for `spark
+    /// serial` and other programs. The device listens again after each restart. Unix only.
+    #[arg(long, conflicts_with_all = ["connect", "count", "events", "connections"])]
+    pub listening: bool,
+
     /// One JSON object a line on standard output for everything that happens.
     #[arg(long)]
     pub json: bool,
@@ -145,6 +151,9 @@ fn rate(text: &str) -> Result<f64, String> {
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
     let members = members::open(args)?;
+    if args.listening {
+        return serial::run(members, args.json);
+    }
     let fleet = Fleet::of(members);
     let count = fleet.devices().count();
     if count > TOLD_ONE_BY_ONE {

@@ -6,6 +6,7 @@
 //! | [`life`] | a device that starts, connects, resets and connects again |
 //! | [`fleet`] | many of them in one process, with counters |
 //! | [`folder`] | where one device is kept |
+//! | [`serial`] | a device at a serial port instead |
 //! | [`program`], [`report`] | what the application does, and what is told |
 
 pub mod command;
@@ -16,3 +17,4 @@ mod members;
 pub mod program;
 pub mod report;
 pub mod run;
+pub mod serial;

@@ -93,7 +93,7 @@ fn json_line(id: DeviceId, note: &Note<'_>) -> Value {
     Value::Object(line)
 }
 
-const fn mode(started: Started) -> &'static str {
+pub(super) const fn mode(started: Started) -> &'static str {
     match started {
         Started::Running => "running",
         Started::SafeMode => "safe-mode",

@@ -19,6 +19,7 @@ mod write;
 
 pub use access::Access;
 pub(crate) use access::access;
+pub(crate) use progress::keep_going;
 
 use crate::exit::{Code, Failure, chain};
 use crate::ui::Ui;

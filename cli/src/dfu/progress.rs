@@ -83,7 +83,7 @@ impl Drop for Bars {
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Says no once Ctrl-C was pressed: the job then ends where the device is in order. Pressed again it ends the program.
-pub(super) fn keep_going() -> bool {
+pub(crate) fn keep_going() -> bool {
     static LISTEN: Once = Once::new();
     LISTEN.call_once(|| {
         std::thread::spawn(|| {
