@@ -179,7 +179,7 @@ impl<'a> Planner<'a> {
             && let Ok(module) = Module::parse_likeliest(content)
             && (module.suffix().is_blank() || ends_blank(content))
         {
-            self.warnings.push(Warning::BlankSuffix { file });
+            self.warn(Warning::BlankSuffix { file });
             return self.place(file, &module, content);
         }
         for placed in Modules::of(content) {
@@ -194,6 +194,13 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
+    /// Several modules of a file are warned of once.
+    fn warn(&mut self, warning: Warning) {
+        if self.warnings.last() != Some(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
     fn check(&mut self, file: usize, module: &Module<'_>) -> Result<(), Refusal> {
         let (key, prefix) = (module.prefix().key(), module.prefix());
         let (stored, computed) = (module.stored_crc(), module.computed_crc());
@@ -204,7 +211,7 @@ impl<'a> Planner<'a> {
                     false => Refusal::NotFinalised { file, key },
                 });
             }
-            self.warnings.push(Warning::Crc { file });
+            self.warn(Warning::Crc { file });
         }
         if prefix.flags.0 & (Flags::COMPRESSED | Flags::ENCRYPTED).0 != 0 {
             return Err(Refusal::Packed { file, key });
@@ -214,7 +221,7 @@ impl<'a> Planner<'a> {
             if !self.options.force {
                 return Err(Refusal::Platform { file, key, found, expected });
             }
-            self.warnings.push(Warning::Platform { file, found });
+            self.warn(Warning::Platform { file, found });
         }
         Ok(())
     }

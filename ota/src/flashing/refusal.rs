@@ -66,7 +66,7 @@ pub enum Refusal {
         key: ModuleKey,
     },
     /// Where such modules lie, USB does not reach.
-    #[error("a {function} cannot be written over USB")]
+    #[error("modules of this kind ({function}) cannot be written over USB")]
     NotOverUsb {
         /// The file.
         file: usize,
@@ -94,7 +94,7 @@ pub enum Refusal {
         start: u32,
     },
     /// Only an application can be the copy for the factory reset.
-    #[error("a {function} cannot be the copy for the factory reset")]
+    #[error("only an application can be the copy for the factory reset, not this ({function})")]
     Factory {
         /// The file.
         file: usize,

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 #[non_exhaustive]
 pub enum AssetError {
     /// It is for something else.
-    #[error("the module is a {function}, not an asset")]
+    #[error("the module is no asset ({function})")]
     Function {
         /// What it is for.
         function: ModuleFunction,
