@@ -14,6 +14,7 @@ pub mod dfu_file;
 pub mod input;
 pub mod keys;
 pub mod ota;
+pub mod ota_module;
 
 /// A body.
 pub type Body = fn(&[u8]);
@@ -53,4 +54,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("ota_module", ota::module),
     ("ota_resolve", ota::resolve),
     ("ota_describe", ota::describe),
+    ("ota_extensions", ota_module::extensions),
+    ("ota_compressed", ota_module::compressed),
+    ("ota_bundle", ota_module::bundle),
+    ("ota_flashing", ota_module::flashing),
 ];
