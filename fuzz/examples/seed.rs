@@ -595,6 +595,7 @@ fn ota() -> Result<(), Box<dyn Error>> {
     put("ota_sender", "refused", &[&start(1)[..], &[1, 0x80]].concat())?;
     ota_modules()?;
     ota_v3()?;
+    ota_contents()?;
     ota_resolve()
 }
 
@@ -651,6 +652,71 @@ fn ota_modules() -> Result<(), Box<dyn Error>> {
     let mut damaged = part2;
     damaged[600] ^= 1;
     put("ota_module", "damaged", &damaged)
+}
+
+fn ota_contents() -> Result<(), Box<dyn Error>> {
+    let read = |name: &str| fs::read(root().join("ota/tests/vectors/modules").join(name));
+    // Flags, function, size of the suffix; then what is between prefix and suffix.
+    let asset = read("synth-asset-plain.bin")?;
+    let suffix = &asset[asset.len() - 4 - 97..asset.len() - 40];
+    put("ota_extensions", "asset", &[&[1, 9, 61], suffix].concat())?;
+    let user = read("synth-p2-user-with-asset-dep.bin")?;
+    put("ota_extensions", "prefix", &[&[0x10, 5, 4], &user[24..160]].concat())?;
+    let protected = read("synth-p2-protected.bin")?;
+    let suffix = &protected[protected.len() - 4 - 49..protected.len() - 40];
+    put("ota_extensions", "security", &[&[0, 2, 13], suffix].concat())?;
+    let location =
+        [2, 0, 16, 0, 144, 63, 95, 8, 136, 64, 95, 8, 248, 81, 63, 2, 1, 0, 10, 0, 255, 255, 32, 0, 4, 0];
+    put("ota_extensions", "location", &[&[0, 5, 26], &location[..]].concat())?;
+    let dependency =
+        [3, 0, 12, 0, 4, 1, 181, 20, 7, 0, 0, 0, 0x14, 0, 6, 0, 2, 0, 0, 0, 5, 0, 0, 255, 255, 255, 255];
+    put("ota_extensions", "dependency", &[&[0, 5, 27], &dependency[..]].concat())?;
+    put("ota_extensions", "no_length", &[0x10, 5, 4, 0x11, 0, 0, 0, 1, 2, 3, 4])?;
+    put("ota_extensions", "no_end", &[0x10, 5, 0, 0x11, 0, 5, 0, 97])?;
+    put("ota_extensions", "blank", &[0, 2, 255, 255, 255, 255, 255])?;
+
+    // Flags, window bits, size; then the stream.
+    let stream = |name: &str| read(name).map(|file| file[32..file.len() - 44].to_vec());
+    put(
+        "ota_compressed",
+        "system",
+        &[&[0x90, 0, 8, 20], &stream("synth-gen3-system.compressed.bin")?[..]].concat(),
+    )?;
+    put(
+        "ota_compressed",
+        "window",
+        &[&[0, 0x99, 8, 20], &stream("synth-gen3-system.compressed-w9.bin")?[..]].concat(),
+    )?;
+    let asset = read("synth-asset-compressed.bin")?;
+    put("ota_compressed", "asset", &[&[0x11, 0, 1, 77], &asset[32..172]].concat())?;
+    put(
+        "ota_compressed",
+        "text",
+        &[&[0x61, 0x90, 0, 0], &b"again and again and again".repeat(40)[..]].concat(),
+    )?;
+
+    let archive = read("synth-p2-bundle.zip")?;
+    put("ota_bundle", "bundle", &archive)?;
+    put("ota_bundle", "cut", &archive[..archive.len() - 30])?;
+    put("ota_bundle", "no_archive", b"PK\x03\x04 and nothing more")?;
+
+    // Options and platform; for each file what it is, function, index, version, body.
+    let module =
+        |function: u8, index: u8, version: u8| [&[0, function, index, version, 20][..], &[7; 20]].concat();
+    let system = [module(4, 2, 100), module(2, 0, 100), module(4, 1, 100)].concat();
+    put("ota_flashing", "photon_update", &[&[2, 1], &system[..]].concat())?;
+    let system = [module(4, 2, 100), module(2, 0, 100), module(4, 1, 100), module(4, 3, 100)].concat();
+    put("ota_flashing", "electron_update", &[&[2, 3], &system[..]].concat())?;
+    let mut larger = module(5, 1, 255);
+    larger[0] = 0x20;
+    put("ota_flashing", "gen3_user", &[&[0, 5], &larger[..], &module(8, 0, 1)].concat())?;
+    put("ota_flashing", "core_odd", &[&[0, 0, 0, 3, 0, 1, 3][..], &[1, 2, 3]].concat())?;
+    put("ota_flashing", "factory", &[&[1, 3], &module(5, 1, 6)[..]].concat())?;
+    let mut both = module(5, 1, 6);
+    both[0] = 0x80;
+    put("ota_flashing", "combined", &[&[0, 1], &module(4, 1, 9)[..], &both].concat())?;
+    put("ota_flashing", "twice", &[&[0, 1], &module(5, 1, 6)[..], &module(5, 1, 7)].concat())?;
+    put("ota_flashing", "no_module", &[&[4, 1, 0xc0, 0, 0, 0, 6][..], b"text!!"].concat())
 }
 
 fn ota_resolve() -> Result<(), Box<dyn Error>> {

@@ -16,6 +16,7 @@ pub mod keys;
 pub mod ota;
 pub mod ota_v3;
 pub mod ota_serial;
+pub mod ota_module;
 
 /// A body.
 pub type Body = fn(&[u8]);
@@ -62,4 +63,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("ota_ymodem_receiver", ota_serial::ymodem_receiver),
     ("ota_listening_host", ota_serial::listening_host),
     ("ota_listening_device", ota_serial::listening_device),
+    ("ota_extensions", ota_module::extensions),
+    ("ota_compressed", ota_module::compressed),
+    ("ota_bundle", ota_module::bundle),
+    ("ota_flashing", ota_module::flashing),
 ];

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::std_instead_of_alloc, reason = "test code")]
 
 use serde_json::Value;
-use spark_ota::module::{Module, ModuleError, Prefix, Suffix, find_prefix};
+use spark_ota::module::{
+    Extension, Module, ModuleError, Prefix, check_in_flash, find_prefix, is_stack_pointer,
+};
 use std::string::String;
 use std::vec::Vec;
 
@@ -47,18 +49,62 @@ fn compare_prefix(prefix: &Prefix, offset: usize, expected: &Value) {
     assert_eq!(expected["moduleEndAddy"], format!("{:x}", prefix.end_address));
 }
 
-fn compare_suffix(suffix: &Suffix, expected: &Value) {
+fn compare_suffix(module: &Module<'_>, expected: &Value) {
+    let suffix = module.suffix();
     assert_eq!(expected["suffixSize"], suffix.size);
     assert_eq!(expected["reserved"], suffix.reserved);
     assert_eq!(expected["fwUniqueId"], hex::encode(suffix.sha256));
-    // With extensions it reports product fields out of them, which are not read here.
-    if !suffix.has_extensions() {
-        let (id, version) =
-            suffix.product.map_or((-1, -1), |product| (product.id.into(), product.version.into()));
-        assert_eq!(
-            (expected["productId"].as_i64(), expected["productVersion"].as_i64()),
-            (Some(id), Some(version))
-        );
+    let (id, version) =
+        module.product().map_or((-1, -1), |product| (product.id.into(), product.version.into()));
+    assert_eq!(
+        (expected["productId"].as_i64(), expected["productVersion"].as_i64()),
+        (Some(id), Some(version))
+    );
+}
+
+/// Every extension by type, place, bytes and what it says.
+fn compare_extensions(module: &Module<'_>, parsed: &Value) {
+    let lists = [
+        (module.prefix_extensions(), &parsed["prefixInfo"]["extensions"], module.prefix_offset()),
+        (module.suffix_extensions(), &parsed["suffixInfo"]["extensions"], 0),
+    ];
+    for (ours, theirs, base) in lists {
+        let ours: Vec<_> = ours.map(Result::unwrap).collect();
+        let theirs = theirs.as_array().cloned().unwrap_or_default();
+        assert_eq!(ours.len(), theirs.len());
+        for (our, their) in ours.iter().zip(&theirs) {
+            assert_eq!(their["type"], our.extension.kind());
+            // Theirs count from the prefix.
+            assert_eq!(their["offset"].as_u64(), u64::try_from(our.offset - base).ok());
+            let mut raw = [0; 256];
+            assert_eq!(their["data"], hex::encode(our.extension.encode_into(&mut raw).unwrap()));
+            let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes).into_owned());
+            match our.extension {
+                Extension::Product(data) => {
+                    let product = data.product().unwrap();
+                    assert_eq!(
+                        (&their["productId"], &their["productVersion"]),
+                        (&product.id.into(), &product.version.into())
+                    );
+                }
+                Extension::DynamicLocation(location) => {
+                    assert_eq!(their["moduleStartAddress"], format!("{:x}", location.module_start_address));
+                    assert_eq!(their["dynalibLoadAddress"], format!("{:x}", location.dynalib_load_address));
+                    assert_eq!(their["dynalibStartAddress"], format!("{:x}", location.dynalib_start_address));
+                }
+                Extension::Hash(hash) => assert_eq!(their["hash"], hex::encode(hash.digest)),
+                Extension::Name(name) => assert_eq!(their["name"], text(name)),
+                Extension::AssetDependency(asset) => {
+                    assert_eq!(
+                        (&their["hash"], &their["name"]),
+                        (&hex::encode(asset.hash.digest).into(), &text(asset.name))
+                    );
+                }
+                Extension::SecurityMode { mode, .. } => assert_eq!(their["securityMode"], mode),
+                Extension::End(padding) => assert_eq!(their["length"], padding.len() + 4),
+                other => panic!("{other:?} is in no vector"),
+            }
+        }
     }
 }
 
@@ -102,7 +148,8 @@ fn compare(entry: &Value, file: &[u8]) {
             let found = find_prefix(file).unwrap();
             assert_eq!((found.offset, &found.prefix), (module.prefix_offset(), module.prefix()));
             compare_prefix(module.prefix(), module.prefix_offset(), prefix);
-            compare_suffix(module.suffix(), &parsed["suffixInfo"]);
+            compare_suffix(&module, &parsed["suffixInfo"]);
+            compare_extensions(&module, parsed);
             assert_eq!(parsed["crc"]["ok"], module.crc_ok());
             assert_eq!(parsed["crc"]["storedCrc"], format!("{:08x}", module.stored_crc()));
             assert_eq!(parsed["crc"]["actualCrc"], format!("{:08x}", module.computed_crc()));
@@ -113,11 +160,42 @@ fn compare(entry: &Value, file: &[u8]) {
     }
 }
 
+/// In flash the same is found as in memory, wherever a device looks for the prefix there.
+fn compare_flash(file: &[u8], module: &Module<'_>) {
+    const AT: u32 = 0x0802_0000;
+    let mut flash = file.to_vec();
+    flash.resize(file.len() + 100, 0xff);
+    let mut largest = 0;
+    let found = check_in_flash(AT, u32::try_from(flash.len()).unwrap(), |address, out| {
+        largest = largest.max(out.len());
+        let start = usize::try_from(address - AT).unwrap();
+        out.copy_from_slice(&flash[start..start + out.len()]);
+        Ok::<(), ()>(())
+    });
+    let table = is_stack_pointer(u32::from_le_bytes(*file.first_chunk().unwrap()));
+    if module.prefix_offset() != if table { 0x184 } else { 0 } {
+        // A Core or a Gen 3 bootloader, on the devices that this is for.
+        return;
+    }
+    let found = found.unwrap();
+    assert!(largest <= 256);
+    assert_eq!((&found.prefix, &found.suffix), (module.prefix(), module.suffix()));
+    assert_eq!((found.stored_crc, found.computed_crc), (module.stored_crc(), module.computed_crc()));
+    assert_eq!(
+        (found.sha256_ok, usize::try_from(found.size).unwrap()),
+        (module.sha256_ok(), module.image().len())
+    );
+}
+
 fn run(folder: &str, choose: impl Fn(&Value) -> bool) -> usize {
     let chosen: Vec<Value> = entries().into_iter().filter(choose).collect();
     for entry in &chosen {
         std::println!("{}", entry["file"]);
-        compare(entry, &load(folder, entry));
+        let file = load(folder, entry);
+        compare(entry, &file);
+        if let Ok(module) = Module::parse(&file) {
+            compare_flash(&file, &module);
+        }
     }
     chosen.len()
 }

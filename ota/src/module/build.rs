@@ -1,5 +1,6 @@
 //! Building modules.
 
+use super::extension::{Extension, ExtensionEncodeError};
 use super::prefix::{Dependency, Flags, ModuleFunction, Prefix};
 use super::suffix::{Product, Suffix};
 use super::view::sign;
@@ -30,6 +31,65 @@ pub enum BuildError {
         /// The address.
         start: u32,
     },
+    /// An extension cannot be written.
+    #[error(transparent)]
+    Extension(#[from] ExtensionEncodeError),
+    /// The suffix has more bytes than its size can say; 0xffff means a blank one.
+    #[error("a suffix of {len} bytes is too long")]
+    SuffixTooLong {
+        /// Its bytes.
+        len: usize,
+    },
+}
+
+/// The pieces of a module that is put together: end address, size of the suffix and checksums come by themselves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Assembly<'a> {
+    pub(super) prefix: Prefix,
+    pub(super) vector_table: &'a [u8],
+    pub(super) prefix_extensions: &'a [u8],
+    pub(super) body: &'a [u8],
+    pub(super) suffix_extensions: &'a [u8],
+    pub(super) reserved: u16,
+}
+
+impl<'a> Assembly<'a> {
+    /// The pieces of a module that is there.
+    #[cfg(feature = "inflate")]
+    pub(super) const fn of(module: &super::Module<'a>, parts: super::Parts<'a>) -> Self {
+        let super::Parts { vector_table, prefix_extensions, body, suffix_extensions } = parts;
+        let (prefix, reserved) = (*module.prefix(), module.suffix().reserved);
+        Self { prefix, vector_table, prefix_extensions, body, suffix_extensions, reserved }
+    }
+
+    /// Bytes without CRC.
+    pub(super) fn len(&self) -> usize {
+        let pieces = [self.vector_table, self.prefix_extensions, self.body, self.suffix_extensions];
+        pieces.iter().fold(Prefix::LEN + Suffix::LEN, |len, piece| len.saturating_add(piece.len()))
+    }
+
+    pub(super) fn build(&self) -> Result<Vec<u8>, BuildError> {
+        let (start, len) = (self.prefix.start_address, self.len());
+        let end_address = u32::try_from(len).ok().and_then(|len| start.checked_add(len));
+        let Some(end_address) = end_address.filter(|end| *end < u32::MAX - 4) else {
+            return Err(BuildError::TooLong { len, start });
+        };
+        let suffix_len = self.suffix_extensions.len().saturating_add(Suffix::LEN);
+        let size = u16::try_from(suffix_len).ok().filter(|size| *size != u16::MAX);
+        let size = size.ok_or(BuildError::SuffixTooLong { len: suffix_len })?;
+        let mut file = Vec::with_capacity(len.saturating_add(4));
+        file.extend(self.vector_table);
+        file.extend(Prefix { end_address, ..self.prefix }.encode());
+        file.extend(self.prefix_extensions);
+        file.extend(self.body);
+        file.extend(self.suffix_extensions);
+        file.extend(self.reserved.to_le_bytes());
+        file.extend([0; 32]);
+        file.extend(size.to_le_bytes());
+        file.extend([0; 4]);
+        sign(&mut file, len);
+        Ok(file)
+    }
 }
 
 /// Builds a module from its parts, with right checksums.
@@ -53,6 +113,8 @@ pub struct ModuleBuilder<'a> {
     prefix: Prefix,
     stack_pointer: Option<u32>,
     product: Option<Product>,
+    prefix_extensions: &'a [Extension<'a>],
+    suffix_extensions: &'a [Extension<'a>],
     body: &'a [u8],
 }
 
@@ -76,6 +138,8 @@ impl<'a> ModuleBuilder<'a> {
             },
             stack_pointer: None,
             product: Some(Product::NONE),
+            prefix_extensions: &[],
+            suffix_extensions: &[],
             body: &[],
         }
     }
@@ -99,6 +163,26 @@ impl<'a> ModuleBuilder<'a> {
         self
     }
 
+    /// Flags. That for extensions behind the prefix comes by itself; a module that is to be compressed or combined is
+    /// built first and then compressed or combined.
+    pub const fn flags(mut self, flags: Flags) -> Self {
+        self.prefix.flags = flags;
+        self
+    }
+
+    /// Extensions behind the prefix. An end is added if there is none.
+    pub const fn prefix_extensions(mut self, extensions: &'a [Extension<'a>]) -> Self {
+        self.prefix_extensions = extensions;
+        self
+    }
+
+    /// Extensions before the suffix. Product fields come behind them, and an end in between, unless the last one is
+    /// [`Extension::Product`], or there are to be no product fields.
+    pub const fn suffix_extensions(mut self, extensions: &'a [Extension<'a>]) -> Self {
+        self.suffix_extensions = extensions;
+        self
+    }
+
     /// Product fields; `None` builds the shorter suffix of Device OS 0.4.0, which has none.
     pub const fn product(mut self, product: Option<Product>) -> Self {
         self.product = product;
@@ -111,10 +195,12 @@ impl<'a> ModuleBuilder<'a> {
         self
     }
 
-    /// How long the body of a file of `file_len` bytes is; `None` if the rest alone is longer.
+    /// How long the body of a file of `file_len` bytes is; `None` if the rest alone is longer, or cannot be built.
     #[must_use]
     pub fn body_len(&self, file_len: usize) -> Option<usize> {
-        file_len.checked_sub(self.prefix_offset() + Prefix::LEN + self.suffix_len() + 4)
+        let mut pieces = Pieces::default();
+        let empty = Self { body: &[], ..self.clone() };
+        file_len.checked_sub(empty.assembly(&mut pieces).ok()?.len().checked_add(4)?)
     }
 
     /// The module, CRC included.
@@ -128,38 +214,55 @@ impl<'a> ModuleBuilder<'a> {
             None if is_stack_pointer(start) => return Err(BuildError::StartAddress { start }),
             _ => {}
         }
-        let prefix_end = self.prefix_offset() + Prefix::LEN;
-        let len = prefix_end.saturating_add(self.body.len()).saturating_add(self.suffix_len());
-        let end_address = u32::try_from(len).ok().and_then(|len| start.checked_add(len));
-        let Some(end_address) = end_address.filter(|end| *end < u32::MAX - 4) else {
-            return Err(BuildError::TooLong { len, start });
-        };
-        let mut file = Vec::with_capacity(len.saturating_add(4));
+        self.assembly(&mut Pieces::default())?.build()
+    }
+
+    fn assembly<'p>(&self, pieces: &'p mut Pieces) -> Result<Assembly<'p>, BuildError>
+    where
+        'a: 'p,
+    {
+        let Pieces { vector_table, before, behind } = pieces;
         if let Some(stack_pointer) = self.stack_pointer {
-            file.extend(stack_pointer.to_le_bytes());
+            vector_table.extend(stack_pointer.to_le_bytes());
             // The lowest bit of a handler's address says Thumb code.
-            let handler = start.saturating_add(u32::from(VECTOR_TABLE_LEN) + 24) | 1;
-            while file.len() < self.prefix_offset() {
-                file.extend(handler.to_le_bytes());
+            let handler = self.prefix.start_address.saturating_add(u32::from(VECTOR_TABLE_LEN) + 24) | 1;
+            while vector_table.len() < VECTOR_TABLE_LEN.into() {
+                vector_table.extend(handler.to_le_bytes());
             }
         }
-        file.extend(Prefix { end_address, ..self.prefix }.encode());
-        file.extend(self.body);
-        let size = if self.product.is_some() { 40 } else { 36 };
-        let suffix = Suffix { product: self.product, reserved: 0, sha256: [0; 32], size }.encode();
-        file.extend(suffix.get(Suffix::LEN_WITH_PRODUCT - self.suffix_len()..).unwrap_or_default());
-        file.extend([0; 4]);
-        sign(&mut file, len);
-        Ok(file)
+        let ends = |last: Option<&Extension<'_>>| matches!(last, Some(Extension::End(_)));
+        self.prefix_extensions.iter().try_for_each(|extension| extension.append_to(before))?;
+        let mut flags = self.prefix.flags;
+        if !self.prefix_extensions.is_empty() {
+            flags = flags | Flags::PREFIX_EXTENSIONS;
+        }
+        if flags.contains(Flags::PREFIX_EXTENSIONS) && !ends(self.prefix_extensions.last()) {
+            Extension::End(&[]).append_to(before)?;
+        }
+        self.suffix_extensions.iter().try_for_each(|extension| extension.append_to(behind))?;
+        let last = self.suffix_extensions.last();
+        let raw = self.product.filter(|_| !matches!(last, Some(Extension::Product(_))));
+        if raw.is_some() && last.is_some() && !ends(last) {
+            Extension::End(&[]).append_to(behind)?;
+        }
+        behind.extend(raw.iter().flat_map(Product::encode));
+        Ok(Assembly {
+            prefix: Prefix { flags, ..self.prefix },
+            vector_table,
+            prefix_extensions: before,
+            body: self.body,
+            suffix_extensions: behind,
+            reserved: 0,
+        })
     }
+}
 
-    fn prefix_offset(&self) -> usize {
-        if self.stack_pointer.is_some() { VECTOR_TABLE_LEN.into() } else { 0 }
-    }
-
-    const fn suffix_len(&self) -> usize {
-        if self.product.is_some() { Suffix::LEN_WITH_PRODUCT } else { Suffix::LEN }
-    }
+/// What a builder makes of its parts.
+#[derive(Default)]
+struct Pieces {
+    vector_table: Vec<u8>,
+    before: Vec<u8>,
+    behind: Vec<u8>,
 }
 
 #[cfg(test)]

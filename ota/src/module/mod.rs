@@ -11,14 +11,24 @@
 //! module what the device's own firmware would say.
 //!
 //! Compressed and combined modules are read as what they are: their prefix, suffix and checksums describe the stored
-//! bytes. Nothing is inflated, split or rewritten here.
+//! bytes. [`Modules`] goes through all modules of a file, [`Compressed`] describes what a compressed one holds, and the
+//! feature `inflate` brings that back (`decompress`). [`Extensions`] is what newer modules say
+//! beyond prefix and suffix.
 //!
 //! # Source
 //! device-os@v2.3.1: `module_info.h`, `module_info.inc`; binary-version-reader@4.2.0:
 //! `lib/HalModuleParser.js`.
 
+mod asset;
 #[cfg(feature = "alloc")]
 mod build;
+#[cfg(feature = "bundle")]
+pub mod bundle;
+mod combined;
+mod compressed;
+#[cfg(feature = "alloc")]
+mod edit;
+mod extension;
 mod flash;
 mod installed;
 mod prefix;
@@ -29,7 +39,22 @@ mod validate;
 mod view;
 
 #[cfg(feature = "alloc")]
+pub use asset::AssetBuilder;
+pub use asset::{Asset, AssetError};
+#[cfg(feature = "alloc")]
 pub use build::{BuildError, ModuleBuilder};
+pub use combined::{Arrangement, Modules, PlacedModule};
+#[cfg(feature = "alloc")]
+pub use combined::{CombineError, combine, separate};
+#[cfg(feature = "inflate")]
+pub use compressed::{CompressError, CompressOptions, InflateError, compress, decompress};
+pub use compressed::{Compressed, CompressedError, CompressedHeader};
+#[cfg(feature = "alloc")]
+pub use edit::{EditError, ExtensionPlace, ModuleEditor};
+pub use extension::{
+    AssetDependency, DynamicLocation, Extension, ExtensionEncodeError, ExtensionError, Extensions,
+    HASH_SHA256, ModuleHash, PlacedExtension, ProductData,
+};
 pub use flash::{FlashError, FlashModule, check_in_flash};
 pub use installed::{Installed, ModuleKey, Store};
 pub use prefix::{Dependency, Flags, ModuleFunction, Prefix, platform_name};
@@ -37,7 +62,7 @@ pub use region::{FlashLayout, Region, Slot};
 pub use search::{FoundPrefix, MAXIMUM_SCORE, find_prefix, score};
 pub use suffix::{Product, Suffix};
 pub use validate::{Candidate, DependencyRule, Rules, Validation, Validity, validate};
-pub use view::{Module, ModuleError, resign, resign_at};
+pub use view::{Module, ModuleError, Parts, resign, resign_at};
 
 /// Where the prefix begins in modules of the STM32 platforms that start with their vector table.
 pub const VECTOR_TABLE_LEN: u16 = 0x184;

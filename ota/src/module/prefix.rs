@@ -1,6 +1,7 @@
 //! The 24 bytes that say what a module is.
 
 use core::fmt;
+use core::ops::BitOr;
 
 /// What a module is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -241,10 +242,30 @@ impl Flags {
         self.0 & other.0 == other.0
     }
 
+    /// Those of `self` that are not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// The words for the bits that are set, the lowest first; bits without a meaning are left out.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let names = ["drop-info", "compressed", "combined", "encrypted", "prefix-extensions"];
+        names.into_iter().enumerate().filter(move |(bit, _)| self.0 >> bit & 1 == 1).map(|(_, name)| name)
+    }
+
     /// Bits without a meaning.
     #[must_use]
     pub const fn unknown_bits(self) -> u8 {
         self.0 & !0x1f
+    }
+}
+
+impl BitOr for Flags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
@@ -355,11 +376,38 @@ impl Prefix {
     }
 }
 
+/// `system part 2 version 2202 for Photon`.
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} version {} for ", self.key(), self.version)?;
+        match platform_name(self.platform_id) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "platform {}", self.platform_id),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
+    use alloc::vec::Vec;
     use hex_literal::hex;
     use proptest::prelude::*;
+
+    #[test]
+    fn modules_and_flags_have_names() {
+        let mut prefix = Prefix::decode(&[0; 24]);
+        (prefix.function, prefix.index, prefix.version) = (ModuleFunction::System, 2, 2202);
+        prefix.platform_id = 6;
+        assert_eq!(prefix.to_string(), "system part 2 version 2202 for Photon");
+        prefix.platform_id = 999;
+        assert_eq!(prefix.to_string(), "system part 2 version 2202 for platform 999");
+        assert_eq!(
+            Flags(0xf7).names().collect::<Vec<_>>(),
+            ["drop-info", "compressed", "combined", "prefix-extensions"]
+        );
+    }
 
     #[test]
     fn prefix_of_the_photon_part_2_reads_and_writes_the_same() {

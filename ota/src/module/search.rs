@@ -7,13 +7,13 @@ use super::suffix::Suffix;
 pub const MAXIMUM_SCORE: u8 = 7;
 
 /// Where prefixes usually are: user parts and some system parts; Gen 3; STM32 with a vector table; Bluz; Core.
-const USUAL: [usize; 5] = [0, 0x200, super::VECTOR_TABLE_LEN as usize, 0xc0, 0x10c];
+pub(super) const USUAL: [usize; 5] = [0, 0x200, super::VECTOR_TABLE_LEN as usize, 0xc0, 0x10c];
 
 /// A prefix is not searched behind this offset.
 const SEARCH_END: usize = 8192;
 
 /// No flash of these platforms is larger; a prefix that claims more is noise.
-const PLAUSIBLE_LENGTH: u32 = 16 << 20;
+pub(super) const PLAUSIBLE_LENGTH: u32 = 16 << 20;
 
 /// A prefix and how much speaks for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -14,6 +14,26 @@ pub struct Product {
 impl Product {
     /// Belongs to no product.
     pub const NONE: Self = Self { id: 0xffff, version: 0xffff };
+
+    /// Belongs to no product.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.id == 0xffff
+    }
+
+    /// From four bytes: id, version, little-endian.
+    #[must_use]
+    pub const fn decode(raw: [u8; 4]) -> Self {
+        let [i0, i1, v0, v1] = raw;
+        Self { id: u16::from_le_bytes([i0, i1]), version: u16::from_le_bytes([v0, v1]) }
+    }
+
+    /// The four bytes.
+    #[must_use]
+    pub const fn encode(&self) -> [u8; 4] {
+        let ([i0, i1], [v0, v1]) = (self.id.to_le_bytes(), self.version.to_le_bytes());
+        [i0, i1, v0, v1]
+    }
 }
 
 /// The suffix of a module.
@@ -26,8 +46,8 @@ impl Product {
 /// | −34 | 32 | SHA-256 over everything before it |
 /// | −2 | 2 | size of the suffix: 36, 40, or more with extensions |
 ///
-/// Sizes above 40 mean extensions, which begin where the suffix of that size begins; they are not read here, and no
-/// product fields are made up for them. Size 0xffff is a blank suffix, seen in padded factory bootloaders.
+/// Sizes above 40 mean [extensions](super::Extensions), which begin where the suffix of that size begins; product fields are
+/// then among or behind them, see [`Module::product`](super::Module::product). Size 0xffff is a blank suffix, seen in padded factory bootloaders.
 ///
 /// # Source
 /// device-os@v2.3.1: `module_info_suffix_t` in `module_info.h`.
@@ -61,7 +81,7 @@ impl Suffix {
         let [i0, i1, v0, v1, r0, r1, rest @ ..] = raw;
         let (sha256, size) = rest.split_last_chunk().unwrap_or((&[], &[0; 2]));
         let size = u16::from_le_bytes(*size);
-        let product = Product { id: u16::from_le_bytes([*i0, *i1]), version: u16::from_le_bytes([*v0, *v1]) };
+        let product = Product::decode([*i0, *i1, *v0, *v1]);
         Self {
             product: (size == Self::SIZE_WITH_PRODUCT).then_some(product),
             reserved: u16::from_le_bytes([*r0, *r1]),
@@ -74,18 +94,30 @@ impl Suffix {
     #[must_use]
     pub fn encode(&self) -> [u8; Self::LEN_WITH_PRODUCT] {
         let product = self.product.unwrap_or(Product::NONE);
-        let fields: [&[u8]; 5] = [
-            &product.id.to_le_bytes(),
-            &product.version.to_le_bytes(),
-            &self.reserved.to_le_bytes(),
-            &self.sha256,
-            &self.size.to_le_bytes(),
-        ];
+        let fields: [&[u8]; 4] =
+            [&product.encode(), &self.reserved.to_le_bytes(), &self.sha256, &self.size.to_le_bytes()];
         let mut raw = [0; Self::LEN_WITH_PRODUCT];
         for (place, byte) in raw.iter_mut().zip(fields.into_iter().flatten()) {
             *place = *byte;
         }
         raw
+    }
+
+    /// What the linker leaves where the SHA-256 belongs: 1, 2, … 32.
+    pub const UNFINISHED_SHA256: [u8; 32] = {
+        let mut sha256 = [0; 32];
+        let mut at: u8 = 0;
+        while at < 32 {
+            sha256[at as usize] = at + 1;
+            at += 1;
+        }
+        sha256
+    };
+
+    /// The SHA-256 was never put in.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.sha256 == Self::UNFINISHED_SHA256
     }
 
     /// Was never written: padding, or a build that was not finished.

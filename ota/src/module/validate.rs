@@ -34,6 +34,18 @@ impl Validity {
     }
 }
 
+impl Validity {
+    /// The words for the bits that are set, the lowest first.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let names = ["integrity", "dependencies", "range", "platform", "product", "dependencies-full"];
+        names
+            .into_iter()
+            .enumerate()
+            .filter(move |(bit, _)| self.0 >> (bit + 1) & 1 == 1)
+            .map(|(_, name)| name)
+    }
+}
+
 impl BitOr for Validity {
     type Output = Self;
 
@@ -282,6 +294,14 @@ mod tests {
         assert_eq!(judge(ModuleFunction::System, 207, [NONE; 2], &part, rules), 0);
         let user = [Installed::main(ModuleFunction::User, 1, 6, needs)];
         assert_eq!(judge(ModuleFunction::System, 206, [NONE; 2], &user, rules), 0);
+    }
+
+    #[test]
+    fn validities_have_names() {
+        let words = |bits| Validity(bits).names().collect::<alloc::vec::Vec<_>>();
+        assert_eq!(words(30), ["integrity", "dependencies", "range", "platform"]);
+        assert_eq!(words(96), ["product", "dependencies-full"]);
+        assert_eq!(words(0xff81), words(0));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! A module in memory.
 
-use super::prefix::Prefix;
+use super::extension::{AssetDependency, Extension, ExtensionError, Extensions, PlacedExtension};
+use super::prefix::{Flags, Prefix};
 use super::search::{FoundPrefix, MAXIMUM_SCORE, find_cut, find_prefix, prefix_at};
-use super::suffix::Suffix;
+use super::suffix::{Product, Suffix};
 use crate::checksum::crc32;
 use sha2::{Digest, Sha256};
 
@@ -77,7 +78,24 @@ pub struct Module<'a> {
     trailing: &'a [u8],
 }
 
+/// The pieces of a module between which nothing is missing: with prefix, suffix and CRC, these are all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Parts<'a> {
+    /// What comes before the prefix: a vector table, or nothing.
+    pub vector_table: &'a [u8],
+    /// Extensions behind the prefix, as stored.
+    pub prefix_extensions: &'a [u8],
+    /// The content.
+    pub body: &'a [u8],
+    /// Extensions or product fields before the suffix, as stored.
+    pub suffix_extensions: &'a [u8],
+}
+
 impl<'a> Module<'a> {
+    /// What the linker leaves where the CRC belongs.
+    pub const UNFINISHED_CRC: u32 = 0x7856_3412;
+
     /// Finds and checks the module that `file` begins with.
     ///
     /// A file is taken for a module if its prefix is beyond doubt ([`MAXIMUM_SCORE`]; the CRC may then be wrong, see
@@ -98,6 +116,18 @@ impl<'a> Module<'a> {
             return Self::parse_at(file, cut.offset);
         }
         Err(ModuleError::NotAModule { best })
+    }
+
+    /// Reads the module at the likeliest prefix, whatever its CRC says: for showing what is left of a damaged file. Most
+    /// files that are no modules have some prefix, too.
+    ///
+    /// # Errors
+    /// [`ModuleError::NotAModule`] if no prefix is possible, [`ModuleError::Truncated`], [`ModuleError::TooShort`].
+    pub fn parse_likeliest(file: &'a [u8]) -> Result<Self, ModuleError> {
+        match Self::parse(file) {
+            Err(ModuleError::NotAModule { best: Some(best) }) => Self::parse_at(file, best.offset),
+            result => result,
+        }
     }
 
     /// Reads the module that `file` begins with and whose prefix lies at `prefix_offset`, however unlikely it looks.
@@ -149,6 +179,97 @@ impl<'a> Module<'a> {
     #[must_use]
     pub const fn suffix(&self) -> &Suffix {
         &self.suffix
+    }
+
+    /// Extensions behind the prefix; none unless [`Flags::PREFIX_EXTENSIONS`] is set.
+    #[must_use]
+    pub fn prefix_extensions(&self) -> Extensions<'a> {
+        let start = self.prefix_end();
+        match self.covered.get(start..self.covered.len().saturating_sub(Suffix::LEN)) {
+            Some(area) if self.prefix.flags.contains(Flags::PREFIX_EXTENSIONS) => {
+                Extensions::new(area, start, true)
+            }
+            _ => Extensions::NONE,
+        }
+    }
+
+    /// Extensions before the suffix; none if its size leaves no room for them, or is wrong.
+    #[must_use]
+    pub fn suffix_extensions(&self) -> Extensions<'a> {
+        let start = self.covered.len().saturating_sub(self.suffix.size.into());
+        match self.covered.get(start..self.covered.len().saturating_sub(Suffix::LEN)) {
+            Some(area) if self.suffix.has_extensions() && start >= self.prefix_end() => {
+                Extensions::new(area, start, false)
+            }
+            _ => Extensions::NONE,
+        }
+    }
+
+    /// All extensions, those behind the prefix first.
+    pub fn extensions(&self) -> impl Iterator<Item = Result<PlacedExtension<'a>, ExtensionError>> + use<'a> {
+        self.prefix_extensions().chain(self.suffix_extensions())
+    }
+
+    /// What the product fields say, wherever they are: in the suffix, in an extension, or behind the extensions. `None` if
+    /// there are none, or if they cannot be read.
+    #[must_use]
+    pub fn product(&self) -> Option<Product> {
+        if self.suffix.product.is_some() {
+            return self.suffix.product;
+        }
+        let mut extensions = self.suffix_extensions();
+        for item in extensions.by_ref() {
+            if let Extension::Product(data) = item.ok()?.extension {
+                return data.product();
+            }
+        }
+        extensions.rest().try_into().ok().map(Product::decode)
+    }
+
+    /// The assets that the application needs. Ends where extensions cannot be read.
+    pub fn asset_dependencies(&self) -> impl Iterator<Item = AssetDependency<'a>> + use<'a> {
+        self.extensions().map_while(Result::ok).filter_map(|item| match item.extension {
+            Extension::AssetDependency(asset) => Some(asset),
+            _ => None,
+        })
+    }
+
+    /// The module in pieces.
+    ///
+    /// # Errors
+    /// [`ExtensionError`] if the extensions behind the prefix have no end, so that nobody knows where the body begins, or
+    /// if the size of the suffix is wrong. Those before the suffix are not looked at.
+    pub fn parts(&self) -> Result<Parts<'a>, ExtensionError> {
+        let start = self.prefix_end();
+        let mut list = self.prefix_extensions();
+        // Without an error, there was an end, and its padding belongs to the list.
+        list.by_ref().try_for_each(|item| item.map(drop))?;
+        let body_start = start.max(list.offset());
+        let size = self.suffix.size;
+        let available = self.covered.len().saturating_sub(body_start);
+        let length = usize::from(size);
+        let wrong = ExtensionError::SuffixSize { size, available };
+        if length < Suffix::LEN || length > available {
+            return Err(wrong);
+        }
+        let body_end = self.covered.len().saturating_sub(length);
+        let piece = |from: usize, to: usize| self.covered.get(from..to).ok_or(wrong);
+        Ok(Parts {
+            vector_table: piece(0, self.prefix_offset)?,
+            prefix_extensions: piece(start, body_start)?,
+            body: piece(body_start, body_end)?,
+            suffix_extensions: piece(body_end, self.covered.len().saturating_sub(Suffix::LEN))?,
+        })
+    }
+
+    /// Checksums were put in after it was built. A file that never got them is no module for any device.
+    #[must_use]
+    pub fn is_finalised(&self) -> bool {
+        !self.suffix.is_unfinished() && self.stored_crc != Self::UNFINISHED_CRC
+    }
+
+    const fn prefix_end(&self) -> usize {
+        self.prefix_offset.saturating_add(Prefix::LEN)
     }
 
     /// Exactly the module, CRC included.
