@@ -134,7 +134,7 @@ fn modules_that_lack_something_show_it() {
     let output = device.serial(&["inspect"]);
     assert_eq!(output.status.code(), Some(65));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("  Dependencies: FAIL\n  needs s 2 version 1404 or newer\n"), "{text}");
+    assert!(text.contains("  Dependencies: FAIL\n  needs system part 2 version 1404 or newer\n"), "{text}");
 }
 
 #[test]
@@ -231,9 +231,9 @@ fn networks_are_kept_and_the_device_leaves() {
     assert_eq!((&told["sent"], &told["security"]), (&true.into(), &"wpa2".into()));
     device.next("listening-left");
 
-    let (code, text) = device.failure(&["inspect"]);
+    let (code, text) = device.failure(&wifi);
     assert_eq!(code, 69, "{text}");
-    assert!(text.contains("did not answer `s`") && text.contains("SETUP"), "{text}");
+    assert!(text.contains("did not ask for a network") && text.contains("SETUP"), "{text}");
 }
 
 #[test]

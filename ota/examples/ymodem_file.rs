@@ -69,7 +69,6 @@ fn send(path: &Path, block_size: BlockSize) -> Result<(), Box<dyn Error>> {
             say(bytes)?;
         }
         if let Some(outcome) = sender.outcome() {
-            eprintln!("{} bytes, {} packets again", sender.progress().taken, sender.progress().resent);
             return Ok(outcome?);
         }
         match next(&input, start.elapsed(), sender.next_deadline()) {
@@ -118,7 +117,7 @@ fn receive(folder: &Path) -> Result<(), Box<dyn Error>> {
             receiver.work_done(start.elapsed(), done);
         }
         if let Some(outcome) = receiver.outcome() {
-            eprintln!("{} files", outcome?.files);
+            outcome?;
             return Ok(());
         }
         if piece.is_empty() {

@@ -384,7 +384,7 @@ fn packets_of_a_standard_sender_carry_checksums_and_numbers_that_wrap() {
     let profile = SenderProfile { block_size: BlockSize::Small, ..SenderProfile::STANDARD };
     let mut sender = Sender::new(NOW, "n", &file, profile).unwrap();
     sender.handle_input(NOW, b"C");
-    assert_eq!(sent(&mut sender, NOW), small(0, b"n\x0032773 "));
+    assert_eq!(sent(&mut sender, NOW), small(0, b"n\x0032773 0"));
     sender.handle_input(NOW, b"\x06C");
     for (at, data) in file.chunks(128).enumerate() {
         let number = u8::try_from((at + 1) % 256).unwrap();

@@ -6,6 +6,7 @@ use super::ports;
 use crate::exit::{Code, Failure, chain};
 use crate::ui;
 use serde_json::{Value, json};
+use spark_ota::module::{ModuleKey, Store};
 use spark_ota::serial::{BAUD, Check, Inspected, Inspection, Question};
 use std::process::ExitCode;
 
@@ -44,22 +45,15 @@ fn show(place: &Inspected<'_>) -> Result<(), Failure> {
     let Some(module) = place.module() else {
         return ui::print(format_args!("a place for {size} bytes (store {store}): no module"));
     };
-    let function = place.info.function.as_deref().unwrap_or_default();
-    ui::print(format_args!(
-        "{} version {} (store {store}, function {function})",
-        module.key(),
-        module.version
-    ))?;
+    let copy = if module.store == Store::Main { String::new() } else { format!(" (store {store})") };
+    ui::print(format_args!("{} version {}{copy}", module.key(), module.version))?;
     for check in Check::ALL {
         if let Some(passes) = place.passes(check) {
             ui::print(format_args!("  {check}: {}", if passes { "PASS" } else { "FAIL" }))?;
         }
     }
-    for need in &place.info.dependencies {
-        ui::print(format_args!(
-            "  needs {} {} version {} or newer",
-            need.function, need.index, need.version
-        ))?;
+    for need in module.dependencies.iter().filter(|need| !need.is_none()) {
+        ui::print(format_args!("  needs {} version {} or newer", ModuleKey::from(*need), need.version))?;
     }
     Ok(())
 }

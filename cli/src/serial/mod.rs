@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`ports`] | which ports there are, and which one is meant |
 //! | `link` | a machine of `spark_ota::serial` at an open port |
-//! | `identify`, `inspect`, `wifi` | one command each |
+//! | `identify`, `inspect`, [`wifi`] | one command each |
 //! | [`flash`] | firmware over YMODEM, also for other commands |
 
 pub mod flash;
@@ -12,7 +12,7 @@ mod identify;
 mod inspect;
 mod link;
 pub mod ports;
-mod wifi;
+pub mod wifi;
 
 pub use flash::flash;
 

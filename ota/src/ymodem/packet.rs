@@ -118,8 +118,8 @@ pub struct Header<'a> {
     pub length: Option<u32>,
 }
 
-/// Digits of the longest length, the zero before it and the space behind it.
-const LENGTH_FIELD: usize = 12;
+/// Digits of the longest length, the zero before it, the space behind it and a time of 0.
+const LENGTH_FIELD: usize = 13;
 
 impl<'a> Header<'a> {
     /// Bytes that a name can have in a packet of this size.
@@ -241,9 +241,9 @@ mod tests {
         assert_eq!(encode(b"", BlockSize::Small), Err(NameError::Empty));
         assert_eq!(encode(b"ab\0c", BlockSize::Small), Err(NameError::Zero { offset: 2 }));
         let limit = Header::name_limit(BlockSize::Small);
-        assert_eq!(encode(&[b'x'; 116], BlockSize::Small), Ok(128));
-        assert_eq!(encode(&[b'x'; 117], BlockSize::Small), Err(NameError::TooLong { length: 117, limit }));
-        assert_eq!(encode(&[b'x'; 1012], BlockSize::Large), Ok(1024));
+        assert_eq!(encode(&[b'x'; 115], BlockSize::Small), Ok(127));
+        assert_eq!(encode(&[b'x'; 116], BlockSize::Small), Err(NameError::TooLong { length: 116, limit }));
+        assert_eq!(encode(&[b'x'; 1011], BlockSize::Large), Ok(1023));
     }
 
     #[test]

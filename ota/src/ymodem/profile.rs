@@ -11,6 +11,8 @@ pub struct SenderProfile {
     pub block_size: BlockSize,
     /// The header has that size, too; otherwise it is small if the name fits.
     pub header_in_block_size: bool,
+    /// The header says that the time of the file is not known; some receivers take any time if it says nothing.
+    pub time_in_header: bool,
     /// What is left of the file goes in a small packet if it fits into one.
     pub small_last_block: bool,
     /// Packets have their checksum; otherwise zeros are in its place.
@@ -43,6 +45,7 @@ impl SenderProfile {
     pub const PARTICLE: Self = Self {
         block_size: BlockSize::Large,
         header_in_block_size: true,
+        time_in_header: false,
         small_last_block: false,
         checksums: false,
         length_in_end: true,
@@ -58,6 +61,7 @@ impl SenderProfile {
     /// To any other receiver, such as `rb` of lrzsz.
     pub const STANDARD: Self = Self {
         header_in_block_size: false,
+        time_in_header: true,
         small_last_block: true,
         checksums: true,
         length_in_end: false,

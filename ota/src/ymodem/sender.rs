@@ -198,7 +198,10 @@ impl<I: AsRef<[u8]>> Sender<I> {
             Ok(_) if !profile.header_in_block_size => BlockSize::Small,
             _ => profile.block_size,
         };
-        header.encode_into(size, &mut data)?;
+        let end = header.encode_into(size, &mut data)?;
+        if let Some(place) = data.get_mut(end).filter(|_| profile.time_in_header) {
+            *place = b'0';
+        }
         sender.fill(size, 0, |place| place.copy_from_slice(data.get(..place.len()).unwrap_or_default()));
         Ok(sender)
     }
