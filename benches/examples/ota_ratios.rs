@@ -45,7 +45,7 @@ fn main() {
 }
 
 /// Nanoseconds a chunk of each, at best, and the median of the ratios of neighbouring slices.
-fn compare(name: &str, ours: &mut dyn FnMut() -> usize, theirs: &mut dyn FnMut() -> usize) {
+fn compare<'w>(name: &str, ours: &'w mut dyn FnMut() -> usize, theirs: &'w mut dyn FnMut() -> usize) {
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..SLICES {
         for (times, work) in times.iter_mut().zip([&mut *ours, &mut *theirs]) {

@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::Path;
 use ureq::http::{Response, StatusCode};
-use ureq::{Body, multipart};
+use ureq::Body;
+use ureq::unversioned::multipart;
 use zeroize::Zeroizing;
 
 /// A cloud that does not answer for so long is not there.
