@@ -192,7 +192,7 @@ fn watch(
         }
         if looked.elapsed() >= interval {
             looked = Instant::now();
-            match look(&client) {
+            match look(client) {
                 Ok(new) => (snapshot, trouble) = (new, None),
                 // It may be starting anew.
                 Err(failure) => trouble = Some(failure.what().to_owned()),
