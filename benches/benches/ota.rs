@@ -1,11 +1,15 @@
-//! `spark-ota`: cutting an image into chunks with their CRC, and the list of missing chunks.
+//! `spark-ota`: cutting an image into chunks with their CRC, the list of missing chunks, and checking a module.
 #![allow(missing_docs, clippy::unwrap_used, clippy::std_instead_of_alloc, reason = "benchmarks")]
 
 use coap_spark::session::{Sealer, SessionKeys, sealed_len};
 use core::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use path::Path;
+use sha2::{Digest, Sha256};
 use spark_benches::image;
+use spark_ota::module::{
+    CompressOptions, Dependency, Module, ModuleBuilder, ModuleFunction, check_in_flash, compress, decompress,
+};
 use spark_ota::transfer::{Bitmap, Chunks};
 use std::collections::BTreeSet;
 
@@ -138,5 +142,56 @@ fn bitmap(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(all, chunks, sender_path, bitmap);
+/// As large as a real system part 1.
+fn part() -> Vec<u8> {
+    let builder = ModuleBuilder::new(6, ModuleFunction::System, 1, 2202)
+        .depends_on([Dependency::system(2, 207), Dependency::NONE])
+        .vector_table(0x2002_0000);
+    let body = image(builder.body_len(250_956).unwrap());
+    builder.body(&body).build().unwrap()
+}
+
+fn module(c: &mut Criterion) {
+    let file = part();
+    let expected = Module::parse(&file).unwrap().suffix().sha256;
+    let hashed = &file[..file.len() - 38];
+    let mut group = c.benchmark_group("ota/module_check");
+    group.throughput(Throughput::Bytes(file.len() as u64));
+    group.bench_function("spark-ota", |b| {
+        b.iter(|| {
+            let module = Module::parse(black_box(&file)).unwrap();
+            assert!(module.crc_ok() && module.sha256_ok());
+        });
+    });
+    group.bench_function("spark-ota, CRC alone", |b| {
+        b.iter(|| assert!(Module::parse(black_box(&file)).unwrap().crc_ok()));
+    });
+    group.bench_function("spark-ota, in flash by 256 bytes", |b| {
+        b.iter(|| {
+            let found = check_in_flash(0, u32::try_from(file.len()).unwrap(), |address, out| {
+                let start = usize::try_from(address).unwrap();
+                out.copy_from_slice(&black_box(&file)[start..start + out.len()]);
+                Ok::<(), ()>(())
+            });
+            assert!(found.is_ok_and(|found| found.crc_ok() && found.sha256_ok));
+        });
+    });
+    group.bench_function("sha2 alone", |b| {
+        b.iter(|| assert_eq!(Sha256::digest(black_box(hashed)).as_slice(), expected));
+    });
+    group.finish();
+
+    let smaller = compress(&file, CompressOptions::DEFAULT).unwrap();
+    let mut group = c.benchmark_group("ota/module_inflate");
+    group.throughput(Throughput::Bytes(file.len() as u64));
+    group.bench_function("spark-ota", |b| {
+        b.iter(|| {
+            let module = Module::parse(black_box(&smaller)).unwrap();
+            assert_eq!(decompress(&module, 1 << 20).unwrap().len(), file.len());
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(all, chunks, sender_path, bitmap, module);
 criterion_main!(all);

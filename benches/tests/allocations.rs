@@ -32,6 +32,7 @@ use spark_dfu::host::{
     Clock, Connect, ControlTransfer, Download, Link, Plan, TransferFailure, WriteOptions, drive,
 };
 use spark_dfu::layout::MemoryLayout;
+use spark_ota::module::{Extension, Module, ModuleBuilder, ModuleFunction, Modules, check_in_flash};
 use spark_ota::transfer::{Bitmap, Chunks, Options, Sender};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -340,6 +341,20 @@ fn main() {
     });
     let mut sender = spark_ota::v3::Sender::new(&chunks, spark_ota::v3::Options::DEFAULT).unwrap();
     nothing("a transfer by protocol v3, both ends", || v3_transfer(&mut sender));
+    let list = [Extension::Name(b"blink"), Extension::SecurityMode { mode: 1, certificate: &[] }];
+    let builder = ModuleBuilder::new(6, ModuleFunction::User, 1, 6).suffix_extensions(&list).body(&image);
+    let module = builder.build().unwrap();
+    nothing("check a module of 100 kB and read its extensions, in memory and in flash", || {
+        let found = Modules::of(&module).next().unwrap().unwrap().module;
+        assert!(found.crc_ok() && found.sha256_ok() && found.extensions().count() == 3);
+        assert!(Module::parse(&module).unwrap().parts().unwrap().body == image);
+        let found = check_in_flash(0, u32::try_from(module.len()).unwrap(), |address, out| {
+            let start = usize::try_from(address).unwrap();
+            out.copy_from_slice(&module[start..start + out.len()]);
+            Ok::<(), ()>(())
+        });
+        assert!(found.is_ok_and(|found| found.crc_ok() && found.sha256_ok));
+    });
     nothing("a DFU download and a read-back, host and device", dfu_job);
     nothing("parse a layout string", || {
         let layout = MemoryLayout::parse(LAYOUT).unwrap();

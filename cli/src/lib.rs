@@ -8,6 +8,7 @@ pub mod device;
 pub mod dfu;
 pub mod exit;
 pub mod files;
+pub mod flash;
 pub mod inspect;
 mod interrupt;
 mod key_files;

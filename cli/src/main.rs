@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use spark_cli::exit::Failure;
-use spark_cli::{cloud, dct, decode, device, dfu, inspect, keys, rescue, serial, ui};
+use spark_cli::{cloud, dct, decode, device, dfu, flash, inspect, keys, rescue, serial, ui};
 use std::process::ExitCode;
 
 /// Rescues, serves and simulates Particle (formerly Spark) devices, and explains their files.
@@ -25,6 +25,7 @@ enum Command {
         command: Cloud,
     },
     Device(device::command::Args),
+    Flash(flash::Args),
     /// Write, read and detach USB DFU devices: Photon, Core, Electron, STM32 and others.
     Dfu {
         #[command(subcommand)]
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         Command::Rescue(args) => rescue::run(args).map(|()| ExitCode::SUCCESS),
         Command::Cloud { command } => cloud(command),
         Command::Device(args) => device::command::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Flash(args) => flash::run(args).map(|()| ExitCode::SUCCESS),
         Command::Dfu { command } => dfu::run(command).map(|()| ExitCode::SUCCESS),
         Command::Dct { command } => dct::run(command),
         Command::Keys { command } => keys::run(command),

@@ -281,7 +281,7 @@ fn missing_files_and_unknown_kinds_have_their_exit_codes() {
     let code = |arguments: &[&str]| spark(arguments, b"").status.code().unwrap();
     assert_eq!(code(&["no-such-file.dfu"]), 66);
     assert_eq!(code(&[]), 64);
-    assert_eq!(code(&["-", "--as", "module"]), 64);
+    assert_eq!(code(&["-", "--as", "poem"]), 64);
     assert_eq!(code(&["--help"]), 0);
     let output = spark(&["no-such-file.dfu", "--json"], b"");
     assert!(String::from_utf8(output.stderr).unwrap().contains("next: check the path"));

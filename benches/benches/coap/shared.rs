@@ -1,5 +1,11 @@
 //! What the benchmarks and the example `coap_ratios` share: OpenSSL as a peer, and a device that has sent its identity.
-#![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used, reason = "four binaries use it, each a part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "four binaries use it, each a part"
+)]
 
 use coap_spark::handshake::{DeviceId, SEALED_IDENTITY_LEN, device, server};
 use core::time::Duration;

@@ -6,8 +6,8 @@ use core::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::Path;
-use ureq::http::{Response, StatusCode};
 use ureq::Body;
+use ureq::http::{Response, StatusCode};
 use ureq::unversioned::multipart;
 use zeroize::Zeroizing;
 

@@ -70,18 +70,40 @@ impl<'p> Access<'p> {
     /// # Errors
     /// [`Failure`]; what was written so far stays.
     pub fn write(&mut self, alternate: u8, address: u32, data: &[u8]) -> Result<(), Failure> {
+        self.put(alternate, address, data, true)
+    }
+
+    /// As [`write`](Self::write), but what else is in those pages is erased: faster, where nothing else belongs there.
+    pub(crate) fn replace(&mut self, alternate: u8, address: u32, data: &[u8]) -> Result<(), Failure> {
+        self.put(alternate, address, data, false)
+    }
+
+    /// Whether the memory map of the device allows that many bytes to be written there.
+    pub(crate) fn check(&self, alternate: u8, address: u32, len: usize) -> Result<(), Failure> {
+        let memory = self.device.memory(alternate).ok_or_else(|| self.no_memory(alternate))?;
+        let target = DfuseTarget { alternate, name: &memory.name };
+        let layout = memory.layout().ok_or_else(|| self.no_map(alternate))?;
+        Plan::write(&layout, address, len, self.options(alternate, false))
+            .map(|_| ())
+            .map_err(|error| impossible(&error, &target))
+    }
+
+    fn options(&self, alternate: u8, keep: bool) -> WriteOptions {
+        let void = self.device.link.quirks.erase_is_void(alternate);
+        WriteOptions {
+            erase: if void { EraseMode::None } else { EraseMode::Pages },
+            keep_partial_pages: keep && !void,
+            verify: true,
+            ..WriteOptions::DEFAULT
+        }
+    }
+
+    fn put(&mut self, alternate: u8, address: u32, data: &[u8], keep: bool) -> Result<(), Failure> {
         let memory = self.device.memory(alternate).ok_or_else(|| self.no_memory(alternate))?;
         let target = DfuseTarget { alternate, name: &memory.name };
         let layout = memory.layout().ok_or_else(|| self.no_map(alternate))?;
         let link = self.device.link.with_alternate(alternate);
-        let void = link.quirks.erase_is_void(alternate);
-        let options = WriteOptions {
-            erase: if void { EraseMode::None } else { EraseMode::Pages },
-            keep_partial_pages: !void,
-            verify: true,
-            ..WriteOptions::DEFAULT
-        };
-        let plan = Plan::write(&layout, address, data.len(), options)
+        let plan = Plan::write(&layout, address, data.len(), self.options(alternate, keep))
             .map_err(|error| impossible(&error, &target))?;
         prepare(self.port, link, alternate)?;
         let buffer = vec![0; plan.buffer_len(link.block_size())];

@@ -8,6 +8,7 @@ mod dfu_suffix;
 mod dfuse;
 mod key;
 mod memory_layout;
+mod module;
 mod report;
 
 use crate::exit::{Code, Failure};
@@ -57,23 +58,36 @@ pub enum Kind {
     DctApp,
     /// Both flash sectors of the Device Configuration Table, or the whole flash of a Photon, P1 or Electron.
     DctFlash,
+    /// Firmware module: bootloader, system part, application, asset; also several in one file.
+    Module,
+    /// Application and its assets, .zip.
+    ModuleBundle,
 }
 
 /// How much of the start of a file is kept.
 const HEAD_LIMIT: usize = 64 * 1024;
 const PIECE: usize = 64 * 1024;
+/// How long a file may be of which all is kept. No module is longer.
+const WHOLE_LIMIT: usize = 16 << 20;
 
 /// Everything one pass over a file finds. The file may be a private key.
 struct Scan {
     /// Up to [`HEAD_LIMIT`] bytes.
     head: Vec<u8>,
+    /// Up to [`WHOLE_LIMIT`] bytes.
+    start: Vec<u8>,
     suffix: SuffixDigest,
     dfuse: dfuse::Scan,
 }
 
 impl Scan {
     fn read(mut input: impl Read, path: &Path) -> Result<Self, Failure> {
-        let mut scan = Self { head: Vec::new(), suffix: SuffixDigest::new(), dfuse: dfuse::Scan::new() };
+        let mut scan = Self {
+            head: Vec::new(),
+            start: Vec::new(),
+            suffix: SuffixDigest::new(),
+            dfuse: dfuse::Scan::new(),
+        };
         let mut buffer = vec![0; PIECE];
         loop {
             let len = match input.read(&mut buffer) {
@@ -83,8 +97,10 @@ impl Scan {
                 Err(error) => return Err(Failure::reading(path, &error)),
             };
             let piece = buffer.get(..len).unwrap_or_default();
-            let room = HEAD_LIMIT.saturating_sub(scan.head.len());
-            scan.head.extend_from_slice(piece.get(..room).unwrap_or(piece));
+            for (kept, limit) in [(&mut scan.head, HEAD_LIMIT), (&mut scan.start, WHOLE_LIMIT)] {
+                let room = limit.saturating_sub(kept.len());
+                kept.extend_from_slice(piece.get(..room).unwrap_or(piece));
+            }
             scan.suffix.update(piece);
             scan.dfuse.update(piece);
         }
@@ -92,6 +108,11 @@ impl Scan {
 
     fn len(&self) -> u64 {
         self.suffix.file_len()
+    }
+
+    /// All of the file, unless it is too long to be kept.
+    fn whole(&self) -> Option<&[u8]> {
+        (self.start.len() as u64 == self.len()).then_some(&self.start)
     }
 
     /// The kind that the bytes point to, damaged or not.
@@ -119,6 +140,12 @@ impl Scan {
                 key::Look::Public => Kind::PublicKey,
                 key::Look::Region => Kind::ServerKeyRegion,
             });
+        }
+        if module::looks_like_bundle(self) {
+            return Some(Kind::ModuleBundle);
+        }
+        if module::looks_like_module(self) {
+            return Some(Kind::Module);
         }
         (self.head.starts_with(b"@") && self.head.contains(&b'/')).then_some(Kind::MemoryLayout)
     }
@@ -156,6 +183,8 @@ fn explain(scan: &Scan, kind: Option<Kind>, file: String) -> Report {
         Some(Kind::ServerKeyRegion) => ("server-key-region", key::region(scan)),
         Some(Kind::DctApp) => ("dct-app", dct::explain_app(scan)),
         Some(Kind::DctFlash) => ("dct-flash", dct::explain_flash(scan)),
+        Some(Kind::Module) => ("module", module::explain(scan)),
+        Some(Kind::ModuleBundle) => ("module-bundle", module::explain_bundle(scan)),
         None => ("unknown", unknown(scan)),
     };
     Report { file, kind, valid: problems.is_empty(), problems, fields }
@@ -163,6 +192,6 @@ fn explain(scan: &Scan, kind: Option<Kind>, file: String) -> Report {
 
 fn unknown(scan: &Scan) -> (Vec<Problem>, Fields) {
     let message = "the file is none of the known kinds: no DFU suffix, no DfuSe file, no memory-layout string, no key, no \
-                   configuration table; a raw image looks like this; --as KIND says what is missing for a kind";
+                   configuration table, no module; a raw image looks like this; --as KIND says what is missing for a kind";
     (vec![Problem::new("unknown-kind", message, None)], Fields::Unknown(Unknown { size: scan.len() }))
 }

@@ -5,6 +5,7 @@ use super::dfu_suffix::{DfuSuffix, Prefix};
 use super::dfuse::Dfuse;
 use super::key::{PrivateKey, PublicKey, ServerKeyRegion};
 use super::memory_layout::Layout;
+use super::module::{ModuleBundle, ModuleFile};
 use core::fmt;
 use serde::Serialize;
 
@@ -55,6 +56,8 @@ pub(super) enum Fields {
     ServerKeyRegion(ServerKeyRegion),
     DctApp(DctApp),
     DctFlash(DctFlash),
+    Module(ModuleFile),
+    ModuleBundle(ModuleBundle),
     Unknown(Unknown),
 }
 
@@ -85,6 +88,8 @@ impl fmt::Display for Report {
             Fields::ServerKeyRegion(_) => "server's public key and address",
             Fields::DctApp(_) => "configuration table",
             Fields::DctFlash(_) => "flash sectors of a configuration table",
+            Fields::Module(_) => "firmware module",
+            Fields::ModuleBundle(_) => "application and assets",
             Fields::Unknown(_) => "unknown",
         };
         writeln!(f, "{}: {what}, {}", self.file, if self.valid { "valid" } else { "NOT VALID" })?;
@@ -105,6 +110,8 @@ impl fmt::Display for Report {
             Fields::ServerKeyRegion(fields) => fields.fmt(f),
             Fields::DctApp(fields) => fields.fmt(f),
             Fields::DctFlash(fields) => fields.fmt(f),
+            Fields::Module(fields) => fields.fmt(f),
+            Fields::ModuleBundle(fields) => fields.fmt(f),
             Fields::Unknown(Unknown { size }) => write!(f, "  size      {size} bytes"),
         }
     }

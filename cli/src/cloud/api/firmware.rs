@@ -11,12 +11,12 @@ use crate::exit::{Code, Failure};
 use axum::Json;
 use axum::extract::multipart::MultipartError;
 use axum::extract::{Multipart, Path, State};
-use std::io::{Cursor, Read};
+use spark_ota::module::bundle::{self, Limits};
 
 /// Bytes of one module; the largest place of a Photon has 256 KiB, of an Electron no more.
 const MAX_MODULE: u64 = 2 << 20;
-/// Entries of a bundle.
-const MAX_ENTRIES: usize = 64;
+/// Bytes of all modules of a bundle.
+const MAX_BUNDLE: u64 = 32 << 20;
 
 /// What a form brought.
 pub(super) struct Upload {
@@ -62,7 +62,7 @@ pub(super) async fn keep(api: &Api, upload: Upload) -> Result<Vec<ModuleFile>, A
 
 /// The modules of a file: itself, or those of a bundle.
 pub(crate) fn modules_of(name: &str, content: &[u8]) -> Result<Vec<ModuleFile>, Failure> {
-    if !content.starts_with(b"PK\x03\x04") {
+    if !bundle::is_archive(content) {
         return Ok(vec![ModuleFile::new(name, content)?]);
     }
     let bad = |what: &dyn core::fmt::Display| {
@@ -72,26 +72,13 @@ pub(crate) fn modules_of(name: &str, content: &[u8]) -> Result<Vec<ModuleFile>, 
             "give a .bin module or a .zip bundle of modules",
         )
     };
-    let mut archive = zip::ZipArchive::new(Cursor::new(content)).map_err(|error| bad(&error))?;
-    if archive.len() > MAX_ENTRIES {
-        return Err(bad(&format_args!("{} files are more than {MAX_ENTRIES}", archive.len())));
-    }
-    let mut modules = Vec::new();
-    for at in 0..archive.len() {
-        let entry = archive.by_index(at).map_err(|error| bad(&error))?;
-        let path = entry.name().map_err(|error| bad(&error))?.into_owned();
-        let file = path.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
-        if !file.ends_with(".bin") {
-            continue;
-        }
-        let mut image = Vec::new();
-        // Whatever the archive says of its size.
-        let read = entry.take(MAX_MODULE + 1).read_to_end(&mut image).map_err(|error| bad(&error))?;
-        if read as u64 > MAX_MODULE {
-            return Err(bad(&format_args!("{file} has more than {MAX_MODULE} bytes")));
-        }
-        modules.push(ModuleFile::new(&file, &image)?);
-    }
+    let limits = Limits { file_len: MAX_MODULE, total_len: MAX_BUNDLE, ..Limits::DEFAULT };
+    let files = bundle::files(content, limits, |path| path.ends_with(".bin")).map_err(|error| bad(&error))?;
+    let modules: Result<Vec<_>, _> = files
+        .iter()
+        .map(|file| ModuleFile::new(file.name.rsplit('/').next().unwrap_or_default(), &file.content))
+        .collect();
+    let modules = modules?;
     match modules.len() {
         0 => Err(bad(&"the bundle has no .bin file")),
         1..=MAX_STEPS => Ok(modules),
