@@ -436,7 +436,8 @@ fn every_event_in_every_state_of_the_receiver() {
     let device = ReceiverProfile::V2_0;
     let standard = ReceiverProfile { purge: None, ..ReceiverProfile::STANDARD };
     #[rustfmt::skip]
-    let table: [(&str, ReceiverProfile, &str, Vec<u8>, [&str; 5]); 24] = [
+    type Row<'a> = (&'a str, ReceiverProfile, &'a str, Vec<u8>, [&'a str; 5]);
+    let table: [Row<'_>; 24] = [
         ("D", device, "header", small(0, b"n\x00130 "), ["begin 0643", "15", "15", "15", "1818"]),
         ("D", device, "header, too long", long.clone(), ["1818", "15", "15", "15", "1818"]),
         ("D", device, "header, no length", small(0, b"n\0"), ["1818", "15", "15", "15", "1818"]),

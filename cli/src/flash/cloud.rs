@@ -130,7 +130,7 @@ pub(super) fn run(url: &str, args: &Args, files: &[Input], json: bool) -> Result
     let last = follow(&client, &device, number, &ui)?;
     let plan = last
         .plan
-        .ok_or_else(|| Failure::new(Code::Internal, "the cloud has forgotten the update", "see its log"))?;
+        .ok_or_else(|| Failure::new(Code::Protocol, "the cloud has forgotten the update", "see its log"))?;
     if plan.state != "done" {
         let reason = plan.reason.unwrap_or_else(|| plan.state.clone());
         return Err(Failure::new(

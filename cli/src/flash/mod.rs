@@ -67,7 +67,7 @@ struct Way {
 /// # Errors
 /// [`Failure`] with the file that it is about.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let (ui, json) = (args.device.ui(), args.device.json);
+    let (ui, json) = (args.device.ui(), args.device.json());
     if args.way.serial_port.is_none() && args.way.cloud_url.is_none() {
         return usb::run(args);
     }

@@ -1,7 +1,7 @@
 //! Updates that a stop and a kill of the cloud interrupt.
 
-use crate::programs::{Cloud, Program, SlowWay, device_id, fixed_port};
-use crate::{bundle, is, wait_online};
+use crate::programs::{Cloud, Program, SlowWay, device_id, fixed_port, spark};
+use crate::{application, bundle, is, wait_online};
 use core::time::Duration;
 use serde_json::{Value, json};
 use spark_cli::synthetic;
@@ -140,5 +140,51 @@ fn two_updates_outlive_a_stop_and_a_kill_and_send_nothing_twice() {
     assert_eq!(called.status, 200, "{}", called.text);
     cloud.http.assert_described();
     devices.into_iter().for_each(Program::stop);
+    cloud.program.stop();
+}
+
+#[test]
+fn module_is_flashed_over_the_air_by_the_program() {
+    let temporary = tempfile::tempdir().unwrap();
+    let at = |name: &str| temporary.path().join(name);
+    let cloud = Cloud::start(&at("cloud"), &["--enrolment", "first-use", "--no-update"]);
+    let device = cloud.device(&at("device"), &[]);
+    let id = device.wait("it starts", |line| line["device_id"].as_str().map(str::to_owned));
+    wait_online(&cloud, 0, &id);
+    let [file, other] = ["application.bin", "wrong"].map(|name| at(name).to_str().unwrap().to_owned());
+    std::fs::write(&file, application(3, 20_000)).unwrap();
+    std::fs::write(&other, "not the token").unwrap();
+    let (url, data) = (format!("http://{}", cloud.http.address()), cloud.data.to_str().unwrap());
+    let flash = |to: &str, token: [&str; 2], more: &[&str]| {
+        let arguments = ["flash", "--cloud", &url, "--to", to, token[0], token[1], "--json", &file];
+        let output = spark(&[&arguments, more].concat());
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), result, String::from_utf8(output.stderr).unwrap())
+    };
+    let folder = ["--data", data];
+
+    // Looked at first.
+    let (code, planned, _) = flash(&id, folder, &["--dry-run"]);
+    assert_eq!((code, planned["steps"].as_array().unwrap().len()), (Some(0), 1), "{planned}");
+    assert_eq!((&planned["dry_run"], &planned["steps"][0]["size"]), (&json!(true), &json!(20_000)));
+    let taken = || device.count(|line| line["happening"] == "reset" && line["code"] == "update");
+    assert_eq!(taken(), 0);
+
+    let (code, done, errors) = flash(&id, folder, &[]);
+    assert_eq!((code, &done["device"], &done["dry_run"]), (Some(0), &json!(id), &json!(false)), "{errors}");
+    assert_eq!(taken(), 1);
+    let (code, nothing, _) = flash(&id, folder, &[]);
+    assert_eq!((code, &nothing["steps"]), (Some(0), &json!([])), "it has it");
+
+    for (to, token, more, code, words) in [
+        ("nobody", folder, &[][..], 65, "nobody"),
+        (&id, ["--token-file", &other], &[], 64, "token"),
+        (&id, folder, &["--factory"], 64, "for USB"),
+    ] {
+        let (found, _, errors) = flash(to, token, more);
+        assert_eq!(found, Some(code), "{errors}");
+        assert!(errors.contains(words) && errors.contains("next"), "{errors}");
+    }
+    device.stop();
     cloud.program.stop();
 }
