@@ -792,23 +792,44 @@ fn ota_serial() -> Result<(), Box<dyn Error>> {
         stream.extend([&[0x80, 0][..], &block(&[])].concat());
         put("ota_ymodem_receiver", name, &stream)?;
         let mut errors = vec![profile, 0xff, 0xff, 1, 4, 0x80, 0];
-        errors.extend([&block(b"fuzz\x0010 ")[..], &[0x80, 7], &block(&[]), &[0, 0x20, 0, 0x18, b'?']].concat());
+        errors.extend(
+            [&block(b"fuzz\x0010 ")[..], &[0x80, 7], &block(&[]), &[0, 0x20, 0, 0x18, b'?']].concat(),
+        );
         put("ota_ymodem_receiver", &format!("{name}_errors"), &errors)?;
     }
 
     let reply = |name: &str, text: &[u8]| put("ota_listening_host", name, &[&[0], text].concat());
     reply("identity", b"Your device id is 3a0027001747343338303599\r\n")?;
-    reply("cellular", b"Device ID: 3a0027001747343338303599\r\nIMEI: 353162\r\nICCID: 89340\r\nSerial Number: P01\r\n")?;
+    reply(
+        "cellular",
+        b"Device ID: 3a0027001747343338303599\r\nIMEI: 353162\r\nICCID: 89340\r\nSerial Number: P01\r\n",
+    )?;
     reply("version", b"system firmware version: 0.8.0-rc.9\n\r\n")?;
     reply("mac", b"Your device MAC address is\r\n0b:84:12:34:56\r\n")?;
     reply("claimed", b"Device claimed: no\r\n")?;
     let modules = br#"{"p":6,"m":[{"s":262144,"l":"m","vc":30,"vv":26,"f":"s","n":"2","v":207,"d":[]}]}"#;
     reply("modules", modules)?;
-    let dialogue = |words: &[&[u8]]| words.iter().flat_map(|words| [block(words), vec![50]].concat()).collect::<Vec<_>>();
-    let wifi = dialogue(&[b"SSID: ", b"net\r\nSecurity 0=unsecured, 1=WEP: ", b"3\r\nPassword: ", b"Thanks! <3 you!"]);
+    let dialogue = |words: &[&[u8]]| {
+        words.iter().flat_map(|words| [block(words), vec![50]].concat()).collect::<Vec<_>>()
+    };
+    let wifi = dialogue(&[
+        b"SSID: ",
+        b"net\r\nSecurity 0=unsecured, 1=WEP: ",
+        b"3\r\nPassword: ",
+        b"Thanks! <3 you!",
+    ]);
     put("ota_listening_host", "wifi", &[&[1][..], &wifi].concat())?;
     let waiting = b"Waiting for the binary file to be sent ... (press 'a' to abort)\r\n";
-    let flash = dialogue(&[b"", waiting, b"\x06C", b"\x06", b"\x06", b"\x06", b"\x06", b"Downloaded file successfully!"]);
+    let flash = dialogue(&[
+        b"",
+        waiting,
+        b"\x06C",
+        b"\x06",
+        b"\x06",
+        b"\x06",
+        b"\x06",
+        b"Downloaded file successfully!",
+    ]);
     put("ota_listening_host", "flash", &[&[3][..], &flash].concat())?;
 
     let device = |name: &str, words: &[&[u8]]| {

@@ -194,7 +194,9 @@ pub fn listening_host(data: &[u8]) {
         if let Ok(inspection) = Inspection::parse(reply) {
             let again = Inspection::parse(inspection.describe.to_json().as_bytes());
             assert_eq!(again.as_ref(), Ok(&inspection));
-            inspection.modules().for_each(|module| drop((module.module(), module.is_valid())));
+            inspection
+                .modules()
+                .for_each(|module| assert!(module.module().is_none() || module.info.function.is_some()));
         }
         let mut ask = Ask::<64>::new(now, Question::Modules);
         ask.poll_output();
@@ -268,7 +270,9 @@ pub fn listening_device(data: &[u8]) {
                         continue;
                     }
                     ListeningOutput::Network(credentials) => {
-                        assert!((1..=32).contains(&credentials.ssid.len()) && credentials.password.len() <= 64);
+                        assert!(
+                            (1..=32).contains(&credentials.ssid.len()) && credentials.password.len() <= 64
+                        );
                         continue;
                     }
                     ListeningOutput::ClaimCode(code) => {

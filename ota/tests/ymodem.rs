@@ -411,6 +411,9 @@ fn an_empty_file_is_a_header_and_an_end() {
 
 // ---- every event in every state of the receiver
 
+/// Name of the profile, profile, event, its bytes, what is done and said in each state.
+type Row = (&'static str, ReceiverProfile, &'static str, Vec<u8>, [&'static str; 5]);
+
 fn receiver_in(state: &str, profile: ReceiverProfile) -> Receiver {
     let mut receiver = Receiver::new(NOW, profile, 1000);
     let mut disk = Disk::default();
@@ -436,8 +439,7 @@ fn every_event_in_every_state_of_the_receiver() {
     let device = ReceiverProfile::V2_0;
     let standard = ReceiverProfile { purge: None, ..ReceiverProfile::STANDARD };
     #[rustfmt::skip]
-    type Row<'a> = (&'a str, ReceiverProfile, &'a str, Vec<u8>, [&'a str; 5]);
-    let table: [Row<'_>; 24] = [
+    let table: [Row; 24] = [
         ("D", device, "header", small(0, b"n\x00130 "), ["begin 0643", "15", "15", "15", "1818"]),
         ("D", device, "header, too long", long.clone(), ["1818", "15", "15", "15", "1818"]),
         ("D", device, "header, no length", small(0, b"n\0"), ["1818", "15", "15", "15", "1818"]),
