@@ -615,7 +615,11 @@ fn ota_v3() -> Result<(), Box<dyn Error>> {
         let chunks = |order: &[u8]| order.iter().flat_map(|index| [1, 0, *index]).collect::<Vec<u8>>();
         let end = [5, 0, 7, 0];
         put("ota_v3_receiver", &format!("ok_{kind}"), &[&start[..], &chunks(&[1, 2, 3]), &end].concat())?;
-        put("ota_v3_receiver", &format!("gaps_{kind}"), &[&start[..], &chunks(&[3, 1, 3, 2]), &end].concat())?;
+        put(
+            "ota_v3_receiver",
+            &format!("gaps_{kind}"),
+            &[&start[..], &chunks(&[3, 1, 3, 2]), &end].concat(),
+        )?;
         let late = [&start[..], &chunks(&[1]), &[6, 0, 0, 25], &chunks(&[9])].concat();
         put("ota_v3_receiver", &format!("wrong_{kind}"), &late)?;
         put("ota_v3_receiver", &format!("cancel_{kind}"), &[&start[..], &chunks(&[1]), &[29, 0]].concat())?;

@@ -14,9 +14,9 @@ pub mod dfu_file;
 pub mod input;
 pub mod keys;
 pub mod ota;
-pub mod ota_v3;
-pub mod ota_serial;
 pub mod ota_module;
+pub mod ota_serial;
+pub mod ota_v3;
 
 /// A body.
 pub type Body = fn(&[u8]);

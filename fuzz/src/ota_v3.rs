@@ -32,8 +32,7 @@ impl Image {
                     self.written = vec![false; start.file_size as usize];
                     // Anything may be there, more than the image even.
                     self.there = if luck & 8 == 0 { 0 } else { u32::from(luck) * 300 };
-                    let result =
-                        if luck & 1 == 0 { Ok(self.there) } else { Err(Rejection::INVALID_STATE) };
+                    let result = if luck & 1 == 0 { Ok(self.there) } else { Err(Rejection::INVALID_STATE) };
                     receiver.begun(now, result);
                 }
                 ReceiverOutput::StartAnswer(answer) => {
@@ -187,7 +186,8 @@ pub fn message(data: &[u8]) {
     }
     if let Ok(Some(body)) = FromDevice::decode(&message) {
         let token = Token::byte(7);
-        let bytes = body.encode_into(Type::Confirmable, id, token, &mut out).expect("it was that long before");
+        let bytes =
+            body.encode_into(Type::Confirmable, id, token, &mut out).expect("it was that long before");
         let read = Message::parse(bytes, ParseOptions::STRICT).expect("just written");
         assert_eq!(FromDevice::decode(&read), Ok(Some(body)));
     }
