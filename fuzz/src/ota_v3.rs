@@ -148,7 +148,7 @@ pub fn sender(data: &[u8]) {
             2..=3 => {
                 let in_order = if kind & 128 == 0 { u32::from(input.byte()) } else { input.long() };
                 let bitmap = input.block();
-                let acknowledgement = Acknowledgement { in_order, bitmap: &bitmap };
+                let acknowledgement = Acknowledgement { in_order, bitmap };
                 sender.handle_input(now, SenderInput::Acknowledged(acknowledgement));
             }
             4 if kind & 128 != 0 => sender.handle_input(now, SenderInput::Reset),
