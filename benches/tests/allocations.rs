@@ -32,7 +32,9 @@ use spark_dfu::host::{
     Clock, Connect, ControlTransfer, Download, Link, Plan, TransferFailure, WriteOptions, drive,
 };
 use spark_dfu::layout::MemoryLayout;
-use spark_ota::module::{Extension, Module, ModuleBuilder, ModuleFunction, Modules, check_in_flash};
+use spark_ota::module::{
+    Extension, Module as Firmware, ModuleBuilder, ModuleFunction, Modules, check_in_flash,
+};
 use spark_ota::transfer::{Bitmap, Chunks, Options, Sender};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -305,7 +307,7 @@ fn main() {
     nothing("check a module of 100 kB and read its extensions, in memory and in flash", || {
         let found = Modules::of(&module).next().unwrap().unwrap().module;
         assert!(found.crc_ok() && found.sha256_ok() && found.extensions().count() == 3);
-        assert!(Module::parse(&module).unwrap().parts().unwrap().body == image);
+        assert!(Firmware::parse(&module).unwrap().parts().unwrap().body == image);
         let found = check_in_flash(0, u32::try_from(module.len()).unwrap(), |address, out| {
             let start = usize::try_from(address).unwrap();
             out.copy_from_slice(&module[start..start + out.len()]);
