@@ -130,7 +130,7 @@ fn receive(folder: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 fn in_memory() -> Result<(), Box<dyn Error>> {
-    let now = Duration::ZERO;
+    let mut now = Duration::ZERO;
     let image: Vec<u8> = (0..10_000_u32).map(|at| at.to_le_bytes()[0]).collect();
     let mut sender = Sender::new(now, "binary", &image, SenderProfile::PARTICLE)?;
     let mut receiver = Receiver::new(now, ReceiverProfile::V2_0, 0x4_0000);
@@ -150,11 +150,18 @@ fn in_memory() -> Result<(), Box<dyn Error>> {
             receiver.work_done(now, true);
         }
         sender.handle_input(now, &said);
-        if let Some(packet) = sender.poll_output(now) {
-            stream.extend_from_slice(packet);
-        }
+        let packet = sender.poll_output(now);
+        let quiet = said.is_empty() && packet.is_none() && stream.is_empty();
+        stream.extend_from_slice(packet.unwrap_or_default());
         let used = receiver.handle_input(now, &stream);
         stream.drain(..used);
+        if quiet {
+            // Who waits for something has to see the clock.
+            let deadlines = [sender.next_deadline(), receiver.next_deadline()];
+            now = deadlines.into_iter().flatten().min().ok_or("nobody waits")?.max(now);
+            sender.handle_deadline(now);
+            receiver.handle_deadline(now);
+        }
     }
     println!("{:?}, {:?}", sender.outcome(), receiver.outcome());
     println!("{} bytes arrived, filling included", flash.len());
