@@ -5,7 +5,7 @@
 //! | [`ports`] | which ports there are, and which one is meant |
 //! | `link` | a machine of `spark_ota::serial` at an open port |
 //! | `identify`, `inspect`, [`wifi`] | one command each |
-//! | [`flash`] | firmware over YMODEM, also for other commands |
+//! | [`flash`](mod@flash) | firmware over YMODEM, also for other commands |
 
 pub mod flash;
 mod identify;
