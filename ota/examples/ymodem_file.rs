@@ -155,6 +155,12 @@ fn in_memory() -> Result<(), Box<dyn Error>> {
         }
         let used = receiver.handle_input(now, &stream);
         stream.drain(..used);
+        if receiver.outcome().is_some()
+            && let Some(deadline) = sender.next_deadline()
+        {
+            // Both are silent now; that is what the sender waits for.
+            sender.handle_deadline(deadline);
+        }
     }
     println!("{:?}, {:?}", sender.outcome(), receiver.outcome());
     println!("{} bytes arrived, filling included", flash.len());

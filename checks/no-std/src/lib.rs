@@ -204,7 +204,8 @@ fn ota(bytes: &mut [u8; 16384], now: Duration) -> usize {
         .map_or(0, |chunks| chunks.iter().map(|chunk| chunk.crc() as usize).sum());
     let mut receiver = Receiver::<128>::new(Update::C4, 65_536);
     receiver.handle_chunk(now, Some(1), 2, &bytes[..512]);
-    let sent = Sender::new(&*bytes, Options::DEFAULT).is_ok_and(|mut sender| sender.poll_output(now).is_some());
+    let sent =
+        Sender::new(&*bytes, Options::DEFAULT).is_ok_and(|mut sender| sender.poll_output(now).is_some());
     crc ^ receiver.missing().count() ^ usize::from(sent) ^ serial(bytes, now)
 }
 
