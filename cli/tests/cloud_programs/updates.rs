@@ -153,7 +153,7 @@ fn module_is_flashed_over_the_air_by_the_program() {
     wait_online(&cloud, 0, &id);
     let [file, other] = ["application.bin", "wrong"].map(|name| at(name).to_str().unwrap().to_owned());
     std::fs::write(&file, application(3, 20_000)).unwrap();
-    std::fs::write(&other, "not the token").unwrap();
+    std::fs::write(&other, "0123456789abcdef0123456789abcdef").unwrap();
     let (url, data) = (format!("http://{}", cloud.http.address()), cloud.data.to_str().unwrap());
     let flash = |to: &str, token: [&str; 2], more: &[&str]| {
         let arguments = ["flash", "--cloud", &url, "--to", to, token[0], token[1], "--json", &file];
