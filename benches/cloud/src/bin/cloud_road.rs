@@ -235,7 +235,7 @@ fn road(
     };
     let course: Vec<String> = (0..10).map(|at| format!("{:.1}", mib(part(at * 10, at * 10 + 10)))).collect();
     // Tables and caches are full after a minute, however long the road is.
-    let warm_up = if time < Duration::from_secs(300) { 40 } else { 20 };
+    let warm_up = if time < Duration::from_secs(300) { 50 } else { 20 };
     let (warm, end) = (part(warm_up, warm_up + 20), part(80, 100));
     println!(
         "memory in tenths of the time: {} MiB; {:+.1} % since warm-up",
