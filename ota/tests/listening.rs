@@ -55,7 +55,7 @@ impl Console {
                 ListeningOutput::Network(Credentials { ssid, security, cipher, password }) => {
                     let [ssid, password] = [ssid, password].map(String::from_utf8_lossy);
                     self.log.push(format!("network {ssid} {security:?} {cipher:?} {password}"));
-                    continue;
+                    if ssid == "lost" { Err(-1) } else { Ok(()) }
                 }
                 ListeningOutput::ClaimCode(code) => {
                     self.log.push(format!("claim code {}", String::from_utf8_lossy(code)));
@@ -266,19 +266,34 @@ fn hosts_give_networks_to_devices() {
     let open = Credentials { security: Security::Open, password: b"", ..HOME };
     let wep = Credentials { security: Security::Wep, password: b"abcde", ..HOME };
     let wpa = Credentials { security: Security::Wpa, cipher: Cipher::Tkip, ..HOME };
-    // Their echoes look like prompts.
+    // Their echoes look like prompts, or like the end.
     let tricky = Credentials { ssid: b"Password:", password: b"Security Cipher 1:", ..HOME };
+    let thanks = Credentials { ssid: b"Thanks-Net", password: b"Particle <3 you!", ..HOME };
+    let awesome = Credentials { ssid: b"Awesome", password: b"Derp. Sorry", ..HOME };
     for (credentials, expected) in [
         (HOME, "network Home: 2 Wpa2 AesTkip top secret"),
         (open, "network Home: 2 Open Aes "),
         (wep, "network Home: 2 Wep Aes abcde"),
         (wpa, "network Home: 2 Wpa Tkip top secret"),
         (tricky, "network Password: Wpa2 AesTkip Security Cipher 1:"),
+        (thanks, "network Thanks-Net Wpa2 AesTkip Particle <3 you!"),
+        (awesome, "network Awesome Wpa2 AesTkip Derp. Sorry"),
     ] {
         let mut console = Console::new(Profile::V2_0);
         assert_eq!(set_up(&mut console, credentials), Ok(()));
         assert_eq!(console.log, [expected, "Leave"]);
     }
+}
+
+#[test]
+fn network_that_could_not_be_saved_is_a_failure() {
+    let mut console = Console::new(Profile::V2_0);
+    assert_eq!(
+        set_up(&mut console, Credentials { ssid: b"lost", ..HOME }),
+        Err(WifiFailure::NotSaved)
+    );
+    assert_eq!(console.log, ["network lost Wpa2 AesTkip top secret"], "it goes on listening");
+    assert_eq!(set_up(&mut console, HOME), Ok(()));
 }
 
 #[test]
@@ -310,6 +325,10 @@ fn hosts_give_up_on_devices_that_do_not_play() {
         "that prompt is known, too"
     );
     assert_eq!(end(&["SSID: "; 9]).0, Err(WifiFailure::NotTaken { prompt: Prompt::Ssid }));
+    let thanks = "\r\nThanks! Wait while I save those credentials...\r\n";
+    assert_eq!(end(&["SSID: ", "\r\nPassword: ", thanks]), (Err(WifiFailure::Unconfirmed), 10));
+    let lost = [thanks, "Derp. Sorry, we couldn't save the credentials.\r\n"].concat();
+    assert_eq!(end(&["SSID: ", "\r\nPassword: ", &lost]).0, Err(WifiFailure::NotSaved));
     assert_eq!(
         end(&["SSID: ", "\r\nPassword: ", "\r\nParticle <3 you!\r\n"]).0,
         Ok(()),

@@ -49,6 +49,8 @@ pub struct Firmware {
     pub restarts_network: bool,
     /// A damaged application is replaced by the factory copy at the start, if that is good.
     pub restores_factory: bool,
+    /// An image that a host has put into the OTA region is installed at the start, if the table says so.
+    pub installs_stored: bool,
     /// Serial port. When between 0.4 and 2.0 firmware began to validate before it acknowledges is not known.
     pub serial: SerialProfile,
 }
@@ -124,6 +126,7 @@ const V0_4_4: Firmware = Firmware {
     says_goodbye: false,
     restarts_network: false,
     restores_factory: true,
+    installs_stored: false,
     serial: SerialProfile::V0_4,
 };
 
@@ -165,6 +168,7 @@ const V1_2_1: Firmware = Firmware {
     since: Some(1210),
     hello_flags: HelloFlags::DIAGNOSTICS.union(HelloFlags::IMMEDIATE_UPDATES),
     introduction: WITH_UPDATES,
+    installs_stored: true,
     ..V1_2_0
 };
 

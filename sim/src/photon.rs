@@ -221,8 +221,13 @@ impl Photon {
         if !self.is_good(ModuleFunction::Bootloader, 0) {
             return Started::Dead;
         }
-        // A copy that fails for another reason is left out, as the bootloader does.
-        if let Err(config::ConfigError::Flash(FlashError::PowerLost)) = self.copy_pending() {
+        // What fails for another reason than power is left out, as bootloader and system do.
+        let _ = self.copy_pending();
+        // The system resets when it has installed something.
+        if self.system_runs() && matches!(self.install_stored(), Ok(true)) {
+            let _ = self.copy_pending();
+        }
+        if !self.flash.is_powered() {
             return Started::PowerLost;
         }
         let restores = mode == StartMode::FactoryReset || self.restores_itself();

@@ -154,8 +154,7 @@ impl<'p> SerialPort<'p> {
                     continue;
                 }
                 ListeningOutput::Network(credentials) => {
-                    keep_network(self.photon, &credentials);
-                    continue;
+                    keep_network(self.photon, &credentials)
                 }
                 ListeningOutput::ClaimCode(code) => {
                     // The machine gives 63 characters. Without power nothing else works either.
@@ -228,13 +227,12 @@ fn answer(photon: &Photon, question: Question) -> String {
 }
 
 /// Puts a network in front of the others, as the radio's driver has them; the last of five falls out.
-fn keep_network(photon: &mut Photon, credentials: &Credentials<'_>) {
+fn keep_network(photon: &mut Photon, credentials: &Credentials<'_>) -> bool {
     let Ok(network) = AccessPoint::new(credentials.ssid, security(credentials), credentials.password) else {
-        return;
+        return false;
     };
     let generation = photon.configuration_code();
-    // Without power nothing else works either; the port notices.
-    let _ = config::write_wifi(photon.flash_mut(), generation, |wifi| {
+    let written = config::write_wifi(photon.flash_mut(), generation, |wifi| {
         let kept = (0..WifiConfig::ACCESS_POINTS).filter_map(|slot| wifi.view().access_point(slot));
         let kept = kept.filter(|other| other.is_used() && other.ssid != network.ssid);
         let networks: Vec<AccessPoint> = core::iter::once(network).chain(kept).collect();
@@ -247,6 +245,7 @@ fn keep_network(photon: &mut Photon, credentials: &Credentials<'_>) {
         }
         wifi.set_configured(true);
     });
+    written.is_ok()
 }
 
 /// WPA with both ciphers: the bits of both.

@@ -12,6 +12,9 @@ use spark_ota::coap::Target;
 use spark_ota::module::{Candidate, FlashLayout, FlashModule, ModuleFunction, Rules, Slot, Store, validate};
 use spark_ota::transfer::Plan;
 
+/// Value of the flag for an image that waits in the OTA region.
+const UPDATE_STORED: u8 = 0xa5;
+
 /// The flash work of an update over the cloud.
 #[derive(Debug)]
 pub(crate) struct UpdateTarget<'p> {
@@ -25,13 +28,13 @@ impl<'p> UpdateTarget<'p> {
 
     /// The image in the OTA region may go where it belongs.
     pub(crate) fn is_valid(&self, plan: &Plan) -> bool {
-        self.arrived(plan).is_some()
+        self.arrived(plan.file_length).is_some()
     }
 
-    /// The image in the OTA region and where it belongs, if it may go there.
-    fn arrived(&self, plan: &Plan) -> Option<(FlashModule, Slot)> {
+    /// The image in the first bytes of the OTA region and where it belongs, if it may go there.
+    fn arrived(&self, len: u32) -> Option<(FlashModule, Slot)> {
         let photon = &*self.photon;
-        let module = photon.look_at(FlashLayout::PHOTON.ota.address, plan.file_length)?;
+        let module = photon.look_at(FlashLayout::PHOTON.ota.address, len)?;
         let prefix = &module.prefix;
         let slot = FlashLayout::PHOTON.slot(prefix.function, prefix.index, Store::Main)?;
         // The firmware's own checks look at the end of the range only; where a module is copied to is the bootloader's.
@@ -47,6 +50,19 @@ impl<'p> UpdateTarget<'p> {
         let firmware = photon.firmware();
         let rules = Rules::ota(firmware.dependencies, firmware.full_dependencies);
         validate(&candidate, &photon.installed(), rules).is_valid().then_some((module, *slot))
+    }
+
+    /// Brings the image where it belongs, or leaves word for the bootloader; `false` if it may not go there.
+    fn install(&mut self, len: u32) -> Result<bool, config::ConfigError> {
+        let Some((module, slot)) = self.arrived(len) else { return Ok(false) };
+        if module.prefix.function == ModuleFunction::Bootloader {
+            // The system firmware itself replaces the bootloader, at once. A power cut here needs a programmer.
+            let from = FlashLayout::PHOTON.ota.address;
+            self.photon.copy_module(from, slot.region.address, module.size)?;
+        } else {
+            self.leave_for_bootloader(&module)?;
+        }
+        Ok(true)
     }
 
     /// Writes an entry for the bootloader into the first free slot.
@@ -91,7 +107,7 @@ impl Target for UpdateTarget<'_> {
     }
 
     fn validate(&mut self, plan: &Plan, result: &mut [u8]) -> usize {
-        let good = self.arrived(plan).is_some();
+        let good = self.is_valid(plan);
         let text: &[u8] = match (self.photon.firmware().numeric_result, good) {
             (false, true) => b"{\"r\":\"ok\"}",
             (false, false) => b"{\"r\":\"error\"}",
@@ -105,17 +121,25 @@ impl Target for UpdateTarget<'_> {
     fn apply(&mut self, plan: &Plan) {
         // The device resets, whatever the image is.
         self.photon.wants_reset = true;
-        self.photon.plan_start(StartMode::Normal, ResetReason::UpdateError);
-        let Some((module, slot)) = self.arrived(plan) else { return };
-        let done = if module.prefix.function == ModuleFunction::Bootloader {
-            // The system firmware itself replaces the bootloader, at once. A power cut here needs a programmer.
-            let from = FlashLayout::PHOTON.ota.address;
-            self.photon.copy_module(from, slot.region.address, module.size).map_err(Into::into)
-        } else {
-            self.leave_for_bootloader(&module)
-        };
-        self.photon.update_succeeded = done.is_ok();
-        let reason = if done.is_ok() { ResetReason::Update } else { ResetReason::UpdateError };
+        self.photon.update_succeeded = self.install(plan.file_length).unwrap_or(false);
+        let reason =
+            if self.photon.update_succeeded { ResetReason::Update } else { ResetReason::UpdateError };
         self.photon.plan_start(StartMode::Normal, reason);
+    }
+}
+
+impl Photon {
+    /// Installs what a host has put into the OTA region over USB, if the flag in the table says that there is something.
+    /// The flag is cleared first: what does not fit is not tried again.
+    pub(crate) fn install_stored(&mut self) -> Result<bool, config::ConfigError> {
+        let table = self.configuration();
+        let is_stored =
+            App::new(&table).is_ok_and(|app| app.bytes(Field::OTA_UPDATE_FLAG) == [UPDATE_STORED]);
+        if !self.firmware().installs_stored || !is_stored {
+            return Ok(false);
+        }
+        let generation = self.configuration_code();
+        config::write(&mut self.flash, generation, Field::OTA_UPDATE_FLAG.offset(), &[0xff])?;
+        UpdateTarget::new(self).install(FlashLayout::PHOTON.ota.size)
     }
 }

@@ -1,9 +1,9 @@
 //! The module files that a cloud can send.
 
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, chain};
 use crate::files;
 use sha2::{Digest, Sha256};
-use spark_ota::module::{Module, ModuleKey, Prefix};
+use spark_ota::module::{Flags, Module, ModuleKey, Modules, Prefix, decompress, separate};
 use spark_ota::resolve::CatalogueEntry;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,8 +23,71 @@ pub struct ModuleFile {
     pub suffix_sha256: [u8; 32],
 }
 
+/// No module becomes longer when it is inflated.
+const INFLATED: usize = 16 << 20;
+
 impl ModuleFile {
-    /// Checks the content of a module file.
+    /// All modules of a file, each as a file of its own: combined ones are separated, compressed ones inflated, for those who
+    /// get them here put them in their place as they are.
+    ///
+    /// # Errors
+    /// [`Failure`] that says what is wrong with it, also if something of it would be left out.
+    pub fn all_of(name: &str, content: &[u8]) -> Result<Vec<Self>, Failure> {
+        let bad = |error: &dyn core::error::Error| {
+            let next = "nothing was kept or sent; `spark inspect` shows what the file is";
+            Failure::new(Code::Data, format_args!("{name}: {}", chain(error)), next)
+        };
+        let (mut files, mut end) = (Vec::new(), 0);
+        let mut modules = Modules::of(content);
+        for placed in modules.by_ref() {
+            let placed = placed.map_err(|error| bad(&error))?;
+            Self::check_gap(name, content.get(end..placed.offset).unwrap_or_default(), end)?;
+            let module = placed.module;
+            end = placed.offset.saturating_add(module.image().len());
+            let single = separate(&module).map_err(|error| bad(&error))?;
+            let module = Module::parse(&single).map_err(|error| bad(&error))?;
+            let inflates = module.crc_ok() && module.prefix().flags.contains(Flags::COMPRESSED);
+            let inflated = if inflates { decompress(&module, INFLATED) } else { Ok(single.clone()) };
+            files.push(Self::new(name, &inflated.map_err(|error| bad(&error))?)?);
+        }
+        if files.len() > 1 {
+            for file in &mut files {
+                file.name = format!("{name} ({})", file.key());
+            }
+        }
+        Self::check_gap(name, content.get(end..).unwrap_or_default(), end)?;
+        Ok(files)
+    }
+
+    /// The only module of a file.
+    ///
+    /// # Errors
+    /// [`Failure`] as from [`ModuleFile::all_of`], or if there are several.
+    pub fn only(name: &str, content: &[u8]) -> Result<Self, Failure> {
+        let mut files = Self::all_of(name, content)?;
+        match (files.pop(), files.len()) {
+            (Some(file), 0) => Ok(file),
+            (_, others) => Err(Failure::new(
+                Code::Usage,
+                format_args!("{name} has {} modules, and one is taken at a time", others + 1),
+                "separate them, or use `spark flash` over USB or --cloud, which take them all",
+            )),
+        }
+    }
+
+    /// What is beside the modules of a file is padding.
+    fn check_gap(name: &str, gap: &[u8], start: usize) -> Result<(), Failure> {
+        match gap.iter().position(|byte| !matches!(byte, 0 | 0xff)) {
+            None => Ok(()),
+            Some(at) => Err(Failure::new(
+                Code::Data,
+                format_args!("{name}: what is at {:#x} of it is no good module", start + at),
+                "get the file again from where it came from; `spark inspect` shows what is in it",
+            )),
+        }
+    }
+
+    /// Checks the content of a file of one module, as it is sent.
     ///
     /// # Errors
     /// [`Failure`] that says what is wrong with it.
@@ -38,6 +101,10 @@ impl ModuleFile {
             let (stored, computed) = (module.stored_crc(), module.computed_crc());
             return Err(bad(format!("its CRC is {stored:08x} and should be {computed:08x}")));
         }
+        if module.prefix().flags.0 & (Flags::COMPRESSED | Flags::ENCRYPTED | Flags::COMBINED).0 != 0 {
+            return Err(bad("it is compressed, encrypted or a piece of a combined file".to_owned()));
+        }
+        Self::check_gap(name, module.trailing(), module.image().len())?;
         Ok(Self {
             name: name.to_owned(),
             image: Arc::from(module.image()),
@@ -112,8 +179,8 @@ impl Catalogue {
         let (mut files, mut refused) = (Vec::new(), Vec::new());
         for path in paths {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            match files::read(&path).and_then(|content| ModuleFile::new(&name, &content)) {
-                Ok(file) => files.push(file),
+            match files::read(&path).and_then(|content| ModuleFile::all_of(&name, &content)) {
+                Ok(found) => files.extend(found),
                 Err(failure) => refused.push(failure),
             }
         }
@@ -131,6 +198,7 @@ impl Catalogue {
 mod tests {
     use super::*;
     use crate::synthetic;
+    use spark_ota::module::{CompressOptions, combine, compress};
 
     #[test]
     fn damaged_and_cut_files_are_refused_by_name() {
@@ -146,6 +214,24 @@ mod tests {
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert!(ModuleFile::new("part1.bin", &damaged).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn files_of_several_modules_come_apart_and_nothing_is_left_out() {
+        let [one, two] = [1, 2].map(|at| synthetic::small(true).unwrap()[at].clone());
+        let all = |content: &[u8]| ModuleFile::all_of("all.bin", content);
+        let combined = combine(&[&one.image, &two.image]).unwrap();
+        let files = all(&combined).unwrap();
+        assert_eq!(files.iter().map(|file| &file.image[..]).collect::<Vec<_>>(), [&one.image[..], &two.image]);
+        assert_eq!(files[1].name, format!("all.bin ({})", two.key()));
+        assert!(ModuleFile::new("all.bin", &combined).is_err());
+        let behind = [&one.image[..], &two.image].concat();
+        assert!(all(&behind).unwrap_err().to_string().contains("no good module"));
+        assert!(ModuleFile::new("all.bin", &behind).is_err());
+        assert_eq!(all(&[&one.image[..], &[0xff; 100]].concat()).unwrap().len(), 1);
+        let compressed = compress(&one.image, CompressOptions::default()).unwrap();
+        assert!(ModuleFile::new("all.bin", &compressed).is_err());
+        assert_eq!(all(&compressed).unwrap()[0].image, one.image);
     }
 
     #[test]

@@ -131,6 +131,13 @@ pub(super) fn run(url: &str, args: &Args, files: &[Input], json: bool) -> Result
     let plan = last
         .plan
         .ok_or_else(|| Failure::new(Code::Protocol, "the cloud has forgotten the update", "see its log"))?;
+    if Some(plan.number) != number {
+        return Err(Failure::new(
+            Code::Unavailable,
+            format_args!("update {} has taken the place of this one", plan.number),
+            "wait for it, or cancel it, and repeat the command",
+        ));
+    }
     if plan.state != "done" {
         let reason = plan.reason.unwrap_or_else(|| plan.state.clone());
         return Err(Failure::new(

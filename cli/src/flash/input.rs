@@ -37,8 +37,8 @@ fn one(path: &Path, force: bool, ui: &Ui) -> Result<Input, Failure> {
         if !bundle.assets().is_empty() && !force {
             return Err(Failure::new(
                 Code::Data,
-                format_args!("{name}: the bundle has assets, which DFU does not reach"),
-                "flash it over the cloud, or with --force the application alone",
+                format_args!("{name}: the bundle has assets, which are not brought to a device in any of these ways"),
+                "nothing was written; give --force for the application alone",
             ));
         }
         content.clone_from(&bundle.application().content);

@@ -54,8 +54,9 @@ struct Way {
     /// Over USB, to a device in DFU mode. This is the way if no other is chosen.
     #[arg(long)]
     usb: bool,
-    /// Over a serial port, to a device in listening mode: one module. Without a name the only port with a device.
-    #[arg(long = "serial", value_name = "PORT", num_args = 0..=1)]
+    /// Over a serial port, to a device in listening mode: one module. Without a name the only port with a device; a name
+    /// needs the equals sign, as in --serial=/dev/ttyACM0.
+    #[arg(long = "serial", value_name = "PORT", num_args = 0..=1, require_equals = true)]
     serial_port: Option<Option<String>>,
     /// Over the air, by the `spark cloud serve` with its HTTP interface at this URL; with --to and --data or --token-file.
     #[arg(long = "cloud", value_name = "URL")]

@@ -20,7 +20,7 @@ pub(super) fn run(
             "give one file, bring the device into listening mode again, then the next",
         ));
     };
-    let file = ModuleFile::new(&file.name, &file.content)?;
+    let file = ModuleFile::only(&file.name, &file.content)?;
     let report = flash(&file, &Options { dry_run, force, ..Options::new(port) }, &Ui::new(json))?;
     if json { print(serde_json::to_string(&report).unwrap_or_default()) } else { Ok(()) }
 }

@@ -158,6 +158,7 @@ const fn code(warning: &Warning) -> &'static str {
         Warning::BlankSuffix { .. } => "blank-suffix",
         Warning::Crc { .. } => "bad-crc",
         Warning::Platform { .. } => "other-platform",
+        Warning::Unknown { .. } => "unknown-content",
         _ => "other",
     }
 }

@@ -471,15 +471,15 @@ impl fmt::Display for ModuleBundle {
         let Some(application) = &self.application else {
             return write!(f, "  files     none that can be read");
         };
-        write!(f, "  file      {}", application.name)?;
+        write!(f, "  file      {}", application.name.escape_debug())?;
         if let Some(module) = &application.module {
             write!(f, "\n{module}")?;
         }
         for asset in &self.assets {
             let doubt = if asset.needed { "" } else { ", not needed by the application" };
-            write!(f, "\n  asset     {}, {} bytes{doubt}", asset.name, asset.length)?;
+            write!(f, "\n  asset     {}, {} bytes{doubt}", asset.name.escape_debug(), asset.length)?;
         }
-        self.others.iter().try_for_each(|path| write!(f, "\n  file      {path}"))
+        self.others.iter().try_for_each(|path| write!(f, "\n  file      {}", path.escape_debug()))
     }
 }
 
@@ -513,7 +513,7 @@ impl fmt::Display for Described {
             write!(f, "\n  inside    {what} of {} bytes, compressed", compressed.original_size)?;
         }
         if let Some(asset) = &self.asset {
-            write!(f, "\n  asset     {}", asset.name)?;
+            write!(f, "\n  asset     {}", asset.name.escape_debug())?;
             if let Some(length) = asset.length {
                 write!(f, ", {length} bytes")?;
             }
@@ -521,7 +521,7 @@ impl fmt::Display for Described {
         for extension in &self.extensions {
             match &extension.value {
                 Value::AssetDependency { name, hash, .. } => {
-                    write!(f, "\n  needs     asset {name} ({hash})")?
+                    write!(f, "\n  needs     asset {} ({hash})", name.escape_debug())?
                 }
                 Value::Dependency { function, index, version, .. } => {
                     let function = ModuleFunction::from_number(*function);

@@ -141,9 +141,15 @@ pub fn flash(file: &ModuleFile, options: &Options<'_>, ui: &Ui) -> Result<Report
         let identity =
             Identity::parse(&reply).map_err(|error| super::identify::unclear(link.name(), error))?;
         report.device_id = Some(identity.device_id.to_owned());
-        let inspection = inspect(&mut link)?;
-        report.platform_id =
-            inspection.describe.platform_id.or(if identity.core { Some(CORE) } else { None });
+        let core = if identity.core { Some(CORE) } else { None };
+        report.platform_id = match inspect(&mut link) {
+            Ok(inspection) => inspection.describe.platform_id.or(core),
+            Err(failure) if options.force => {
+                ui.note(format_args!("{}; sent all the same", failure.what()));
+                core
+            }
+            Err(failure) => return Err(failure),
+        };
         check_platform(file, &report, options)?;
         ui.note(format_args!("{} at {}", identity.device_id, port.port));
     }
@@ -223,7 +229,7 @@ fn failed(port: &str, failure: FlashFailure) -> Failure {
 /// `spark serial flash`.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let name = args.file.file_name().unwrap_or_default().to_string_lossy();
-    let file = ModuleFile::new(&name, &files::read(&args.file)?)?;
+    let file = ModuleFile::only(&name, &files::read(&args.file)?)?;
     let ui = args.port.ui();
     let block_size = if args.packet == Packet::Small { BlockSize::Small } else { BlockSize::Large };
     let options = Options {

@@ -53,7 +53,7 @@ pub(super) fn run(options: &PortOptions) -> Result<(), Failure> {
         ("claimed", claimed),
     ] {
         if let Some(value) = value {
-            ui::print(format_args!("{what:<16}{value}"))?;
+            ui::print(format_args!("{what:<16}{}", value.escape_debug()))?;
         }
     }
     Ok(())

@@ -64,7 +64,13 @@ fn read_password(path: &Path) -> Result<Zeroizing<String>, Failure> {
         Zeroizing::new(line)
     } else {
         let bytes = Zeroizing::new(files::read(path)?);
-        Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned())
+        Zeroizing::new(core::str::from_utf8(&bytes).map(str::to_owned).map_err(|_| {
+            Failure::new(
+                Code::Data,
+                format_args!("{} is not UTF-8", path.display()),
+                "save it as UTF-8; a WPA password has ASCII characters only",
+            )
+        })?)
     };
     Ok(Zeroizing::new(content.lines().next().unwrap_or_default().to_owned()))
 }

@@ -2,7 +2,8 @@
 //!
 //! [`plan()`] takes the module files that somebody wants on a device and gives the writes, ready for a planner of DFU
 //! downloads: alternate setting, address and bytes. Nothing is left to be calculated, and everything was checked: each file
-//! is a good module for this platform, lies where the platform has such modules, fits, and is in nobody's way.
+//! is a good module for this platform, fits, is in nobody's way, and lies where the platform has such modules; of a bootloader
+//! the device itself looks at that.
 //!
 //! ```
 //! # #[cfg(feature = "alloc")] {

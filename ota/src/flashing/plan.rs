@@ -111,6 +111,13 @@ pub enum Warning {
         /// Platform id of the module.
         found: u16,
     },
+    /// Beside its modules there is something else in the file, which is not written; only if forced.
+    Unknown {
+        /// The file, from 0.
+        file: usize,
+        /// Where it is.
+        offset: usize,
+    },
 }
 
 impl Warning {
@@ -118,7 +125,10 @@ impl Warning {
     #[must_use]
     pub const fn file(&self) -> usize {
         match self {
-            Self::BlankSuffix { file } | Self::Crc { file } | Self::Platform { file, .. } => *file,
+            Self::BlankSuffix { file }
+            | Self::Crc { file }
+            | Self::Platform { file, .. }
+            | Self::Unknown { file, .. } => *file,
         }
     }
 }
@@ -131,6 +141,7 @@ impl fmt::Display for Warning {
             }
             Self::Crc { .. } => f.write_str("its CRC is wrong"),
             Self::Platform { found, .. } => write!(f, "it is for {}", Platform(*found)),
+            Self::Unknown { offset, .. } => write!(f, "what is at {offset:#x} of it is not written"),
         }
     }
 }
@@ -177,20 +188,39 @@ impl<'a> Planner<'a> {
         let is_good = Module::parse(content).is_ok_and(|module| module.crc_ok());
         if !is_good
             && let Ok(module) = Module::parse_likeliest(content)
-            && (module.suffix().is_blank() || ends_blank(content))
+            && (module.suffix().is_blank() || is_old_bootloader(&module, content))
         {
+            self.check_platform(file, &module)?;
             self.warn(Warning::BlankSuffix { file });
             return self.place(file, &module, content);
         }
+        let mut end = 0;
         for placed in Modules::of(content) {
-            let module = placed.map_err(bad)?.module;
+            let placed = placed.map_err(bad)?;
+            self.check_gap(file, content.get(end..placed.offset).unwrap_or_default(), end)?;
+            let module = placed.module;
+            end = placed.offset.saturating_add(module.image().len());
             self.check(file, &module)?;
-            let parts = module.parts().ok().filter(|_| module.prefix().flags.contains(Flags::DROP_INFO));
-            let dropped = parts.map_or(0, |parts| {
-                parts.vector_table.len() + crate::module::Prefix::LEN + parts.prefix_extensions.len()
-            });
+            let dropped = match module.parts() {
+                _ if !module.prefix().flags.contains(Flags::DROP_INFO) => 0,
+                Ok(parts) => {
+                    parts.vector_table.len() + crate::module::Prefix::LEN + parts.prefix_extensions.len()
+                }
+                Err(error) => return Err(bad(error)),
+            };
             self.place(file, &module, module.image().get(dropped..).unwrap_or_default())?;
         }
+        self.check_gap(file, content.get(end..).unwrap_or_default(), end)
+    }
+
+    /// What is between modules and behind them is nothing, or it would be lost: a damaged module, for instance.
+    fn check_gap(&mut self, file: usize, gap: &[u8], start: usize) -> Result<(), Refusal> {
+        let Some(at) = gap.iter().position(|byte| !matches!(byte, 0 | 0xff)) else { return Ok(()) };
+        let offset = start.saturating_add(at);
+        if !self.options.force {
+            return Err(Refusal::Unknown { file, offset });
+        }
+        self.warn(Warning::Unknown { file, offset });
         Ok(())
     }
 
@@ -216,6 +246,11 @@ impl<'a> Planner<'a> {
         if prefix.flags.0 & (Flags::COMPRESSED | Flags::ENCRYPTED).0 != 0 {
             return Err(Refusal::Packed { file, key });
         }
+        self.check_platform(file, module)
+    }
+
+    fn check_platform(&mut self, file: usize, module: &Module<'_>) -> Result<(), Refusal> {
+        let (key, prefix) = (module.prefix().key(), module.prefix());
         let (found, expected) = (prefix.platform_id, self.target.platform_id);
         if found != expected && prefix.function != ModuleFunction::Asset {
             if !self.options.force {
@@ -238,6 +273,11 @@ impl<'a> Planner<'a> {
                 return Err(Refusal::Factory { file, function });
             }
             let area = target.factory.ok_or(no_place)?;
+            // The copy is put where the application runs, if it is built for there.
+            let mut places = target.places.iter().filter(|place| place.function == function);
+            if !places.any(|place| place.region.address == start) {
+                return Err(Refusal::StartAddress { file, key, start });
+            }
             return self.write(file, Purpose::Factory(key), area.alternate, area.region, bytes, key);
         }
         match function {
@@ -422,9 +462,10 @@ fn end(step: &Step<'_>) -> u64 {
     u64::from(step.address).saturating_add(u64::try_from(step.bytes.len()).unwrap_or(u64::MAX))
 }
 
-/// The size field of a suffix at the end of the file is 0xffff.
-fn ends_blank(content: &[u8]) -> bool {
-    matches!(content, [.., 0xff, 0xff, _, _, _, _])
+/// Old factory bootloaders are padded, and the suffix is at the end of the file: the size field there is 0xffff.
+fn is_old_bootloader(module: &Module<'_>, content: &[u8]) -> bool {
+    module.prefix().function == ModuleFunction::Bootloader
+        && matches!(content, [.., 0xff, 0xff, _, _, _, _])
 }
 
 #[cfg(test)]

@@ -25,6 +25,14 @@ pub enum Refusal {
         #[source]
         error: ModuleError,
     },
+    /// A file has something beside its modules that is no padding: a damaged module, or one that does not belong there.
+    #[error("what is at {offset:#x} of it is no good module")]
+    Unknown {
+        /// The file.
+        file: usize,
+        /// Where it is.
+        offset: usize,
+    },
     /// A module was never given its checksums.
     #[error("the {key} was never finalised: its build did not put in the checksums")]
     NotFinalised {
@@ -145,6 +153,7 @@ impl Refusal {
     pub const fn file(&self) -> Option<usize> {
         Some(match self {
             Self::NotAModule { file, .. }
+            | Self::Unknown { file, .. }
             | Self::NotFinalised { file, .. }
             | Self::Crc { file, .. }
             | Self::Platform { file, .. }

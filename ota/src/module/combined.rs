@@ -34,7 +34,7 @@ pub struct PlacedModule<'a> {
 /// A file of one module gives that. Behind a module with [`Flags::COMBINED`] the next one follows; behind one without,
 /// modules are looked for that lie as far from the first as their start addresses do. Nothing comes after an error.
 ///
-/// A file is gone over about once; its length bounds the number of modules.
+/// A file is gone over a few times at most; its length bounds the number of modules.
 ///
 /// ```
 /// # #[cfg(feature = "alloc")] {
@@ -56,8 +56,13 @@ pub struct Modules<'a> {
     last: Option<Module<'a>>,
     start_address: u32,
     arrangement: Arrangement,
+    /// Bytes of what may be modules that are still looked at.
+    left: usize,
     ended: bool,
 }
+
+/// A file that claims to be full of modules is looked at so many times.
+const LOOKS: usize = 4;
 
 /// Pages of flash are no smaller where modules begin in them.
 const PAGE: usize = 4096;
@@ -66,7 +71,15 @@ impl<'a> Modules<'a> {
     /// The modules of `file`.
     #[must_use]
     pub const fn of(file: &'a [u8]) -> Self {
-        Self { file, at: 0, last: None, start_address: 0, arrangement: Arrangement::Single, ended: false }
+        Self {
+            file,
+            at: 0,
+            last: None,
+            start_address: 0,
+            arrangement: Arrangement::Single,
+            left: LOOKS.saturating_mul(file.len()),
+            ended: false,
+        }
     }
 
     /// How those that were read so far lie.
@@ -88,15 +101,16 @@ impl<'a> Modules<'a> {
     }
 
     /// The next module at an address that fits its place.
-    fn next_in_flash(&self) -> Option<PlacedModule<'a>> {
+    fn next_in_flash(&mut self) -> Option<PlacedModule<'a>> {
         let from = self.at.checked_next_multiple_of(PAGE)?;
         (from..self.file.len()).step_by(PAGE).find_map(|offset| {
             let rest = self.file.get(offset..)?;
             let start = self.start_address.checked_add(u32::try_from(offset).ok()?)?;
             USUAL.into_iter().find_map(|prefix_offset| {
                 prefix_at(rest, prefix_offset).filter(|prefix| fits(prefix, start))?;
-                let module = Module::parse_at(rest, prefix_offset).ok().filter(Module::crc_ok)?;
-                Some(PlacedModule { offset, module })
+                let module = Module::parse_at(rest, prefix_offset).ok()?;
+                self.left = self.left.checked_sub(module.image().len())?;
+                module.crc_ok().then_some(PlacedModule { offset, module })
             })
         })
     }

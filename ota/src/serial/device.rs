@@ -74,7 +74,7 @@ pub enum Output<'a> {
     Send(&'a [u8]),
     /// Say the answer, see [`Facts::write`].
     Answer(Question),
-    /// Keep a network.
+    /// Work: keep a network. Answer with [`Listening::work_done`].
     Network(Credentials<'a>),
     /// Keep a claim code.
     ClaimCode(&'a [u8]),
@@ -113,6 +113,8 @@ enum State {
     Idle,
     Asking(Prompt),
     AskingClaimCode,
+    /// For the work of keeping a network.
+    Saving,
     Receiving,
 }
 
@@ -244,7 +246,7 @@ impl Listening {
         let mut rest = bytes;
         while let Some((first, behind)) = rest.split_first() {
             self.close_transfer();
-            if self.has_output() {
+            if self.has_output() || self.state == State::Saving {
                 break;
             }
             if self.state == State::Receiving {
@@ -371,15 +373,14 @@ impl Listening {
                     ));
                 }
             }
-            State::Idle | State::Receiving => {}
+            State::Idle | State::Saving | State::Receiving => {}
         }
     }
 
     fn network(&mut self) {
-        self.state = State::Idle;
-        self.push(Item::Network);
+        self.state = State::Saving;
         self.push(Item::Text(text::THANKS));
-        self.push(Item::Leave);
+        self.push(Item::Network);
     }
 
     /// Says what became of a transfer.
@@ -460,9 +461,24 @@ impl Listening {
 
     /// The work that was polled last is done, or failed with this system error. Without such work this does nothing.
     pub fn work_done(&mut self, now: Duration, result: Result<(), i32>) {
-        if self.state == State::Receiving {
-            self.code = result.err().unwrap_or_default();
-            self.receiver.work_done(now, result.is_ok());
+        match self.state {
+            State::Receiving => {
+                self.code = result.err().unwrap_or_default();
+                self.receiver.work_done(now, result.is_ok());
+            }
+            // Not before the work was polled.
+            State::Saving if self.queue[0].is_none() => {
+                self.state = State::Idle;
+                self.begin_line();
+                match result {
+                    Ok(()) => {
+                        self.push(Item::Text(text::SAVED));
+                        self.push(Item::Leave);
+                    }
+                    Err(_) => self.push(Item::Text(text::CREDENTIALS_LOST)),
+                }
+            }
+            _ => {}
         }
     }
 

@@ -103,8 +103,9 @@ mod text {
     pub(super) const SECURITY: &str = "Security 0=unsecured, 1=WEP, 2=WPA, 3=WPA2: ";
     pub(super) const CIPHER: &str = "Security Cipher 1=AES, 2=TKIP, 3=AES+TKIP: ";
     pub(super) const PASSWORD: &str = "Password: ";
-    pub(super) const THANKS: &str =
-        "Thanks! Wait while I save those credentials...\r\n\r\n    Particle <3 you!\r\n\r\n";
+    pub(super) const THANKS: &str = "Thanks! Wait while I save those credentials...\r\n\r\n";
+    pub(super) const SAVED: &str = "Awesome. Now we'll connect!\r\n\r\n    Particle <3 you!\r\n\r\n";
+    pub(super) const CREDENTIALS_LOST: &str = "Derp. Sorry, we couldn't save the credentials.\r\n\r\n";
     pub(super) const CLAIM_CODE: &str = "Enter 63-digit claim code: ";
 }
 

@@ -55,9 +55,9 @@ impl<'a> Identity<'a> {
         Ok(Self {
             device_id,
             core,
-            imei: word_after(reply, b"IMEI:"),
-            iccid: word_after(reply, b"ICCID:"),
-            serial_number: word_after(reply, b"Serial Number:"),
+            imei: word_on_line_after(reply, b"IMEI:"),
+            iccid: word_on_line_after(reply, b"ICCID:"),
+            serial_number: word_on_line_after(reply, b"Serial Number:"),
             radio_version: line_after(reply, b"Cell Radio Version:"),
         })
     }
@@ -172,7 +172,7 @@ impl Claimed {
     /// # Errors
     /// [`ReplyError`] if it says neither yes nor no.
     pub fn parse(reply: &[u8]) -> Result<Self, ReplyError> {
-        match word_after(reply, b"Device claimed:") {
+        match word_on_line_after(reply, b"Device claimed:") {
             Some("yes") => Ok(Self(true)),
             Some("no") => Ok(Self(false)),
             _ => Err(ReplyError { what: "claim state" }),
@@ -192,6 +192,13 @@ fn is_word(byte: u8) -> bool {
 
 fn word_after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a str> {
     run(text.get(end_of(text, mark)?..)?.trim_ascii_start(), is_word)
+}
+
+/// The same without going on to the next line: what has no value is followed by one.
+fn word_on_line_after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a str> {
+    let rest = text.get(end_of(text, mark)?..)?;
+    let start = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t'))?;
+    run(rest.get(start..)?, is_word)
 }
 
 fn line_after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a str> {

@@ -1,6 +1,6 @@
 //! The dialogue about Wi-Fi, from the host's side.
 
-use super::{QUIET, end_of, text};
+use super::text;
 use core::fmt;
 use core::time::Duration;
 
@@ -205,6 +205,12 @@ pub enum WifiFailure {
         /// Behind which answer.
         after: Prompt,
     },
+    /// It could not save the network.
+    #[error("the device could not save the network")]
+    NotSaved,
+    /// It took all answers, and did not say whether it could save the network.
+    #[error("the device took the network and did not say that it has saved it")]
+    Unconfirmed,
     /// It asks the same again and again.
     #[error("the device does not take the answer to {prompt:?}")]
     NotTaken {
@@ -215,7 +221,7 @@ pub enum WifiFailure {
 
 /// Longest wait for the next question.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A prompt is one when nothing follows it for this long: the echo of an answer may look like a prompt.
+/// A prompt is one when nothing follows it for this long.
 const SETTLED: Duration = Duration::from_millis(100);
 /// Saving takes its time.
 const SAVING: Duration = Duration::from_secs(10);
@@ -228,8 +234,13 @@ const TAIL: usize = 160;
 #[derive(Clone)]
 pub struct WifiSetup<'a> {
     credentials: Credentials<'a>,
+    /// The end of the line that the device is saying.
     tail: [u8; TAIL],
     len: usize,
+    /// The line may be the echo of the answer.
+    echo: bool,
+    /// It has all it asked for.
+    thanked: bool,
     answer: [u8; Credentials::MAX_ANSWER + 1],
     answer_len: usize,
     asked: Option<Prompt>,
@@ -250,6 +261,8 @@ impl<'a> WifiSetup<'a> {
             credentials,
             tail: [0; TAIL],
             len: 0,
+            echo: false,
+            thanked: false,
             answer: [0; Credentials::MAX_ANSWER + 1],
             answer_len: 0,
             asked: None,
@@ -277,10 +290,14 @@ impl<'a> WifiSetup<'a> {
 
     /// Takes what the device said and tells how many bytes it has taken: all, unless there is an outcome.
     pub fn handle_input(&mut self, now: Duration, bytes: &[u8]) -> usize {
-        if self.outcome.is_some() {
-            return 0;
-        }
-        for byte in bytes {
+        for (at, byte) in bytes.iter().enumerate() {
+            if self.outcome.is_some() {
+                return at;
+            }
+            if matches!(byte, b'\r' | b'\n') {
+                self.whole_line(now);
+                continue;
+            }
             if self.len == TAIL {
                 self.tail.copy_within(1.., 0);
                 self.len -= 1;
@@ -291,26 +308,40 @@ impl<'a> WifiSetup<'a> {
             }
         }
         if !bytes.is_empty() {
-            let silence = if self.is_thanks() { QUIET } else { SETTLED };
-            self.settled = Some(now.saturating_add(silence));
+            self.settled = Some(now.saturating_add(SETTLED));
         }
         bytes.len()
     }
 
-    fn said(&self) -> &[u8] {
-        self.tail.get(..self.len).unwrap_or_default()
+    fn line(&self) -> &[u8] {
+        self.tail.get(..self.len).unwrap_or_default().trim_ascii()
     }
 
-    fn is_thanks(&self) -> bool {
-        self.asked.is_some()
-            && [&b"Thanks"[..], b"<3 you"].iter().any(|mark| end_of(self.said(), mark).is_some())
+    /// What was answered may look like anything that the device says.
+    fn is_echo(&self) -> bool {
+        let answer = self.answer.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        self.echo && answer.trim_ascii().starts_with(self.line())
     }
 
-    /// The prompt at the end of what was said.
+    fn whole_line(&mut self, now: Duration) {
+        let line = self.line();
+        let begins = |mark: &[u8]| line.starts_with(mark);
+        if !self.is_echo() && self.asked.is_some() {
+            if begins(b"Awesome") || line.ends_with(b" <3 you!") {
+                self.outcome = Some(Ok(()));
+            } else if begins(b"Derp") {
+                self.outcome = Some(Err(WifiFailure::NotSaved));
+            } else if begins(b"Thanks") {
+                self.thanked = true;
+                self.limit = now.saturating_add(SAVING);
+            }
+        }
+        (self.len, self.echo) = (0, false);
+    }
+
+    /// The prompt that the device has said, if it has not said more.
     fn prompt(&self) -> Option<Prompt> {
-        let said = self.said().trim_ascii_end();
-        let start = said.iter().rposition(|byte| matches!(byte, b'\r' | b'\n')).map_or(0, |at| at + 1);
-        let line = said.get(start..).filter(|line| line.ends_with(b":")).unwrap_or_default();
+        let line = Some(self.line()).filter(|line| !self.is_echo() && line.ends_with(b":"))?;
         [
             (text::SSID, Prompt::Ssid),
             ("Security Cipher", Prompt::Cipher),
@@ -333,10 +364,6 @@ impl<'a> WifiSetup<'a> {
             return;
         }
         if self.settled.take().is_some_and(|settled| now >= settled) {
-            if self.is_thanks() {
-                self.outcome = Some(Ok(()));
-                return;
-            }
             if let Some(prompt) = self.prompt() {
                 self.answer(now, prompt);
                 return;
@@ -344,6 +371,7 @@ impl<'a> WifiSetup<'a> {
         }
         if now >= self.limit {
             self.outcome = Some(Err(match self.asked {
+                Some(_) if self.thanked => WifiFailure::Unconfirmed,
                 Some(after) => WifiFailure::Silent { after },
                 None => WifiFailure::NotAsked,
             }));
@@ -357,7 +385,7 @@ impl<'a> WifiSetup<'a> {
             return;
         }
         self.asked = Some(prompt);
-        self.len = 0;
+        (self.len, self.echo) = (0, true);
         let Credentials { ssid, security, cipher, password } = self.credentials;
         let (security, cipher) = ([security.digit()], [cipher.digit()]);
         let answer = match prompt {
@@ -368,7 +396,7 @@ impl<'a> WifiSetup<'a> {
         };
         let places = self.answer.iter_mut().zip(answer.iter().chain(b"\n"));
         self.answer_len = places.map(|(place, byte)| *place = *byte).count();
-        self.limit = now.saturating_add(if prompt == Prompt::Password { SAVING } else { PATIENCE });
+        self.limit = now.saturating_add(PATIENCE);
     }
 }
 

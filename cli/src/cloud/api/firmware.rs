@@ -60,10 +60,10 @@ pub(super) async fn keep(api: &Api, upload: Upload) -> Result<Vec<ModuleFile>, A
     Ok(files)
 }
 
-/// The modules of a file: itself, or those of a bundle.
+/// The modules of a file, or of those of a bundle.
 pub(crate) fn modules_of(name: &str, content: &[u8]) -> Result<Vec<ModuleFile>, Failure> {
     if !bundle::is_archive(content) {
-        return Ok(vec![ModuleFile::new(name, content)?]);
+        return ModuleFile::all_of(name, content);
     }
     let bad = |what: &dyn core::fmt::Display| {
         Failure::new(
@@ -76,9 +76,9 @@ pub(crate) fn modules_of(name: &str, content: &[u8]) -> Result<Vec<ModuleFile>, 
     let files = bundle::files(content, limits, |path| path.ends_with(".bin")).map_err(|error| bad(&error))?;
     let modules: Result<Vec<_>, _> = files
         .iter()
-        .map(|file| ModuleFile::new(file.name.rsplit('/').next().unwrap_or_default(), &file.content))
+        .map(|file| ModuleFile::all_of(file.name.rsplit('/').next().unwrap_or_default(), &file.content))
         .collect();
-    let modules = modules?;
+    let modules = modules?.concat();
     match modules.len() {
         0 => Err(bad(&"the bundle has no .bin file")),
         1..=MAX_STEPS => Ok(modules),

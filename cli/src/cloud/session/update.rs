@@ -43,6 +43,10 @@ impl Update {
         connection: &mut ServerConnection<1024>,
         out: &mut [u8],
     ) -> Result<Option<usize>, SendError> {
+        // Chunks side by side, as many as fit; all else one by one.
+        if let Some(frames) = self.upload.poll_send_batch(connection, out)? {
+            return Ok(Some(frames.len()));
+        }
         Ok(self.upload.poll_send(now, connection, out)?.map(<[u8]>::len))
     }
 

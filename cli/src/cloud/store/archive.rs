@@ -229,8 +229,8 @@ fn look(
     if let Some((_, "bin")) = name.rsplit_once('.') {
         let content = files::read_up_to(path, MAX_FILE).map_err(text)?;
         // A folder of a server has other binary files, too.
-        if let Ok(file) = ModuleFile::new(&name, &content) {
-            modules.push(file);
+        if let Ok(files) = ModuleFile::all_of(&name, &content) {
+            modules.extend(files);
         }
         return Ok(());
     }

@@ -291,6 +291,64 @@ fn blank_suffix_passes_unchecked_with_a_warning_and_as_it_is() {
 }
 
 #[test]
+fn padding_hides_neither_damage_nor_another_platform() {
+    for function in [User, System] {
+        let mut damaged = module(6, function, 1);
+        damaged[200] ^= 1;
+        damaged.resize(0x1_0000, 0xff);
+        assert!(matches!(refusal(6, &[damaged]), Refusal::Crc { file: 0, .. }), "{function}");
+    }
+    let mut bootloader = module(8, Bootloader, 0);
+    let len = bootloader.len();
+    bootloader[len - 40..].fill(0xff);
+    bootloader.resize(0x4000, 0xff);
+    assert!(matches!(refusal(6, &[bootloader]), Refusal::Platform { found: 8, .. }));
+}
+
+#[test]
+fn nothing_in_a_file_is_left_out_in_silence() {
+    let (first, second) = (module(6, System, 1), module(6, System, 2));
+    let both = [&first[..], &second[..]].concat();
+    assert_eq!(refusal(6, &[both.clone()]), Refusal::Unknown { file: 0, offset: first.len() });
+    let forced = plan_of(6, core::slice::from_ref(&both), Options { force: true, ..Options::DEFAULT });
+    let forced = forced.unwrap();
+    assert_eq!(forced.warnings, [Warning::Unknown { file: 0, offset: first.len() }]);
+    assert_eq!(shown(&forced), ["0 08020000 system part 1"]);
+    // A picture of the flash whose middle is damaged.
+    let mut picture = vec![0; 0x8_0000];
+    picture[..first.len()].copy_from_slice(&first);
+    picture[0x4_0000..][..second.len()].copy_from_slice(&second);
+    picture.extend(module(6, User, 1));
+    assert_eq!(plan_of(6, &[picture.clone()], Options::DEFAULT).unwrap().steps.len(), 3);
+    picture[0x4_0000 + 200] ^= 1;
+    assert!(matches!(refusal(6, &[picture]), Refusal::Unknown { file: 0, offset: 0x4_0000.. }));
+}
+
+#[test]
+fn prefix_to_be_dropped_has_to_be_found_whole() {
+    let stack = builder(12, RadioStack, 0).flags(Flags::DROP_INFO).body(&[7; 400]).build().unwrap();
+    let good = plan_of(12, core::slice::from_ref(&stack), Options::DEFAULT).unwrap();
+    assert_eq!(good.steps[0].bytes.len(), stack.len() - 24);
+    let mut bad = stack;
+    let len = bad.len();
+    // The size of the suffix.
+    bad[len - 6..len - 4].copy_from_slice(&35_u16.to_le_bytes());
+    resign(&mut bad).unwrap();
+    assert!(matches!(refusal(12, &[bad]), Refusal::NotAModule { file: 0, .. }));
+}
+
+#[test]
+fn factory_copy_has_to_be_built_for_where_applications_run() {
+    let options = Options { factory: true, ..Options::DEFAULT };
+    assert!(plan_of(6, &[module(6, User, 1)], options).is_ok());
+    let elsewhere = builder(6, User, 1).start_address(0x0806_0000).body(&[7; 300]).build().unwrap();
+    assert!(matches!(
+        plan_of(6, &[elsewhere], options),
+        Err(Refusal::StartAddress { file: 0, start: 0x0806_0000, .. })
+    ));
+}
+
+#[test]
 fn combined_file_gives_a_step_for_each_module() {
     let (first, second, user) = (module(6, System, 1), module(6, System, 2), module(6, User, 1));
     let files = [combine(&[&user, &second, &first]).unwrap()];
