@@ -155,6 +155,32 @@ fn nothing_that_a_device_says_restarts_a_running_update() {
 }
 
 #[test]
+fn image_without_room_is_not_sent_and_chunks_are_as_the_device_likes_them() {
+    for (name, value, sent) in [
+        ("spark/hardware/max_binary", "1400", false),
+        ("spark/hardware/max_binary", "393216", true),
+        ("spark/hardware/ota_chunk_size", "256", true),
+    ] {
+        let mut pair = Pair::new();
+        let event =
+            Publication { name: Name::new(name), public: false, max_age: None, data: Some(value.as_bytes()) };
+        pair.says(Type::NonConfirmable, FromDevice::Event(event));
+        let heard = pair.hears(Some(OUTDATED));
+        assert_eq!(heard.iter().any(|words| words.starts_with("update begin")), sent, "{name} {heard:?}");
+        let refused = pair.events().into_iter().find_map(|event| match event {
+            Event::CannotUpdate { reason, .. } => Some(reason),
+            _ => None,
+        });
+        assert_eq!(refused.is_none(), sent);
+        assert!(refused.is_none_or(|reason| reason.ends_with("the device has room for 1400")));
+        if let Some((_, progress)) = pair.session.progress() {
+            // Of this module there are 2,800 bytes.
+            assert_eq!(progress.chunks, if value == "256" { 11 } else { 6 });
+        }
+    }
+}
+
+#[test]
 fn metrics_are_no_describe_document() {
     let mut pair = Pair::new();
     pair.hears(None);

@@ -39,6 +39,8 @@ impl Random {
 }
 
 const PLATFORMS: [u16; 9] = [6, 8, 10, 12, 13, 23, 26, 32, 35];
+/// Lengths of vector tables.
+const TABLES: [usize; 5] = [0x184, 0x200, 0x10c, 0xc0, 0x20];
 const FUNCTIONS: [ModuleFunction; 7] = [
     ModuleFunction::Bootloader,
     ModuleFunction::Monolithic,
@@ -101,7 +103,12 @@ fn module(random: &mut Random, table: bool, before: bool, flags: Flags) -> Resul
             .suffix_extensions(&second)
             .prefix_extensions(if before { &first } else { &[] })
             .body(&body);
-    Ok(if table { builder.vector_table(0x2002_0000).build()? } else { builder.build()? })
+    Ok(if table {
+        let len = TABLES[random.below(TABLES.len())];
+        builder.vector_table_of(0x2002_0000, len).build()?
+    } else {
+        builder.build()?
+    })
 }
 
 fn described(file: &[u8]) -> Result<Value, Box<dyn Error>> {

@@ -222,7 +222,10 @@ mod tests {
         let all = |content: &[u8]| ModuleFile::all_of("all.bin", content);
         let combined = combine(&[&one.image, &two.image]).unwrap();
         let files = all(&combined).unwrap();
-        assert_eq!(files.iter().map(|file| &file.image[..]).collect::<Vec<_>>(), [&one.image[..], &two.image]);
+        assert_eq!(
+            files.iter().map(|file| &file.image[..]).collect::<Vec<_>>(),
+            [&one.image[..], &two.image]
+        );
         assert_eq!(files[1].name, format!("all.bin ({})", two.key()));
         assert!(ModuleFile::new("all.bin", &combined).is_err());
         let behind = [&one.image[..], &two.image].concat();

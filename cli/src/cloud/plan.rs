@@ -154,6 +154,8 @@ impl PlanStep {
             module.store == Store::Main
                 && module.function.letter() == self.function
                 && module.index == self.index
+                // What is damaged is not there: it is sent to mend it.
+                && module.is_usable()
         };
         let Some(found) = modules?.iter().find(place) else { return Some(false) };
         if found.version != self.version {
@@ -348,7 +350,12 @@ fn resolve(
     }
     let entries: Vec<CatalogueEntry> = files.iter().map(ModuleFile::entry).collect();
     let (installed, rooms) = (installed(describe), rooms(describe));
-    let request = Request { target, rooms: &rooms, ..Request::new(platform_id, &installed, &entries) };
+    let request = Request {
+        target,
+        rooms: &rooms,
+        use_bootstrap: true,
+        ..Request::new(platform_id, &installed, &entries)
+    };
     let steps =
         spark_ota::resolve::plan(&request).map_err(|reason| PlanError::Impossible(reason.to_string()))?;
     if steps.len() > MAX_STEPS {
@@ -456,6 +463,33 @@ mod tests {
         assert_eq!(plan.next(&whole, false), Due::Nothing);
         assert_eq!(plan.state, PlanState::Done);
         assert_eq!(plan.next(&old, false), Due::Nothing, "what has ended stays so");
+    }
+
+    #[test]
+    fn damaged_module_is_sent_although_version_and_digest_fit() {
+        let (mut plan, application) = plan();
+        plan.steps.remove(0);
+        let digest = hex::encode(application.suffix_sha256);
+        let mut device = describe(&[("u", "1", application.prefix.version, Some(&digest))]);
+        assert_eq!(plan.clone().next(&device, false), Due::Nothing);
+        for module in device.modules.iter_mut().flatten() {
+            // The checksum is wrong.
+            module.validity_result = 28;
+        }
+        assert_eq!(plan.next(&device, false), Due::Send(0));
+    }
+
+    #[test]
+    fn parts_that_wait_for_each_other_are_reached_over_an_older_system() {
+        let mut files = synthetic::old_system().unwrap();
+        files.extend(synthetic::new_system().unwrap());
+        let old = describe(&[("b", "0", 7, None), ("s", "1", 108, None), ("s", "2", 108, None)]);
+        let steps = flash(&old, &Catalogue::new(files), &synthetic::application().unwrap()).unwrap();
+        let order: Vec<_> = steps.iter().map(|step| (step.function, step.index, step.version)).collect();
+        let at = |wanted| order.iter().position(|step| *step == wanted).unwrap();
+        assert!(at(('s', 2, 207)) < at(('s', 1, 2202)), "{order:?}");
+        assert!(at(('s', 1, 2202)) < at(('s', 2, 2202)), "{order:?}");
+        assert_eq!(order.last(), Some(&('u', 1, 6)));
     }
 
     #[test]

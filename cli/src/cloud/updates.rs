@@ -51,6 +51,7 @@ pub fn next_update(describe: &Describe, catalogue: &Catalogue, attempts: &Attemp
     let request = Request {
         attempts: &attempts.sent,
         rooms: &rooms,
+        use_bootstrap: true,
         ..Request::new(platform_id, &installed, &entries)
     };
     match next_step(&request) {

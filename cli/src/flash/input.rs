@@ -37,7 +37,9 @@ fn one(path: &Path, force: bool, ui: &Ui) -> Result<Input, Failure> {
         if !bundle.assets().is_empty() && !force {
             return Err(Failure::new(
                 Code::Data,
-                format_args!("{name}: the bundle has assets, which are not brought to a device in any of these ways"),
+                format_args!(
+                    "{name}: the bundle has assets, which are not brought to a device in any of these ways"
+                ),
                 "nothing was written; give --force for the application alone",
             ));
         }

@@ -133,6 +133,10 @@ impl Link {
                 let sent = self.port.set_timeout(WRITE).map_err(std::io::Error::from);
                 let sent = sent.and_then(|()| self.port.write_all(&bytes)).and_then(|()| self.port.flush());
                 if let Err(error) = sent {
+                    // A device that takes nothing is not one that has gone, which may be a good end.
+                    if error.kind() == std::io::ErrorKind::TimedOut {
+                        return Err(self.gone(&error));
+                    }
                     return self.closed(machine, &error);
                 }
             }
@@ -162,11 +166,15 @@ impl Link {
         if machine.close(self.now()) {
             return Ok(());
         }
-        Err(Failure::new(
+        Err(self.gone(error))
+    }
+
+    fn gone(&self, error: &std::io::Error) -> Failure {
+        Failure::new(
             Code::Io,
             format_args!("{} is gone: {error}", self.name),
             "plug the device in again, bring it into listening mode (it blinks blue) and repeat the command",
-        ))
+        )
     }
 
     /// Asks a question.

@@ -124,6 +124,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             let (code, next) = match failure {
                 WifiFailure::NotTaken { .. } => (Code::Protocol, "check name, protection and password"),
                 WifiFailure::Silent { .. } => (Code::Protocol, LISTEN),
+                WifiFailure::NotSaved => (Code::Protocol, "reset the device and repeat the command"),
+                WifiFailure::Unconfirmed => {
+                    (Code::Protocol, "look whether it connects; if not, repeat the command")
+                }
                 _ => (Code::Unavailable, LISTEN),
             };
             Err(Failure::new(code, format_args!("{}: {failure}", port.port), next))

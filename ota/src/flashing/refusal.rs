@@ -1,6 +1,6 @@
 //! Why files are not written.
 
-use crate::module::{ModuleError, ModuleFunction, ModuleKey, platform_name};
+use crate::module::{ExtensionError, ModuleError, ModuleFunction, ModuleKey, platform_name};
 use core::fmt;
 
 /// Why these files cannot be written to this device. `file` is the place of a file in the list, from 0.
@@ -32,6 +32,17 @@ pub enum Refusal {
         file: usize,
         /// Where it is.
         offset: usize,
+    },
+    /// A prefix is to be dropped, and where it ends cannot be told.
+    #[error("where the prefix of the {key} ends cannot be told, and it is to be dropped")]
+    Prefix {
+        /// The file.
+        file: usize,
+        /// The module.
+        key: ModuleKey,
+        /// Why not.
+        #[source]
+        error: ExtensionError,
     },
     /// A module was never given its checksums.
     #[error("the {key} was never finalised: its build did not put in the checksums")]
@@ -154,6 +165,7 @@ impl Refusal {
         Some(match self {
             Self::NotAModule { file, .. }
             | Self::Unknown { file, .. }
+            | Self::Prefix { file, .. }
             | Self::NotFinalised { file, .. }
             | Self::Crc { file, .. }
             | Self::Platform { file, .. }

@@ -2,6 +2,7 @@
 
 use super::extension::{Extension, ExtensionEncodeError};
 use super::prefix::{Dependency, Flags, ModuleFunction, Prefix};
+use super::search::SEARCH_END;
 use super::suffix::{Product, Suffix};
 use super::view::sign;
 use super::{FlashLayout, Store, VECTOR_TABLE_LEN, is_stack_pointer};
@@ -30,6 +31,12 @@ pub enum BuildError {
     StartAddress {
         /// The address.
         start: u32,
+    },
+    /// The vector table would have no whole number of entries, or the prefix would not be looked for behind it.
+    #[error("a prefix is not looked for at offset {offset}; take a multiple of 4 from 4 to 8192")]
+    PrefixOffset {
+        /// The offset.
+        offset: usize,
     },
     /// An extension cannot be written.
     #[error(transparent)]
@@ -112,6 +119,7 @@ impl<'a> Assembly<'a> {
 pub struct ModuleBuilder<'a> {
     prefix: Prefix,
     stack_pointer: Option<u32>,
+    vector_table_len: usize,
     product: Option<Product>,
     prefix_extensions: &'a [Extension<'a>],
     suffix_extensions: &'a [Extension<'a>],
@@ -137,6 +145,7 @@ impl<'a> ModuleBuilder<'a> {
                 dependencies: [Dependency::NONE; 2],
             },
             stack_pointer: None,
+            vector_table_len: VECTOR_TABLE_LEN as usize,
             product: Some(Product::NONE),
             prefix_extensions: &[],
             suffix_extensions: &[],
@@ -161,6 +170,13 @@ impl<'a> ModuleBuilder<'a> {
     pub const fn vector_table(mut self, stack_pointer: u32) -> Self {
         self.stack_pointer = Some(stack_pointer);
         self
+    }
+
+    /// The same with a vector table of another length, for platforms whose prefix is elsewhere: 0x200 on the third
+    /// generation, 0x10c on a Core, 0xc0 on Bluz.
+    pub const fn vector_table_of(mut self, stack_pointer: u32, len: usize) -> Self {
+        self.vector_table_len = len;
+        self.vector_table(stack_pointer)
     }
 
     /// Flags. That for extensions behind the prefix comes by itself; a module that is to be compressed or combined is
@@ -210,6 +226,12 @@ impl<'a> ModuleBuilder<'a> {
     pub fn build(&self) -> Result<Vec<u8>, BuildError> {
         let start = self.prefix.start_address;
         match self.stack_pointer {
+            Some(_)
+                if !self.vector_table_len.is_multiple_of(4)
+                    || !(4..=SEARCH_END).contains(&self.vector_table_len) =>
+            {
+                return Err(BuildError::PrefixOffset { offset: self.vector_table_len });
+            }
             Some(word) if !is_stack_pointer(word) => return Err(BuildError::StackPointer { word }),
             None if is_stack_pointer(start) => return Err(BuildError::StartAddress { start }),
             _ => {}
@@ -225,8 +247,9 @@ impl<'a> ModuleBuilder<'a> {
         if let Some(stack_pointer) = self.stack_pointer {
             vector_table.extend(stack_pointer.to_le_bytes());
             // The lowest bit of a handler's address says Thumb code.
-            let handler = self.prefix.start_address.saturating_add(u32::from(VECTOR_TABLE_LEN) + 24) | 1;
-            while vector_table.len() < VECTOR_TABLE_LEN.into() {
+            let len = u32::try_from(self.vector_table_len).unwrap_or(u32::MAX).saturating_add(24);
+            let handler = self.prefix.start_address.saturating_add(len) | 1;
+            while vector_table.len() < self.vector_table_len.min(SEARCH_END) {
                 vector_table.extend(handler.to_le_bytes());
             }
         }
@@ -304,6 +327,21 @@ mod tests {
         assert_eq!(file[..8], hex!("00000220 9d010008"));
         let module = Module::parse(&file).unwrap();
         assert_eq!((module.prefix_offset(), module.prefix().start_address), (0x184, 0x0800_0000));
+    }
+
+    #[test]
+    fn prefix_comes_to_where_other_platforms_have_it() {
+        let builder = ModuleBuilder::new(13, ModuleFunction::System, 1, 2202).body(&[1; 900]);
+        for len in [4, 0x20, 0xc0, 0x10c, 0x184, 0x200, 8192] {
+            let file = builder.clone().vector_table_of(0x2000_8000, len).build().unwrap();
+            let module = Module::parse(&file).unwrap();
+            assert!(module.crc_ok() && module.sha256_ok());
+            assert_eq!((module.prefix_offset(), file.len()), (len, len + 24 + 900 + 44));
+        }
+        for offset in [0, 3, 6, 8196] {
+            let error = builder.clone().vector_table_of(0x2000_8000, offset).build().unwrap_err();
+            assert_eq!(error, BuildError::PrefixOffset { offset });
+        }
     }
 
     #[test]

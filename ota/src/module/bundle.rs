@@ -323,12 +323,20 @@ impl Bundle {
     }
 }
 
+/// No asset becomes longer when it is inflated.
+const MAX_ASSET: usize = 16 << 20;
+
 /// SHA-256 of the content of an asset, which may be in a module.
 fn digest(asset: &BundleFile) -> Vec<u8> {
     Module::parse(&asset.content)
         .ok()
         .filter(Module::crc_ok)
-        .and_then(|module| Some(Asset::new(&module).ok()?.hash().digest.to_vec()))
+        .and_then(|module| {
+            let asset = Asset::new(&module).ok()?;
+            // What it says of itself counts only if it is so.
+            let content = asset.unwrap_content(MAX_ASSET).ok()?;
+            asset.is_content(&content).then(|| asset.hash().digest.to_vec())
+        })
         .unwrap_or_else(|| Sha256::digest(&asset.content).to_vec())
 }
 

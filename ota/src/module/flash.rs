@@ -6,6 +6,9 @@ use super::{VECTOR_TABLE_LEN, is_stack_pointer};
 use crate::checksum::Crc32;
 use sha2::{Digest, Sha256};
 
+/// Bytes of the shortest module: prefix, suffix without product fields, CRC.
+const LEAST: u32 = 64;
+
 /// Bytes read at once.
 const PIECE: usize = 256;
 
@@ -71,6 +74,24 @@ pub fn check_in_flash<E>(
     region_len: u32,
     mut read: impl FnMut(u32, &mut [u8]) -> Result<(), E>,
 ) -> Result<FlashModule, FlashError<E>> {
+    let mut word = [0; 4];
+    if region_len >= LEAST && address.checked_add(region_len).is_some() {
+        read(address, &mut word).map_err(|error| FlashError::Read { address, error })?;
+    }
+    let prefix_offset = if is_stack_pointer(u32::from_le_bytes(word)) { VECTOR_TABLE_LEN } else { 0 };
+    check_in_flash_at(address, region_len, prefix_offset, read)
+}
+
+/// The same for a module whose prefix is known to be at `prefix_offset`: 0x200 on the third generation.
+///
+/// # Errors
+/// [`FlashError::Read`] with the error of `read`; [`FlashError::NoModule`].
+pub fn check_in_flash_at<E>(
+    address: u32,
+    region_len: u32,
+    prefix_offset: u16,
+    mut read: impl FnMut(u32, &mut [u8]) -> Result<(), E>,
+) -> Result<FlashModule, FlashError<E>> {
     let no_module = FlashError::NoModule { address };
     if address.checked_add(region_len).is_none() {
         return Err(no_module);
@@ -79,14 +100,8 @@ pub fn check_in_flash<E>(
         let address = address.saturating_add(offset);
         read(address, out).map_err(|error| FlashError::Read { address, error })
     };
-    let least = |offset: u16| u32::from(offset) + 64;
-    if region_len < least(0) {
-        return Err(no_module);
-    }
-    let mut word = [0; 4];
-    read(0, &mut word)?;
-    let prefix_offset = if is_stack_pointer(u32::from_le_bytes(word)) { VECTOR_TABLE_LEN } else { 0 };
-    if region_len < least(prefix_offset) {
+    let least = LEAST + u32::from(prefix_offset);
+    if region_len < least {
         return Err(no_module);
     }
     let mut raw = [0; Prefix::LEN];
@@ -94,7 +109,7 @@ pub fn check_in_flash<E>(
     let prefix = Prefix::decode(&raw);
     let length = prefix
         .length()
-        .filter(|length| *length <= region_len - 4 && *length >= least(prefix_offset) - 4)
+        .filter(|length| *length <= region_len - 4 && *length >= least - 4)
         .ok_or(no_module)?;
 
     // The SHA-256 covers all but itself and the suffix's size, the CRC everything.
@@ -117,6 +132,7 @@ pub fn check_in_flash<E>(
     let mut raw = [0; Suffix::LEN_WITH_PRODUCT];
     read(length - 40, &mut raw)?;
     let suffix = Suffix::decode(&raw);
+    let mut word = [0; 4];
     read(length, &mut word)?;
     Ok(FlashModule {
         prefix_offset,
@@ -154,6 +170,26 @@ mod tests {
         let user = ModuleBuilder::new(6, ModuleFunction::User, 1, 6).body(&body);
         let part = ModuleBuilder::new(6, ModuleFunction::System, 1, 6).body(&body).vector_table(0x2002_0000);
         [user.build().unwrap(), part.build().unwrap()]
+    }
+
+    #[test]
+    fn module_of_the_third_generation_is_checked_where_its_prefix_is() {
+        let body = [5; 900];
+        let builder = ModuleBuilder::new(13, ModuleFunction::System, 1, 6).body(&body);
+        let mut file = builder.vector_table_of(0x2000_8000, 0x200).build().unwrap();
+        let len = u32::try_from(file.len()).unwrap();
+        let look = |flash: &[u8], prefix_offset| {
+            check_in_flash_at(0, len, prefix_offset, |address, out| {
+                let start = usize::try_from(address).unwrap();
+                out.copy_from_slice(flash.get(start..start + out.len()).ok_or(())?);
+                Ok::<_, ()>(())
+            })
+        };
+        let found = look(&file, 0x200).unwrap();
+        assert!(found.crc_ok() && found.sha256_ok && found.prefix.platform_id == 13);
+        assert_eq!(look(&file, 0x184), Err(FlashError::NoModule { address: 0 }));
+        file[0x300] ^= 1;
+        assert!(!look(&file, 0x200).unwrap().crc_ok());
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub use extension::{
     AssetDependency, DynamicLocation, Extension, ExtensionEncodeError, ExtensionError, Extensions,
     HASH_SHA256, ModuleHash, PlacedExtension, ProductData,
 };
-pub use flash::{FlashError, FlashModule, check_in_flash};
+pub use flash::{FlashError, FlashModule, check_in_flash, check_in_flash_at};
 pub use installed::{Installed, ModuleKey, Store};
 pub use prefix::{Dependency, Flags, ModuleFunction, Prefix, platform_name};
 pub use region::{FlashLayout, Region, Slot};

@@ -10,7 +10,7 @@ pub const MAXIMUM_SCORE: u8 = 7;
 pub(super) const USUAL: [usize; 5] = [0, 0x200, super::VECTOR_TABLE_LEN as usize, 0xc0, 0x10c];
 
 /// A prefix is not searched behind this offset.
-const SEARCH_END: usize = 8192;
+pub(super) const SEARCH_END: usize = 8192;
 
 /// No flash of these platforms is larger; a prefix that claims more is noise.
 pub(super) const PLAUSIBLE_LENGTH: u32 = 16 << 20;

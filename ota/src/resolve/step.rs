@@ -219,7 +219,9 @@ impl fmt::Display for CycleText<'_> {
         }
         f.write_str(if self.0.len() == 1 { " waits for itself" } else { " wait for each other" })?;
         match self.1 {
-            Some(entry) => write!(f, "; module {entry} of the catalogue has to be installed first"),
+            Some(entry) => {
+                write!(f, "; entry {entry} of the catalogue breaks the circle if it is installed first")
+            }
             None => f.write_str(" and the catalogue has no older module to begin with"),
         }
     }

@@ -145,6 +145,8 @@ impl<I: AsRef<[u8]>> Flash<I> {
 
     /// Gives up and tells the device: poll the output. There is an outcome at the next deadline.
     pub fn cancel(&mut self, now: Duration) {
+        // Who has not been asked for a file needs no word.
+        self.asked = true;
         self.sender.cancel();
         self.watch(now);
     }

@@ -25,7 +25,7 @@ use core::time::Duration;
 use spark_ota::transfer::Options;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use update::Update;
+use update::{Announced, Update};
 
 /// Answers and events that wait to be sent to one device: above this, no more is read and no more is passed on.
 const MAX_WAITING: usize = 64;
@@ -67,6 +67,7 @@ pub struct Session {
     plan: Option<Plan>,
     /// Its Hello said that the update before it succeeded.
     update_succeeded: bool,
+    announced: Announced,
     /// The parts of the answer to the Describe that was asked for.
     describe: Describe,
     /// How many.
@@ -180,6 +181,7 @@ impl Session {
             attempts: Attempts::default(),
             plan: None,
             update_succeeded: false,
+            announced: Announced::default(),
             describe: Describe::default(),
             parts: 0,
             known: Describe::default(),
@@ -398,6 +400,8 @@ impl Session {
                 }
                 return;
             }
+            SystemEvent::MaxBinary(size) => return self.announced.max_binary = Some(size),
+            SystemEvent::OtaChunkSize(size) => return self.announced.chunk_size = Some(size),
             SystemEvent::ClaimCode(code) => {
                 let code = String::from_utf8_lossy(code).into_owned();
                 self.events.push_back(Event::ClaimCode { device: self.id, code });

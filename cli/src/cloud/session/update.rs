@@ -20,6 +20,18 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 const CORE: u16 = 0;
 const CORE_BUFFER: usize = 640;
 
+/// Smallest chunks that are sent.
+const MIN_CHUNK: u16 = 64;
+
+/// What the device says of updates when it comes online.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Announced {
+    /// Bytes of its OTA region. Firmware does not look whether an image fits.
+    pub(super) max_binary: Option<u32>,
+    /// Bytes of the chunks that it would like.
+    pub(super) chunk_size: Option<u32>,
+}
+
 /// One module on its way.
 #[derive(Debug)]
 pub(super) struct Update {
@@ -169,6 +181,13 @@ impl Session {
         self.tell_plan();
     }
 
+    fn cannot_update(&mut self, step: Option<usize>, reason: String) {
+        match step {
+            Some(step) => self.fail_plan(step, reason),
+            None => self.events.push_back(Event::CannotUpdate { device: self.id, reason }),
+        }
+    }
+
     fn start_update(
         &mut self,
         now: Duration,
@@ -183,21 +202,26 @@ impl Session {
             CORE => CORE_BUFFER,
             _ => self.options.transfer.device_buffer,
         };
+        if let Some(room) = self.announced.max_binary.filter(|room| file.image.len() > *room as usize) {
+            let reason =
+                format!("{} has {} bytes, the device has room for {room}", file.name, file.image.len());
+            self.cannot_update(step, reason);
+            return;
+        }
         let mut options = Options { offer_fast: !slow, device_buffer, ..self.options.transfer };
+        if let Some(size) = self.announced.chunk_size.and_then(|size| u16::try_from(size).ok()) {
+            options.chunk_size = options.chunk_size.min(size.max(MIN_CHUNK));
+        }
         let mut upload = Upload::new(Arc::clone(&file.image), options);
         // What does not fit the device's buffer goes in smaller chunks.
-        while let (Err(SenderError::Buffer { .. }), 65..) = (&upload, options.chunk_size) {
+        while matches!(upload, Err(SenderError::Buffer { .. })) && options.chunk_size > MIN_CHUNK {
             options.chunk_size /= 2;
             upload = Upload::new(Arc::clone(&file.image), options);
         }
         let upload = match upload {
             Ok(upload) => upload,
             Err(error) => {
-                let reason = format!("{}: {error}", file.name);
-                match step {
-                    Some(step) => self.fail_plan(step, reason),
-                    None => self.events.push_back(Event::CannotUpdate { device, reason }),
-                }
+                self.cannot_update(step, format!("{}: {error}", file.name));
                 return;
             }
         };
@@ -238,7 +262,7 @@ impl Session {
             },
             // A module that arrived and is still missing afterwards, or that the device refused, must not be sent for
             // ever. One that the network lost may.
-            _ if matches!(outcome, Ok(_) | Err(Failure::ImageRefused)) => {
+            _ if matches!(outcome, Ok(_) | Err(Failure::ImageRefused | Failure::Refused { .. })) => {
                 let file = update.file.clone();
                 self.attempts.count(&file);
             }
@@ -254,13 +278,19 @@ impl Session {
         if let (Some(step), Some(plan)) = (update.step, &mut self.plan) {
             plan.interrupted(step, reason.to_owned());
         }
+        // It may have all of it: one that takes a module each time and never runs it is not sent it for ever.
+        if update.step.is_none() && progress.sent >= progress.chunks {
+            let file = update.file.clone();
+            self.attempts.count(&file);
+        }
         self.finish_update(now, progress, Some(reason.to_owned()));
     }
 
     fn finish_update(&mut self, now: Duration, progress: Progress, failure: Option<String>) {
         let after = match failure {
             None => Phase::Updated { until: now + RESET_PATIENCE },
-            Some(_) => Phase::Idle { ask_at: None },
+            // A device that has refused to begin does not reset by itself.
+            Some(_) => Phase::Idle { ask_at: Some(now + RESET_PATIENCE) },
         };
         let Phase::Updating(update) = core::mem::replace(&mut self.phase, after) else { return };
         self.connection.set_updating(now, false);
