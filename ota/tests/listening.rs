@@ -248,7 +248,8 @@ fn set_up(console: &mut Console, credentials: Credentials<'_>) -> Result<(), Wif
         for byte in sent {
             now += Duration::from_millis(5);
             for said in console.give(now, &[byte]) {
-                assert_eq!(setup.handle_input(now, &[said]), 1);
+                let is_open = setup.outcome().is_none();
+                assert_eq!(setup.handle_input(now, &[said]), usize::from(is_open));
             }
         }
         if let Some(outcome) = setup.outcome() {
@@ -305,8 +306,10 @@ fn hosts_give_up_on_devices_that_do_not_play() {
             {
                 setup.handle_input(now, words.as_bytes());
             }
-            now = now.max(setup.next_deadline().unwrap());
-            setup.handle_deadline(now);
+            if let Some(deadline) = setup.next_deadline() {
+                now = now.max(deadline);
+                setup.handle_deadline(now);
+            }
         }
         (setup.outcome().unwrap(), now.as_secs())
     };
