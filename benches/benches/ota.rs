@@ -13,8 +13,12 @@ use spark_ota::module::{
 use spark_ota::transfer::{Bitmap, Chunks};
 use std::collections::BTreeSet;
 
+#[path = "ota/esp8266.rs"]
+mod esp8266;
 #[path = "ota/path.rs"]
 mod path;
+#[path = "ota/program.rs"]
+mod program;
 #[cfg(feature = "openssl")]
 #[path = "coap/shared.rs"]
 mod shared;
@@ -193,5 +197,5 @@ fn module(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(all, chunks, sender_path, bitmap, module);
+criterion_group!(all, chunks, sender_path, bitmap, module, esp8266::all);
 criterion_main!(all);

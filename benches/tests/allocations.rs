@@ -39,6 +39,8 @@ use std::alloc::System;
 
 #[path = "../benches/ota/path.rs"]
 mod path;
+#[path = "../benches/ota/program.rs"]
+mod program;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -354,6 +356,12 @@ fn main() {
             Ok::<(), ()>(())
         });
         assert!(found.is_ok_and(|found| found.crc_ok() && found.sha256_ok));
+    });
+    let mut esp8266 = program::program();
+    nothing("check an ESP8266 image of 239 kB and patch it both ways", || {
+        program::check(&esp8266);
+        assert_ne!(program::toggle(&mut esp8266), program::toggle(&mut esp8266));
+        program::check(&esp8266);
     });
     nothing("a DFU download and a read-back, host and device", dfu_job);
     nothing("parse a layout string", || {

@@ -17,5 +17,6 @@ mod particle;
 pub mod photons;
 pub mod rescue;
 pub mod serial;
+pub mod sonoff;
 pub mod synthetic;
 pub mod ui;

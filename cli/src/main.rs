@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use spark_cli::exit::Failure;
-use spark_cli::{cloud, dct, decode, device, dfu, flash, inspect, keys, rescue, serial, ui};
+use spark_cli::{cloud, dct, decode, device, dfu, flash, inspect, keys, rescue, serial, sonoff, ui};
 use std::process::ExitCode;
 
 /// Rescues, serves and simulates Particle (formerly Spark) devices, and explains their files.
@@ -45,6 +45,11 @@ enum Command {
     Serial {
         #[command(subcommand)]
         command: serial::Command,
+    },
+    /// Itead Sonoff devices: check and patch the images that they download.
+    Sonoff {
+        #[command(subcommand)]
+        command: sonoff::Command,
     },
     Inspect(inspect::Args),
     Decode(decode::Args),
@@ -93,6 +98,7 @@ fn main() -> ExitCode {
         Command::Dct { command } => dct::run(command),
         Command::Keys { command } => keys::run(command),
         Command::Serial { command } => serial::run(command),
+        Command::Sonoff { command } => sonoff::run(command),
         Command::Inspect(args) => inspect::run(args),
         Command::Decode(args) => decode::run(args),
     };

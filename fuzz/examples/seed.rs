@@ -596,6 +596,7 @@ fn ota() -> Result<(), Box<dyn Error>> {
     ota_modules()?;
     ota_v3()?;
     ota_contents()?;
+    ota_esp8266()?;
     ota_resolve()
 }
 
@@ -656,6 +657,44 @@ fn ota_modules() -> Result<(), Box<dyn Error>> {
     let mut damaged = part2;
     damaged[600] ^= 1;
     put("ota_module", "damaged", &damaged)
+}
+
+fn ota_esp8266() -> Result<(), Box<dyn Error>> {
+    let folder = root().join("ota/tests/vectors/sonoff/images");
+    for name in
+        ["small_u1_v1_dout-0x00000", "small_u2_v2_dout", "sdk_user1_dout_1mb", "size_512KB", "freq_80m"]
+    {
+        put("ota_esp8266_image", name, &fs::read(folder.join(format!("{name}.bin")))?)?;
+    }
+    // The application is much too long to be changed often.
+    let whole = fs::read(folder.join("image_arduino.bin"))?;
+    let program = fs::read(folder.join("small_u1_v1_dout-0x00000.bin"))?;
+    put("ota_esp8266_image", "whole_flash", &[&whole[..0x1000], &program].concat())?;
+    for case in list(&json("ota/tests/vectors/sonoff/image_faults.json")?["cases"]) {
+        let (id, data) = (case["id"].as_str().unwrap_or_default(), bytes(&case["data_hex"]));
+        if !id.ends_with("ok") && !data.is_empty() {
+            put("ota_esp8266_image", id, &data)?;
+        }
+    }
+
+    // What it is, mode, size and frequency, the byte to flip; irom code; then address and content of segments.
+    let segments =
+        [&[0, 0x20, 0, 0], &block(b"code in RAM")[..], &[0, 0x0e, 0x80, 0], &block(&[7; 68])].concat();
+    for (name, start) in [
+        ("v1", [0, 3, 0x20, 0, 40]),
+        ("v2", [1, 3, 0x20, 0, 20]),
+        ("v2_no_trailer", [9, 0, 0x4f, 1, 0]),
+        ("sdk", [7, 2, 0x20, 0, 3]),
+        ("sdk_ambiguous", [7, 0, 1, 0, 0]),
+        ("unknown_parameters", [0x41, 9, 0x77, 0, 90]),
+    ] {
+        put(
+            "ota_esp8266_build",
+            name,
+            &[&start[..], &block(&[0x10, 0x10, 0x20, 0x40].repeat(20)), &segments].concat(),
+        )?;
+    }
+    put("ota_esp8266_build", "no_segment", &[1, 3, 0x20, 0, 0, 0])
 }
 
 fn ota_contents() -> Result<(), Box<dyn Error>> {

@@ -14,6 +14,7 @@ pub mod dfu_file;
 pub mod input;
 pub mod keys;
 pub mod ota;
+pub mod ota_esp8266;
 pub mod ota_module;
 pub mod ota_serial;
 pub mod ota_v3;
@@ -67,4 +68,6 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("ota_compressed", ota_module::compressed),
     ("ota_bundle", ota_module::bundle),
     ("ota_flashing", ota_module::flashing),
+    ("ota_esp8266_image", ota_esp8266::image),
+    ("ota_esp8266_build", ota_esp8266::build),
 ];

@@ -8,6 +8,7 @@ extern crate alloc;
 extern crate std;
 
 mod checksum;
+pub mod esp8266;
 pub mod flashing;
 pub mod module;
 #[cfg(feature = "alloc")]

@@ -30,6 +30,7 @@ use spark_dfu::layout::{LayoutText, MemoryLayout, ParseOptions as LayoutOptions}
 use spark_keys::check::{ServerKeyKind, check_ec, check_server_key};
 use spark_keys::load::{MAX_DER, load};
 use spark_keys::{EcDeviceKey, KeyForm, generate};
+use spark_ota::esp8266::{Expectations, ImageFile, Patch, Purpose, Slot};
 use spark_ota::serial::{Listening, Profile as Console};
 use spark_ota::transfer::{Chunks, Options, Profile as Update, Receiver, Sender};
 use spark_ota::ymodem::{Sender as FileSender, SenderProfile};
@@ -206,7 +207,14 @@ fn ota(bytes: &mut [u8; 16384], now: Duration) -> usize {
     receiver.handle_chunk(now, Some(1), 2, &bytes[..512]);
     let sent =
         Sender::new(&*bytes, Options::DEFAULT).is_ok_and(|mut sender| sender.poll_output(now).is_some());
-    crc ^ receiver.missing().count() ^ usize::from(sent) ^ serial(bytes, now)
+    crc ^ receiver.missing().count() ^ usize::from(sent) ^ serial(bytes, now) ^ esp8266(bytes)
+}
+
+fn esp8266(bytes: &mut [u8; 16384]) -> usize {
+    let findings = ImageFile::parse(&*bytes)
+        .map_or(0, |file| file.check(&Expectations::of(Purpose::Upgrade(Slot::User2))).count());
+    let patched = Patch::DOUT.apply(bytes);
+    findings ^ patched.map_or(0, |patched| patched.changes().count() ^ patched.sha256.as_str().len())
 }
 
 fn serial(bytes: &[u8; 16384], now: Duration) -> usize {

@@ -6,6 +6,7 @@
 mod dct;
 mod dfu_suffix;
 mod dfuse;
+mod esp8266;
 mod key;
 mod memory_layout;
 mod module;
@@ -62,6 +63,8 @@ pub enum Kind {
     Module,
     /// Application and its assets, .zip.
     ModuleBundle,
+    /// Program for the ESP8266, as Sonoff devices download it.
+    Esp8266Image,
 }
 
 /// How much of the start of a file is kept.
@@ -147,6 +150,9 @@ impl Scan {
         if module::looks_like_module(self) {
             return Some(Kind::Module);
         }
+        if esp8266::looks_like_image(self) {
+            return Some(Kind::Esp8266Image);
+        }
         (self.head.starts_with(b"@") && self.head.contains(&b'/')).then_some(Kind::MemoryLayout)
     }
 }
@@ -185,6 +191,7 @@ fn explain(scan: &Scan, kind: Option<Kind>, file: String) -> Report {
         Some(Kind::DctFlash) => ("dct-flash", dct::explain_flash(scan)),
         Some(Kind::Module) => ("module", module::explain(scan)),
         Some(Kind::ModuleBundle) => ("module-bundle", module::explain_bundle(scan)),
+        Some(Kind::Esp8266Image) => ("esp8266-image", esp8266::explain(scan)),
         None => ("unknown", unknown(scan)),
     };
     Report { file, kind, valid: problems.is_empty(), problems, fields }
@@ -192,6 +199,6 @@ fn explain(scan: &Scan, kind: Option<Kind>, file: String) -> Report {
 
 fn unknown(scan: &Scan) -> (Vec<Problem>, Fields) {
     let message = "the file is none of the known kinds: no DFU suffix, no DfuSe file, no memory-layout string, no key, no \
-                   configuration table, no module; a raw image looks like this; --as KIND says what is missing for a kind";
+                   configuration table, no module, no ESP8266 image; a raw image looks like this; --as KIND says what is missing for a kind";
     (vec![Problem::new("unknown-kind", message, None)], Fields::Unknown(Unknown { size: scan.len() }))
 }

@@ -3,6 +3,7 @@
 use super::dct::{DctApp, DctFlash};
 use super::dfu_suffix::{DfuSuffix, Prefix};
 use super::dfuse::Dfuse;
+use super::esp8266::Esp8266Image;
 use super::key::{PrivateKey, PublicKey, ServerKeyRegion};
 use super::memory_layout::Layout;
 use super::module::{ModuleBundle, ModuleFile};
@@ -44,6 +45,18 @@ impl Problem {
     }
 }
 
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { code, message, offset } = self;
+        f.write_str(code)?;
+        // Many messages say it themselves.
+        if let Some(offset) = offset.filter(|offset| !message.contains(&format!("byte {offset}"))) {
+            write!(f, " at byte {offset}")?;
+        }
+        write!(f, ": {message}")
+    }
+}
+
 /// What a kind has to say.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
@@ -58,6 +71,7 @@ pub(super) enum Fields {
     DctFlash(DctFlash),
     Module(ModuleFile),
     ModuleBundle(ModuleBundle),
+    Esp8266Image(Esp8266Image),
     Unknown(Unknown),
 }
 
@@ -90,16 +104,12 @@ impl fmt::Display for Report {
             Fields::DctFlash(_) => "flash sectors of a configuration table",
             Fields::Module(_) => "firmware module",
             Fields::ModuleBundle(_) => "application and assets",
+            Fields::Esp8266Image(_) => "ESP8266 image",
             Fields::Unknown(_) => "unknown",
         };
         writeln!(f, "{}: {what}, {}", self.file, if self.valid { "valid" } else { "NOT VALID" })?;
-        for Problem { code, message, offset } in &self.problems {
-            write!(f, "  problem {code}")?;
-            // Many messages say it themselves.
-            if let Some(offset) = offset.filter(|offset| !message.contains(&format!("byte {offset}"))) {
-                write!(f, " at byte {offset}")?;
-            }
-            writeln!(f, ": {message}")?;
+        for problem in &self.problems {
+            writeln!(f, "  problem {problem}")?;
         }
         match &self.fields {
             Fields::DfuSuffix(fields) => fields.fmt(f),
@@ -112,6 +122,7 @@ impl fmt::Display for Report {
             Fields::DctFlash(fields) => fields.fmt(f),
             Fields::Module(fields) => fields.fmt(f),
             Fields::ModuleBundle(fields) => fields.fmt(f),
+            Fields::Esp8266Image(fields) => fields.fmt(f),
             Fields::Unknown(Unknown { size }) => write!(f, "  size      {size} bytes"),
         }
     }

@@ -1,0 +1,31 @@
+//! `spark sonoff`: Itead Sonoff devices, which get other firmware over the vendor's own update protocol.
+
+pub mod check;
+pub mod patch;
+
+use crate::exit::Failure;
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// The subcommands.
+#[derive(Subcommand, Clone, Debug)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "help texts are those of the arguments")]
+pub enum Command {
+    Check(check::Args),
+    Patch(patch::Args),
+}
+
+/// Runs a subcommand.
+///
+/// # Errors
+/// [`Failure`]; an image that was only looked at is exit code 65 without an error.
+pub fn run(command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Check(args) => check::run(args),
+        Command::Patch(args) => patch::run(args).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Images are read up to here: more than any ESP8266 has.
+const LIMIT: u64 = 16 << 20;
