@@ -211,7 +211,7 @@ fn packed_files_are_unpacked_first() {
     let bundle = Bundle::new("app.bin", &application.image, vec![asset]).unwrap();
     let file = bench.file("assets.zip", &bundle.write().unwrap());
     let (code, text) = bench.refuses(&[&file]);
-    assert!(code == 65 && text.contains("has assets, which DFU does not reach"), "{text}");
+    assert!(code == 65 && text.contains("has assets, and only modules can be flashed"), "{text}");
     bench.ok(&[&file, "--force"]);
     assert_eq!(bench.flash(0x080a_0000, bundle.application().content.len()), bundle.application().content);
 }

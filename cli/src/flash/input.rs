@@ -38,7 +38,7 @@ fn one(path: &Path, force: bool, ui: &Ui) -> Result<Input, Failure> {
             return Err(Failure::new(
                 Code::Data,
                 format_args!(
-                    "{name}: the bundle has assets, which are not brought to a device in any of these ways"
+                    "{name}: the bundle has assets, and only modules can be flashed"
                 ),
                 "nothing was written; give --force for the application alone",
             ));
