@@ -248,7 +248,7 @@ impl Header {
 mod tests {
     use super::*;
     use hex_literal::hex;
-    use std::string::ToString;
+    use alloc::string::ToString;
 
     #[test]
     fn table_of_codes_is_read_and_written() {
