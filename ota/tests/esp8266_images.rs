@@ -211,7 +211,7 @@ fn apply(file: &mut [u8], patch: &Patch) -> Vec<(usize, u8, u8)> {
 fn mode_in(name: &str) -> Patch {
     let modes = spark_ota::esp8266::FlashMode::KNOWN.iter();
     // "dio" is in no other name, "qio" neither, but "out" is in two.
-    let mode = modes.copied().filter(|mode| name.contains(mode.name().unwrap())).next_back();
+    let mode = modes.copied().rfind(|mode| name.contains(mode.name().unwrap()));
     Patch { mode, ..Patch::default() }
 }
 

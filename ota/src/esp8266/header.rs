@@ -247,8 +247,8 @@ impl Header {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
     use hex_literal::hex;
-    use std::string::ToString;
 
     #[test]
     fn table_of_codes_is_read_and_written() {
