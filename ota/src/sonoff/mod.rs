@@ -11,6 +11,8 @@
 //! | 5 | device → server | download over plain HTTP, in ranges or at once | [`http`] |
 //! | 6 | device → server | result, over the WebSocket; reboot | [`message`] |
 //!
+//! [`device`] is the device's side of all of it.
+//!
 //! There are no sockets, no TLS, no clock and no files in here. Every number that a device imposes is in [`limits`], and checked
 //! before anything is sent.
 //!
@@ -18,6 +20,7 @@
 //! Firmware of the IoTgo 2.0 generation, read; sessions of SonOTA@40dba7c and simple-sonoff-server@53227a0, recorded. What
 //! no code and no recording confirms is marked where it is used.
 
+pub mod device;
 pub mod dispatch;
 pub mod frame;
 pub mod handshake;

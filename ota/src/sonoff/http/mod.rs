@@ -27,6 +27,7 @@ pub use range::{Ignored, RangeRequest};
 pub use response::{json_response, partial_head, status_response, unsatisfiable_head, whole_head};
 pub use routes::{PathError, Routes};
 
-pub(crate) use literal::{Framed, find, framed};
-pub(crate) use response::{CONTENT_LENGTH, OK};
+pub(crate) use literal::{Framed, find, framed, number_behind};
+pub(crate) use query::hex;
+pub(crate) use response::{CONTENT_LENGTH, CONTENT_RANGE, OK, PARTIAL};
 pub(crate) use routes::check_path;
