@@ -72,6 +72,13 @@ impl Writer {
         self
     }
 
+    /// For devices in DIY mode only: others do not understand it.
+    pub(super) fn boolean(mut self, name: &str, value: bool) -> Self {
+        self.name(name);
+        self.0.push_str(if value { "true" } else { "false" });
+        self
+    }
+
     /// Element of a list.
     pub(super) fn element(mut self, text: &str) -> Self {
         self.comma();

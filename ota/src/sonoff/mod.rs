@@ -11,7 +11,7 @@
 //! | 5 | device → server | download over plain HTTP, in ranges or at once | [`http`] |
 //! | 6 | device → server | result, over the WebSocket; reboot | [`message`] |
 //!
-//! [`device`] is the device's side of all of it.
+//! [`device`] is the device's side of all of it. Newer devices in DIY mode take images another way, [`diy`].
 //!
 //! There are no sockets, no TLS, no clock and no files in here. Every number that a device imposes is in [`limits`], and checked
 //! before anything is sent.
@@ -22,6 +22,7 @@
 
 pub mod device;
 pub mod dispatch;
+pub mod diy;
 pub mod frame;
 pub mod handshake;
 pub mod http;
