@@ -44,7 +44,6 @@ impl End {
 
 /// A whole message.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Frame {
     /// A text, not yet known to be UTF-8.
