@@ -16,6 +16,7 @@ pub mod keys;
 pub mod ota;
 pub mod ota_module;
 pub mod ota_serial;
+pub mod ota_sonoff;
 pub mod ota_v3;
 
 /// A body.
@@ -67,4 +68,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("ota_compressed", ota_module::compressed),
     ("ota_bundle", ota_module::bundle),
     ("ota_flashing", ota_module::flashing),
+    ("ota_sonoff_message", ota_sonoff::message),
+    ("ota_sonoff_frame", ota_sonoff::frame),
+    ("ota_sonoff_http", ota_sonoff::http),
+    ("ota_sonoff_device", ota_sonoff::device),
 ];
