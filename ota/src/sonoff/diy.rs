@@ -1,7 +1,7 @@
 //! Devices in DIY mode: firmware 3.3 and later, over HTTP in the home network.
 //!
 //! They are found by mDNS as `_ewelink._tcp`, port 8081, with `type=diy_plug` and their `id`. Every request is a POST of
-//! [`DiyRequest`] to its [`DiyCall::path`], at least [`limits::DIY_INTERVAL`](super::limits::DIY_INTERVAL) after the one before:
+//! [`DiyRequest`] to its [`DiyCall::path`], at least [`DIY_INTERVAL`](super::limits::DIY_INTERVAL) after the one before:
 //!
 //! 1. `info`: is `otaUnlock` true?
 //! 2. `ota_unlock` if it is not; the device asks the vendor, so it needs the internet.

@@ -1,5 +1,8 @@
 use super::*;
+use crate::sonoff::http::json_response;
+use alloc::format;
 use alloc::string::ToString;
+use alloc::vec::Vec;
 use proptest::prelude::*;
 
 const NOW: Duration = Duration::ZERO;

@@ -1,4 +1,6 @@
 use super::*;
+use crate::sonoff::http::PathError;
+use crate::sonoff::text::TextError;
 use alloc::format;
 use alloc::vec;
 use proptest::prelude::*;
