@@ -606,6 +606,31 @@ fn each_fault_of_an_upgrade_has_its_code() {
 }
 
 #[test]
+fn what_is_longer_than_a_device_keeps_is_of_no_use_to_it() {
+    let answered = |from: &str, to: &str| {
+        let mut bench = ready(Profile::LATER);
+        let message = ServerMessage {
+            device_id: identity().device_id,
+            api_key: session_key(),
+            sequence: Some(Text::new("7").unwrap()),
+            body: ServerBody::Upgrade(upgrade()),
+        };
+        bench.send_json(&message.to_json().unwrap().replace(from, to));
+        bench.said()
+    };
+    let path = |length: usize| format!("/{}", "p".repeat(length - 1));
+    let host = |length: usize| format!("{}:80/", "h".repeat(length));
+    assert_eq!(answered("/ota/user2.bin", &path(99)), [result(0, Some("7"))]);
+    assert_eq!(answered("/ota/user2.bin", &path(100)), [result(404, Some("7"))]);
+    assert_eq!(answered("192.168.77.10:8080/", &host(49)), [result(0, Some("7"))]);
+    assert_eq!(answered("192.168.77.10:8080/", &host(50)), [result(404, Some("7"))]);
+    assert_eq!(answered("/ota/user2.bin", "/ota:user2.bin"), [result(404, Some("7"))]);
+    assert_eq!(answered("9.9.9", &"9".repeat(40)), [result(400, Some("7"))]);
+    assert_eq!(answered("\"7\"", &format!("\"{}\"", "7".repeat(50))), [result(0, Some(&"7".repeat(50)))]);
+    assert_eq!(answered("\"7\"", &format!("\"{}\"", "7".repeat(51))), [result(0, None)]);
+}
+
+#[test]
 fn older_firmware_closes_the_connection_on_another_model() {
     let mut bench = ready(Profile::RANGES);
     let other = Upgrade { model: Model::new("other").unwrap(), ..upgrade() };
