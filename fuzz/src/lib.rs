@@ -17,6 +17,7 @@ pub mod ota;
 pub mod ota_esp8266;
 pub mod ota_module;
 pub mod ota_serial;
+pub mod ota_sonoff;
 pub mod ota_v3;
 
 /// A body.
@@ -70,4 +71,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("ota_flashing", ota_module::flashing),
     ("ota_esp8266_image", ota_esp8266::image),
     ("ota_esp8266_build", ota_esp8266::build),
+    ("ota_sonoff_message", ota_sonoff::message),
+    ("ota_sonoff_frame", ota_sonoff::frame),
+    ("ota_sonoff_http", ota_sonoff::http),
+    ("ota_sonoff_device", ota_sonoff::device),
 ];

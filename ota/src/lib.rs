@@ -22,5 +22,7 @@ pub mod ymodem;
 pub mod coap;
 #[cfg(feature = "describe")]
 pub mod describe;
+#[cfg(feature = "sonoff")]
+pub mod sonoff;
 
 pub use checksum::{Crc32, crc32};

@@ -1,0 +1,232 @@
+//! What a device says.
+
+use super::{MessageError, MessageTooLong, NAMES, Names, Switches, in_field, object};
+use crate::sonoff::json::{FieldProblem, Fields, Writer, required};
+use crate::sonoff::limits;
+use crate::sonoff::secret::ApiKey;
+use crate::sonoff::text::{DeviceId, Model, Sequence, Text, Version};
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde_json::{Map, Value};
+
+/// A message of a device.
+///
+/// ```
+/// use spark_ota::sonoff::message::{DeviceBody, DeviceMessage};
+///
+/// let json = br#"{"userAgent":"device","apikey":"11111111-2222-4333-8444-555555555555","deviceid":"1000abcdef",
+///     "action":"register","version":2,"romVersion":"1.5.5","model":"ITA-GZ1-GL","ts":970}"#;
+/// let message = DeviceMessage::parse(json)?;
+/// assert_eq!(message.device_id, "1000abcdef");
+/// let DeviceBody::Register(register) = message.body else { panic!() };
+/// assert_eq!((register.rom_version.as_str(), register.model.as_str()), ("1.5.5", "ITA-GZ1-GL"));
+/// # Ok::<(), spark_ota::sonoff::message::MessageError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeviceMessage {
+    /// `deviceid`.
+    pub device_id: DeviceId,
+    /// `apikey`: the factory key in `register`, the session key afterwards.
+    pub api_key: ApiKey,
+    /// The rest.
+    pub body: DeviceBody,
+}
+
+/// What the message is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum DeviceBody {
+    /// `register`: the first one on a connection.
+    Register(Register),
+    /// `date`: the device wants to know the time.
+    Date,
+    /// `update`: its state.
+    Update(Update),
+    /// `update` with an `upgradeState`: how an upgrade ended that was acknowledged before its download.
+    UpgradeState {
+        /// 0, or what failed.
+        code: u16,
+        /// `d_seq`: `sequence` of the upgrade.
+        sequence: Option<Sequence>,
+    },
+    /// `query`: the device asks for what it is set to; an empty list means everything.
+    Query {
+        /// In practice `timers`.
+        params: Vec<Text<20>>,
+    },
+    /// Acknowledgement or result of a request with this `sequence`.
+    Result {
+        /// 0, or what failed.
+        error: u16,
+        /// That of the request; `redirect` and `notify` are answered without.
+        sequence: Option<Sequence>,
+    },
+    /// Another action. It is answered with `error` 400, which every device ignores.
+    Unknown {
+        /// Its name.
+        action: Text<32>,
+    },
+}
+
+/// `register`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Register {
+    /// `romVersion`: the firmware.
+    pub rom_version: Version,
+    /// `model`.
+    pub model: Model,
+    /// `version` of the protocol: 2.
+    pub version: Option<u32>,
+    /// `ts`: some number, not a time.
+    pub ts: Option<i64>,
+}
+
+/// State of a device in `update`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Update {
+    /// `switch` or `switches`.
+    pub switches: Option<Switches>,
+    /// `fwVersion`.
+    pub fw_version: Option<Version>,
+    /// `rssi` in dBm, negative.
+    pub rssi: Option<i32>,
+    /// `staMac`: address in the home network.
+    pub sta_mac: Option<Text<17>>,
+    /// `startup`: `on`, `off`, `keep` or `stay`.
+    pub startup: Option<Text<8>>,
+    /// `power` in watts, as text.
+    pub power: Option<Text<16>>,
+}
+
+impl DeviceMessage {
+    /// Reads a message. Fields that it does not know are passed over.
+    ///
+    /// # Errors
+    /// [`MessageError`]. A server answers with `error` 400 if it knows the device, and goes on.
+    pub fn parse(json: &[u8]) -> Result<Self, MessageError> {
+        let value = object(json, limits::DEVICE_MESSAGE)?;
+        let empty = Map::new();
+        let fields = Fields(value.as_object().unwrap_or(&empty));
+        let api_key = in_field("apikey", required(fields.str("apikey")))?;
+        Ok(Self {
+            device_id: in_field("deviceid", required(fields.text("deviceid")))?,
+            api_key: in_field("apikey", ApiKey::cut(api_key).map_err(FieldProblem::Text))?,
+            body: body(fields)?,
+        })
+    }
+
+    /// The JSON as a device writes it.
+    ///
+    /// # Errors
+    /// [`MessageTooLong`].
+    pub fn to_json(&self) -> Result<String, MessageTooLong> {
+        let common = |writer: Writer| {
+            writer
+                .text("userAgent", "device")
+                .text("apikey", self.api_key.expose())
+                .text("deviceid", self.device_id.as_str())
+        };
+        let writer = Writer::object();
+        let action = |action: &str| common(Writer::object()).text("action", action);
+        let writer = match &self.body {
+            DeviceBody::Register(register) => action("register")
+                .with(register.version, |writer, version| writer.number("version", version))
+                .text("romVersion", register.rom_version.as_str())
+                .text("model", register.model.as_str())
+                .with(register.ts, |writer, ts| writer.number("ts", ts)),
+            DeviceBody::Date => action("date"),
+            DeviceBody::Update(update) => update.write(action("update").open("params", '{')).close('}'),
+            DeviceBody::UpgradeState { code, sequence } => action("update")
+                .open("params", '{')
+                .number("upgradeState", *code)
+                .close('}')
+                .with(sequence.as_ref(), |writer, sequence| writer.text("d_seq", sequence.as_str())),
+            DeviceBody::Query { params } => action("query")
+                .open("params", '[')
+                .each(params.iter().take(NAMES), |writer, name| writer.element(name.as_str()))
+                .close(']'),
+            DeviceBody::Result { error, sequence } => common(writer.number("error", *error))
+                .with(sequence.as_ref(), |writer, sequence| writer.text("sequence", sequence.as_str())),
+            DeviceBody::Unknown { action: name } => action(name.as_str()),
+        };
+        let json = writer.finish();
+        let (length, limit) = (json.len(), limits::DEVICE_MESSAGE);
+        if length > limit { Err(MessageTooLong { length, limit }) } else { Ok(json) }
+    }
+}
+
+fn body(fields: Fields<'_>) -> Result<DeviceBody, MessageError> {
+    let Some(action) = in_field("action", fields.str("action"))? else {
+        let Some(error) = in_field("error", fields.number("error"))? else {
+            return Err(MessageError::NoKind);
+        };
+        return Ok(DeviceBody::Result { error, sequence: in_field("sequence", fields.text("sequence"))? });
+    };
+    Ok(match action {
+        "register" => DeviceBody::Register(Register {
+            rom_version: in_field("romVersion", required(fields.text("romVersion")))?,
+            model: in_field("model", required(fields.text("model")))?,
+            version: in_field("version", fields.number("version"))?,
+            ts: in_field("ts", fields.number("ts"))?,
+        }),
+        "date" => DeviceBody::Date,
+        "update" => {
+            let empty = Map::new();
+            let params = match fields.get("params") {
+                None => Some(&empty),
+                Some(params) => params.as_object(),
+            };
+            let params = Fields(in_field("params", params.ok_or(FieldProblem::Kind))?);
+            match in_field("upgradeState", params.number("upgradeState"))? {
+                Some(code) => {
+                    DeviceBody::UpgradeState { code, sequence: in_field("d_seq", fields.text("d_seq"))? }
+                }
+                None => DeviceBody::Update(Update::read(params)?),
+            }
+        }
+        "query" => DeviceBody::Query { params: in_field("params", names(fields.get("params")))? },
+        action => {
+            DeviceBody::Unknown { action: in_field("action", Text::new(action).map_err(FieldProblem::Text))? }
+        }
+    })
+}
+
+fn names(params: Option<&Value>) -> Result<Names, FieldProblem> {
+    let Some(params) = params else { return Ok(Names::new()) };
+    let list = params.as_array().ok_or(FieldProblem::Kind)?;
+    if list.len() > NAMES {
+        return Err(FieldProblem::TooMany { limit: NAMES });
+    }
+    let name =
+        |value: &Value| Text::new(value.as_str().ok_or(FieldProblem::NotText)?).map_err(FieldProblem::Text);
+    list.iter().map(name).collect()
+}
+
+impl Update {
+    fn read(params: Fields<'_>) -> Result<Self, MessageError> {
+        let printed = |name| match params.printed(name)? {
+            // Values that were not measured are empty.
+            Some(text) if !text.is_empty() => Ok(Some(Text::new(&text)?)),
+            _ => Ok(None),
+        };
+        Ok(Self {
+            switches: in_field("switch", Switches::read(params))?,
+            fw_version: in_field("fwVersion", params.text("fwVersion"))?,
+            rssi: in_field("rssi", params.number("rssi"))?,
+            sta_mac: in_field("staMac", params.text("staMac"))?,
+            startup: in_field("startup", params.text("startup"))?,
+            power: in_field("power", printed("power"))?,
+        })
+    }
+
+    fn write(&self, writer: Writer) -> Writer {
+        let text = |name| move |writer: Writer, text: &str| writer.text(name, text);
+        writer
+            .with(self.switches.as_ref(), |writer, switches| switches.write(writer))
+            .with(self.fw_version.as_ref().map(Text::as_str), text("fwVersion"))
+            .with(self.rssi, |writer, rssi| writer.number("rssi", rssi))
+            .with(self.sta_mac.as_ref().map(Text::as_str), text("staMac"))
+            .with(self.startup.as_ref().map(Text::as_str), text("startup"))
+            .with(self.power.as_ref().map(Text::as_str), text("power"))
+    }
+}
