@@ -206,7 +206,7 @@ impl<'a> Planner<'a> {
                 Ok(parts) => {
                     parts.vector_table.len() + crate::module::Prefix::LEN + parts.prefix_extensions.len()
                 }
-                Err(error) => return Err(bad(error)),
+                Err(_) => return Err(bad(crate::module::ModuleError::NotAModule { best: None })),
             };
             self.place(file, &module, module.image().get(dropped..).unwrap_or_default())?;
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::module::{Dependency, ModuleBuilder, ModuleError, combine};
+use crate::module::{Dependency, ModuleBuilder, ModuleError, combine, resign};
 use alloc::string::{String, ToString};
 use proptest::prelude::*;
 
@@ -28,6 +28,10 @@ fn module(platform_id: u16, function: ModuleFunction, index: u8) -> Vec<u8> {
 fn plan_of<'a>(platform_id: u16, files: &'a [Vec<u8>], options: Options) -> Result<Plan<'a>, Refusal> {
     let files: Vec<&[u8]> = files.iter().map(|file| &file[..]).collect();
     plan(target(platform_id), &files, options)
+}
+
+fn refusal(platform_id: u16, files: &[Vec<u8>]) -> Refusal {
+    plan_of(platform_id, files, Options::DEFAULT).unwrap_err()
 }
 
 /// `alternate address purpose`, with a `!` where the firmware is started.
