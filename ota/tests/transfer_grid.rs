@@ -4,12 +4,12 @@
 
 mod lossy;
 
-use coap_spark::coap::{Code, Message, OptionNumber, ParseOptions};
-use coap_spark::message::{Envelope, FromDevice, FromServer};
+use coap_spark::coap::{Code, Message, OptionNumber, ParseOptions, Token, Type};
+use coap_spark::message::{Chunk, Envelope, FromDevice, FromServer, Response, Store, UpdateBegin};
 use core::time::Duration;
 use lossy::{Delivery, Fault, Lossy, To};
 use spark_ota::coap::{Datagrams, Download, DownloadError, Ids, Target, Upload};
-use spark_ota::transfer::{Failure, Options, Plan, Profile, Success};
+use spark_ota::transfer::{Failure, Options, Plan, Profile, ResetCause, ResultForm, Success};
 
 const REGION: u32 = 0x2_0000;
 /// A server sends this often in fast mode.
@@ -46,11 +46,21 @@ struct Flash {
     operations: u32,
     cut_at: Option<u32>,
     applied: Option<u32>,
+    /// Images are not valid.
+    refuses: bool,
+    reset: Option<ResetCause>,
 }
 
 impl Flash {
     fn new(cut_at: Option<u32>) -> Self {
-        Self { cells: vec![0xff; usize::try_from(REGION).unwrap()], operations: 0, cut_at, applied: None }
+        Self {
+            cells: vec![0xff; usize::try_from(REGION).unwrap()],
+            operations: 0,
+            cut_at,
+            applied: None,
+            refuses: false,
+            reset: None,
+        }
     }
 
     /// Counts; `false` once the power is off.
@@ -86,14 +96,18 @@ impl Target for Flash {
         len == data.len()
     }
 
-    fn validate(&mut self, _: &Plan, _: &mut [u8]) -> usize {
-        0
+    fn validate(&mut self, _: &Plan) -> bool {
+        !self.refuses
     }
 
     fn apply(&mut self, plan: &Plan) {
         if self.has_power() {
             self.applied = Some(plan.file_length);
         }
+    }
+
+    fn reset(&mut self, _: &Plan, cause: ResetCause) {
+        self.reset = Some(cause);
     }
 }
 
@@ -205,7 +219,7 @@ impl<'f> World<'f> {
         }
         said.iter().for_each(|message| self.link.send(To::Server, message, false));
         // What was said before the session ended is on its way.
-        self.gone |= result.is_err() && self.flash.applied.is_none();
+        self.gone |= result.is_err() && self.flash.applied.is_none() && self.flash.reset.is_none();
     }
 }
 
@@ -296,5 +310,56 @@ fn second_begin_forgets_what_came_before() {
         let mut again = World::new(&image, true, profile, Lossy::new(Fault::None, LATENCY, 1), &mut flash);
         again.download = download;
         assert!(again.run().is_ok() && flash.holds(&image), "{name}");
+    }
+}
+
+#[test]
+fn image_that_is_not_valid_is_never_applied() {
+    let image = image(5_000);
+    for (name, profile) in PROFILES {
+        for fast in [false, true] {
+            let mut flash = Flash::new(None);
+            flash.refuses = true;
+            let link = Lossy::new(Fault::Loss(if fast { 10 } else { 0 }), LATENCY, 3);
+            let outcome = World::new(&image, fast, profile, link, &mut flash).run();
+            let what = format!("{name}, fast {fast}: {outcome:?}");
+            assert_eq!((flash.applied, flash.reset), (None, Some(ResetCause::BadImage)), "{what}");
+            if profile.result != ResultForm::None {
+                assert_eq!(outcome, Err(Failure::ImageRefused), "{what}");
+            }
+        }
+    }
+}
+
+/// A server that leaves before all chunks are there. In slow mode firmware does not ask for the others.
+#[test]
+fn end_of_a_slow_transfer_before_its_last_chunk_resets_without_applying() {
+    let data = [7; 64];
+    for (name, profile) in PROFILES {
+        let mut download = Download::<16>::new(profile, REGION);
+        let mut flash = Flash::new(None);
+        let mut link = Datagrams::default();
+        let mut give = |body: FromServer<'_>| {
+            let message = Envelope { kind: Type::Confirmable, id: 1, token: Token::byte(1), body };
+            let mut said = Vec::new();
+            let mut say = |message: &[u8]| said.push(message.to_vec());
+            download.handle_message(Duration::ZERO, &message, &mut link, &mut flash, &mut say).unwrap();
+            said
+        };
+        let begin = UpdateBegin { flags: 0, chunk_size: 64, file_length: 320, store: Store(0), address: 0 };
+        give(FromServer::UpdateBegin(begin));
+        for _ in 0..3 {
+            give(FromServer::Chunk(Chunk { crc: spark_ota::crc32(&data), index: None, data: &data }));
+        }
+        let said = give(FromServer::UpdateDone);
+        let result: &[u8] = match profile.result {
+            ResultForm::None => b"",
+            ResultForm::Words => b"{\"r\":\"error\"}",
+            _ => b"{\"r\":-240}",
+        };
+        let answer = Envelope::<FromDevice<'_>>::decode(&said[0]).unwrap();
+        assert_eq!(answer.body, FromDevice::Response(Response::changed(result)), "{name}");
+        assert_eq!((flash.applied, flash.reset), (None, Some(ResetCause::BadImage)), "{name}");
+        assert!(!download.is_updating());
     }
 }

@@ -30,9 +30,9 @@ enum Word {
     Refused,
     Ready(bool),
     ChunkReceived(bool),
-    Done(bool),
+    Done(bool, &'static [u8]),
     Missed(Vec<u8>),
-    DoneByDevice,
+    DoneByDevice(&'static [u8]),
 }
 
 /// What happens to the n-th chunk on its way, counted over all sendings.
@@ -81,9 +81,9 @@ impl<F: FnMut(usize) -> Fate> Pair<F> {
                     Word::Refused => SenderInput::BeginRefused { code: 0x80 },
                     Word::Ready(fast) => SenderInput::Ready { fast: *fast },
                     Word::ChunkReceived(good) => SenderInput::ChunkReceived { good: *good },
-                    Word::Done(complete) => SenderInput::DoneAnswered { complete: *complete, result: b"" },
+                    Word::Done(complete, result) => SenderInput::DoneAnswered { complete: *complete, result },
                     Word::Missed(indices) => SenderInput::Missed { indices },
-                    Word::DoneByDevice => SenderInput::DoneByDevice { result: b"" },
+                    Word::DoneByDevice(result) => SenderInput::DoneByDevice { result },
                 };
                 self.sender.handle_input(self.now, input);
             } else if !self.send() {
@@ -152,11 +152,11 @@ impl<F: FnMut(usize) -> Fate> Pair<F> {
                 ReceiverOutput::Refuse => Word::Refused,
                 ReceiverOutput::Ready { fast } => Word::Ready(fast),
                 ReceiverOutput::ChunkReceived { good } => Word::ChunkReceived(good),
-                ReceiverOutput::DoneAnswer { complete } => Word::Done(complete),
+                ReceiverOutput::DoneAnswer { complete, result } => Word::Done(complete, result),
                 ReceiverOutput::Missed { count } => Word::Missed(
                     self.receiver.missing().take(usize::from(count)).flat_map(u16::to_be_bytes).collect(),
                 ),
-                ReceiverOutput::DoneByDevice => Word::DoneByDevice,
+                ReceiverOutput::DoneByDevice { result } => Word::DoneByDevice(result),
                 other => panic!("{other:?}"),
             };
             self.words.push_back(word);

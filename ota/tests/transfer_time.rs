@@ -10,7 +10,7 @@ use coap_spark::message::{Envelope, FromDevice, FromServer, Hello, HelloFlags};
 use coap_spark::session::SessionKeys;
 use core::time::Duration;
 use spark_ota::coap::{Download, Target, Upload};
-use spark_ota::transfer::{Options, Plan, Profile};
+use spark_ota::transfer::{Options, Plan, Profile, ResetCause};
 use std::collections::VecDeque;
 
 /// Bytes of an application of ordinary size.
@@ -59,12 +59,16 @@ impl Target for Flash {
         true
     }
 
-    fn validate(&mut self, _: &Plan, _: &mut [u8]) -> usize {
-        0
+    fn validate(&mut self, plan: &Plan) -> bool {
+        u32::try_from(self.0.len()) == Ok(plan.file_length)
     }
 
     fn apply(&mut self, _: &Plan) {
         self.1 = true;
+    }
+
+    fn reset(&mut self, _: &Plan, cause: ResetCause) {
+        panic!("{cause:?}");
     }
 }
 

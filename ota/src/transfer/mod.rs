@@ -8,7 +8,8 @@
 //!          <----------------------   Prepare: Ready { fast }
 //!   Chunk  ---------------------->   Save; slow: ChunkReceived
 //!   ...                              ...
-//!   Done   ---------------------->   nothing missing: DoneAnswer { complete }, Apply
+//!   Done   ---------------------->   nothing missing: Validate
+//!          <----------------------   DoneAnswer { complete, result }, then Apply or Reset
 //!          <----------------------   else: DoneAnswer { !complete }, Missed [indices]
 //!   Chunk (each index) ---------->   ...
 //! ```
@@ -27,8 +28,8 @@ mod sender;
 
 pub use bitmap::Bitmap;
 pub use chunks::{Chunk, ChunkError, Chunks, MAX_CHUNKS, message_fits};
-pub use profile::{IdleReaction, MAX_MISSED, Profile, Refusal};
-pub use receiver::{Begin, Output as ReceiverOutput, Plan, Receiver};
+pub use profile::{IdleReaction, MAX_MISSED, Profile, Refusal, ResultForm};
+pub use receiver::{Begin, Output as ReceiverOutput, Plan, Receiver, ResetCause};
 pub use sender::{
     Failure, Input as SenderInput, Options, Output as SenderOutput, Progress, Sender, SenderError, Success,
 };

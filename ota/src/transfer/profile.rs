@@ -28,6 +28,34 @@ pub enum IdleReaction {
     Silent,
 }
 
+/// How a device tells in its answer to `UpdateDone` whether it takes the image. It validates in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum ResultForm {
+    /// Not at all: it answers first and validates then.
+    None,
+    /// `{"r":"ok"}` or `{"r":"error"}`; firmware describes the module behind it.
+    Words,
+    /// `{"r":0}` or a negative error of the system.
+    Numbers,
+}
+
+impl ResultForm {
+    /// The JSON for a good or a bad image.
+    #[must_use]
+    pub const fn json(self, valid: bool) -> &'static [u8] {
+        match (self, valid) {
+            (Self::None, _) => b"",
+            (Self::Words, true) => b"{\"r\":\"ok\"}",
+            (Self::Words, false) => b"{\"r\":\"error\"}",
+            (Self::Numbers, true) => b"{\"r\":0}",
+            (Self::Numbers, false) => b"{\"r\":-240}",
+        }
+    }
+}
+
 /// What a receiving firmware generation does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -50,8 +78,8 @@ pub struct Profile {
     pub idle: IdleReaction,
     /// A fast chunk that is already there is dropped without a look.
     pub drops_duplicates: bool,
-    /// The image is validated before `UpdateDone` is answered, and the answer carries the result as JSON.
-    pub result_in_answer: bool,
+    /// Whether the answer to `UpdateDone` tells the result of the validation, and how.
+    pub result: ResultForm,
 }
 
 /// No firmware lists more missed chunks at once.
@@ -71,11 +99,11 @@ impl Profile {
         repeat_after: SILENCE,
         idle: IdleReaction::Acknowledge,
         drops_duplicates: false,
-        result_in_answer: false,
+        result: ResultForm::None,
     };
 
     /// `SparkProtocol` 0.7.0 to 1.1.x: Core, Photon, P1.
-    pub const S2: Self = Self { answers_fast_chunks: false, result_in_answer: true, ..Self::S1 };
+    pub const S2: Self = Self { answers_fast_chunks: false, result: ResultForm::Words, ..Self::S1 };
 
     /// `ChunkedTransfer` 0.4.8 to 0.8.0-rc.8: Electron.
     pub const C1: Self = Self { idle: IdleReaction::CloseSession, ..Self::S2 };
@@ -94,5 +122,6 @@ impl Profile {
     pub const C3: Self = Self { refusal: Refusal::ServiceUnavailable, ..Self::C2 };
 
     /// `ChunkedTransfer` 2.0.0 to 2.3.1: all platforms.
-    pub const C4: Self = Self { drops_duplicates: true, missed_confirmable: false, ..Self::C3 };
+    pub const C4: Self =
+        Self { drops_duplicates: true, missed_confirmable: false, result: ResultForm::Numbers, ..Self::C3 };
 }
