@@ -8,7 +8,7 @@ use coap_spark::session::{Opener, Sealer, SessionKeys};
 use core::time::Duration;
 use serde_json::Value;
 use spark_ota::coap::{Datagrams, Download, DownloadError, Ids, Target, Upload};
-use spark_ota::transfer::{Options, Plan, Profile, ResetCause, ResultForm};
+use spark_ota::transfer::{Options, Plan, Profile, ResetCause, ResultForm, Success};
 
 const OTA_REGION: u64 = 0x080c_0000;
 const OTA_LEN: u32 = 0x4_0000;
@@ -296,7 +296,7 @@ fn sender_replay(name: &str, options: Options) -> (Vec<String>, Vec<String>, boo
     while let Some(frame) = upload.poll_send(Duration::ZERO, &mut connection, &mut out).unwrap() {
         ours.push(open(frame));
     }
-    (ours, theirs, upload.outcome() == Some(Ok(spark_ota::transfer::Success { by_device: false })))
+    (ours, theirs, upload.outcome() == Some(Ok(Success { by_device: false, confirmed: false })))
 }
 
 #[test]

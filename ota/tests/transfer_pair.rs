@@ -5,7 +5,7 @@
 use core::time::Duration;
 use proptest::prelude::*;
 use spark_ota::transfer::{
-    Failure, Options, Profile, Receiver, ReceiverOutput, Sender, SenderError, SenderInput, SenderOutput,
+    Failure, Options, Profile, Receiver, ReceiverOutput, ResultForm, Sender, SenderError, SenderInput, SenderOutput,
     Success,
 };
 use std::collections::VecDeque;
@@ -175,7 +175,8 @@ fn every_profile_takes_a_whole_image_in_both_modes() {
             for len in [1, 63, 64, 65, 5000] {
                 let image = image(len);
                 let mut pair = Pair::new(&image, options(fast), profile, |_| Fate::Arrives);
-                assert_eq!(pair.run(), Ok(Success { by_device: false }), "{name} {fast} {len}");
+                let confirmed = profile.result != ResultForm::None;
+                assert_eq!(pair.run(), Ok(Success { by_device: false, confirmed }), "{name} {fast} {len}");
                 assert!(pair.applied && pair.flash.starts_with(&image), "{name} {fast} {len}");
                 assert_eq!(pair.flash[len], 0xff, "padding is not written");
                 assert_eq!(pair.sender.progress().fast, fast);
@@ -383,6 +384,30 @@ fn results_of_both_generations_are_understood() {
         sender.handle_input(Duration::ZERO, SenderInput::DoneAnswered { complete: true, result });
         assert_eq!(sender.outcome().unwrap().is_ok(), good, "{}", result.escape_ascii());
     }
+}
+
+#[test]
+fn answer_without_the_expected_result_is_no_success() {
+    let now = Duration::ZERO;
+    let silent = || {
+        let mut sender = Sender::new(image(200), Options { expects_result: true, ..options(true) }).unwrap();
+        sender.poll_output(now);
+        sender.handle_input(now, SenderInput::Ready { fast: true });
+        while sender.poll_output(now).is_some() {}
+        sender.handle_input(now, SenderInput::DoneAnswered { complete: true, result: b"" });
+        assert_eq!((sender.outcome(), sender.poll_output(now)), (None, None));
+        sender
+    };
+    let mut sender = silent();
+    sender.handle_deadline(sender.next_deadline().unwrap());
+    assert_eq!(sender.outcome(), Some(Err(Failure::Unconfirmed)));
+    // The device's own word, or an answer to an earlier end, may have been overtaken.
+    let mut sender = silent();
+    sender.handle_input(now, SenderInput::DoneByDevice { result: b"" });
+    assert_eq!(sender.outcome(), Some(Ok(Success { by_device: true, confirmed: false })));
+    let mut sender = silent();
+    sender.handle_input(now, SenderInput::DoneAnswered { complete: true, result: b"{\"r\":0}" });
+    assert_eq!(sender.outcome(), Some(Ok(Success { by_device: false, confirmed: true })));
 }
 
 #[test]

@@ -34,10 +34,13 @@ pub struct Options {
     pub bad_chunk_limit: u8,
     /// Chunks sent again in repair, in multiples of the number of chunks, before giving up.
     pub resend_factor: u8,
+    /// The device's firmware tells the result of its validation: from 0.7.0 on. An answer without one then does not count,
+    /// for a device that was reset in between says yes to an end that it knows nothing of.
+    pub expects_result: bool,
 }
 
 impl Options {
-    /// Fits Photon and P1.
+    /// Fits Photon and P1 of any firmware.
     pub const DEFAULT: Self = Self {
         chunk_size: 512,
         offer_fast: true,
@@ -45,6 +48,7 @@ impl Options {
         device_buffer: 800,
         bad_chunk_limit: 5,
         resend_factor: 4,
+        expects_result: false,
     };
 }
 
@@ -159,13 +163,16 @@ pub struct Progress {
     pub repairs: u32,
 }
 
-/// The device has the image. It will reset now; the next Hello and Describe tell whether it took it.
+/// The device has the image, it says. It will reset now; the next Hello and Describe tell whether it took it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Success {
     /// The device announced the end by itself.
     pub by_device: bool,
+    /// It said that the image is good. Firmware up to 0.6.4 says nothing, and neither does a device that was reset and has
+    /// lost the update: then only its next Hello tells.
+    pub confirmed: bool,
 }
 
 /// Why a transfer failed. Before protocol v3 nothing is resumed: start again with chunk 0.
@@ -218,6 +225,10 @@ pub enum Failure {
         /// How many.
         resent: u32,
     },
+    /// The end was answered without a result, though the firmware gives one: the device has probably lost the update
+    /// in a reset. If it has applied it all the same, its next Hello tells.
+    #[error("the device took the end of the update and did not say what came of it")]
+    Unconfirmed,
     /// The device has all chunks and found the image invalid.
     #[error("the device has the image and refused it")]
     ImageRefused,
@@ -250,6 +261,8 @@ enum State {
     Incomplete {
         tries: u8,
     },
+    /// `Done` was answered without the result that is expected: one that was sent before may follow.
+    Unconfirmed,
     Ended(Result<Success, Failure>),
 }
 
@@ -357,10 +370,16 @@ impl<I: AsRef<[u8]>> Sender<I> {
             }
             (State::Slow { index, .. }, Input::LateChunkReceived) => self.fail(Failure::OutOfStep { index }),
             (
-                State::Done { .. } | State::Incomplete { .. },
+                State::Done { .. } | State::Incomplete { .. } | State::Unconfirmed,
                 Input::DoneAnswered { complete: true, result },
             ) => {
-                self.end(result, false);
+                if self.options.expects_result && is_good(result).is_none() {
+                    self.state = State::Unconfirmed;
+                    self.due = false;
+                    self.wait(now, DONE_TIMEOUT);
+                } else {
+                    self.end(result, false);
+                }
             }
             (State::Done { tries }, Input::DoneAnswered { complete: false, .. }) => {
                 self.state = State::Incomplete { tries };
@@ -375,7 +394,11 @@ impl<I: AsRef<[u8]>> Sender<I> {
             }
             (State::Repair { .. }, Input::Missed { indices }) => self.repair(indices, 0),
             (
-                State::Fast { .. } | State::Done { .. } | State::Incomplete { .. } | State::Repair { .. },
+                State::Fast { .. }
+                | State::Done { .. }
+                | State::Incomplete { .. }
+                | State::Repair { .. }
+                | State::Unconfirmed,
                 Input::DoneByDevice { result },
             ) => self.end(result, true),
             _ => {}
@@ -448,7 +471,7 @@ impl<I: AsRef<[u8]>> Sender<I> {
                 self.wait(now, DONE_TIMEOUT);
                 Some(Output::Done)
             }
-            State::Incomplete { .. } | State::Ended(_) => None,
+            State::Incomplete { .. } | State::Unconfirmed | State::Ended(_) => None,
         }
     }
 
@@ -476,6 +499,7 @@ impl<I: AsRef<[u8]>> Sender<I> {
                 self.fail(Failure::DoneUnanswered);
             }
             State::Done { tries } | State::Incomplete { tries } => self.enter(State::Done { tries }),
+            State::Unconfirmed => self.fail(Failure::Unconfirmed),
             State::Fast { .. } | State::Repair { .. } | State::Ended(_) => self.deadline = None,
         }
     }
@@ -499,10 +523,11 @@ impl<I: AsRef<[u8]>> Sender<I> {
     }
 
     fn end(&mut self, result: &[u8], by_device: bool) {
-        if result_is_failure(result) {
+        let good = is_good(result);
+        if good == Some(false) {
             return self.fail(Failure::ImageRefused);
         }
-        self.state = State::Ended(Ok(Success { by_device }));
+        self.state = State::Ended(Ok(Success { by_device, confirmed: good.is_some() }));
         self.due = false;
         self.deadline = None;
     }
@@ -544,13 +569,9 @@ impl<I> core::fmt::Debug for Sender<I> {
     }
 }
 
-/// `{"r":"error",…}` (0.7 to 1.x) or a negative number (2.x); nothing, `"ok"` and 0 are success.
-fn result_is_failure(json: &[u8]) -> bool {
-    let value = json
-        .windows(4)
-        .position(|window| window == b"\"r\":")
-        .and_then(|at| json.get(at + 4..))
-        .unwrap_or_default()
-        .trim_ascii_start();
-    value.starts_with(b"-") || value.starts_with(b"\"error\"")
+/// What a result says, if there is one: `{"r":"error",…}` (0.7 to 1.x) or a negative number (2.x), else success.
+fn is_good(json: &[u8]) -> Option<bool> {
+    let at = json.windows(4).position(|window| window == b"\"r\":")?;
+    let value = json.get(at + 4..)?.trim_ascii_start();
+    Some(!value.starts_with(b"-") && !value.starts_with(b"\"error\""))
 }
