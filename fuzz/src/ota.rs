@@ -120,6 +120,7 @@ pub fn sender(data: &[u8]) {
         device_buffer: usize::from(input.word()),
         bad_chunk_limit: choice >> 4,
         resend_factor: 2,
+        expects_result: choice & 4 != 0,
     };
     let image: Vec<u8> = (0..input.word() % 2000).map(|i| (i % 251) as u8).collect();
     let Ok(mut sender) = Sender::new(&image, options) else { return };
@@ -142,6 +143,7 @@ pub fn sender(data: &[u8]) {
             }
         }
     };
+    sender.set_link_repeats(choice & 8 != 0);
     poll(&mut sender, now);
     while !input.is_empty() && sender.outcome().is_none() {
         let kind = input.byte();
@@ -150,7 +152,7 @@ pub fn sender(data: &[u8]) {
             1 => sender.handle_input(now, SenderInput::BeginRefused { code: input.byte() }),
             2 => sender.handle_input(now, SenderInput::Ready { fast: kind & 128 != 0 }),
             3 => sender.handle_input(now, SenderInput::ChunkReceived { good: kind & 128 == 0 }),
-            4 => sender.handle_input(now, SenderInput::LateChunkReceived),
+            4 => sender.handle_input(now, SenderInput::LateChunkReceived { good: kind & 128 == 0 }),
             5 => {
                 let result = input.block();
                 sender.handle_input(now, SenderInput::DoneAnswered { complete: kind & 128 != 0, result });

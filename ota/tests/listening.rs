@@ -288,10 +288,7 @@ fn hosts_give_networks_to_devices() {
 #[test]
 fn network_that_could_not_be_saved_is_a_failure() {
     let mut console = Console::new(Profile::V2_0);
-    assert_eq!(
-        set_up(&mut console, Credentials { ssid: b"lost", ..HOME }),
-        Err(WifiFailure::NotSaved)
-    );
+    assert_eq!(set_up(&mut console, Credentials { ssid: b"lost", ..HOME }), Err(WifiFailure::NotSaved));
     assert_eq!(console.log, ["network lost Wpa2 AesTkip top secret"], "it goes on listening");
     assert_eq!(set_up(&mut console, HOME), Ok(()));
 }

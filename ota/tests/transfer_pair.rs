@@ -5,8 +5,8 @@
 use core::time::Duration;
 use proptest::prelude::*;
 use spark_ota::transfer::{
-    Failure, Options, Profile, Receiver, ReceiverOutput, ResultForm, Sender, SenderError, SenderInput, SenderOutput,
-    Success,
+    Failure, Options, Profile, Receiver, ReceiverOutput, ResultForm, Sender, SenderError, SenderInput,
+    SenderOutput, Success,
 };
 use std::collections::VecDeque;
 
@@ -272,6 +272,11 @@ fn in_state(state: &str) -> Sender<Vec<u8>> {
     if matches!(state, "slow" | "fast") {
         return sender;
     }
+    if state == "slow, again" {
+        sender.handle_deadline(Duration::from_secs(15));
+        assert!(sender.poll_output(now).is_some());
+        return sender;
+    }
     while sender.poll_output(now).is_some() {}
     if state == "done" {
         return sender;
@@ -296,16 +301,17 @@ fn every_input_in_every_state_is_taken_or_leaves_the_state_alone() {
         ("refused", SenderInput::BeginRefused { code: 0xa3 }),
         ("ready", SenderInput::Ready { fast: true }),
         ("good", SenderInput::ChunkReceived { good: true }),
-        ("late", SenderInput::LateChunkReceived),
+        ("late", SenderInput::LateChunkReceived { good: true }),
         ("complete", SenderInput::DoneAnswered { complete: true, result: b"{\"r\":0}" }),
         ("incomplete", SenderInput::DoneAnswered { complete: false, result: b"" }),
         ("missed", SenderInput::Missed { indices: &[0, 2] }),
         ("by device", SenderInput::DoneByDevice { result: b"" }),
     ];
-    let taken: [(&str, &[&str]); 8] = [
+    let taken: [(&str, &[&str]); 9] = [
         ("begin", &["accepted", "refused", "ready"]),
         ("accepted", &["accepted", "refused", "ready"]),
-        ("slow", &["good", "late"]),
+        ("slow", &["good"]),
+        ("slow, again", &["good", "late"]),
         ("fast", &["by device"]),
         ("done", &["complete", "incomplete", "missed", "by device"]),
         ("incomplete", &["complete", "missed", "by device"]),

@@ -16,6 +16,9 @@ pub trait ServerLink {
     /// [`SendError`].
     fn send<'o>(&mut self, body: FromServer<'_>, out: &'o mut [u8]) -> Result<Sent<'o>, SendError>;
 
+    /// Messages that are not acknowledged are repeated by the link itself, so the transfer does not.
+    fn repeats(&self) -> bool;
+
     /// [`ServerLink::send_batch`] is faster than sending one by one.
     fn can_batch(&self) -> bool;
 
@@ -88,6 +91,10 @@ impl<const N: usize> ServerLink for ServerConnection<N> {
         out: &'o mut [u8],
     ) -> Result<&'o [u8], SendError> {
         Self::send_batch(self, bodies, out)
+    }
+
+    fn repeats(&self) -> bool {
+        false
     }
 
     fn can_batch(&self) -> bool {
@@ -205,6 +212,10 @@ impl ServerLink for Datagrams {
         self.ids.id();
         self.ids.token();
         Ok(Sent { id, token, bytes })
+    }
+
+    fn repeats(&self) -> bool {
+        true
     }
 
     /// Each message is a record of its own.

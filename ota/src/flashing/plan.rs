@@ -464,8 +464,7 @@ fn end(step: &Step<'_>) -> u64 {
 
 /// Old factory bootloaders are padded, and the suffix is at the end of the file: the size field there is 0xffff.
 fn is_old_bootloader(module: &Module<'_>, content: &[u8]) -> bool {
-    module.prefix().function == ModuleFunction::Bootloader
-        && matches!(content, [.., 0xff, 0xff, _, _, _, _])
+    module.prefix().function == ModuleFunction::Bootloader && matches!(content, [.., 0xff, 0xff, _, _, _, _])
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ const BEGIN_TRIES: u8 = 4;
 const BEGIN_PATIENCE: Duration = Duration::from_secs(90);
 /// Answer to a slow chunk.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(15);
+/// Any answer over a link that repeats by itself: all its repetitions have gone out by then.
+const LINK_PATIENCE: Duration = Duration::from_secs(90);
 /// Answer to `Done`, and the list of missed chunks after it.
 const DONE_TIMEOUT: Duration = Duration::from_secs(10);
 const DONE_TRIES: u8 = 3;
@@ -71,6 +73,14 @@ pub enum SenderError {
         /// Bytes of the image.
         len: usize,
     },
+    /// Chunks larger than any device takes.
+    #[error("chunks of {chunk_size} bytes: at most {limit} fit a message")]
+    ChunkSize {
+        /// Bytes per chunk.
+        chunk_size: u16,
+        /// The limit.
+        limit: u16,
+    },
     /// The device cannot hold a chunk message.
     #[error(
         "{chunks} chunks of {chunk_size} bytes do not fit the device's buffer of {buffer} bytes: take smaller chunks"
@@ -107,8 +117,12 @@ pub enum Input<'a> {
         /// Its CRC was right.
         good: bool,
     },
-    /// An answer to a slow chunk that was sent again in the meantime: the device has counted it twice.
-    LateChunkReceived,
+    /// An answer to the first sending of a slow chunk that was sent again: if it was good, the device has counted the
+    /// chunk twice.
+    LateChunkReceived {
+        /// Its CRC was right.
+        good: bool,
+    },
     /// Answer to `Done`.
     DoneAnswered {
         /// Nothing is missing.
@@ -201,7 +215,8 @@ pub enum Failure {
         /// How often.
         times: u8,
     },
-    /// A slow chunk was sent twice and not answered.
+    /// A slow chunk was not answered. It is sent again where the link does not do that, but only one chunk of a transfer,
+    /// for nobody knows then what the device has counted.
     #[error("the device did not answer chunk {index}")]
     ChunkUnanswered {
         /// Its index.
@@ -246,7 +261,6 @@ enum State {
     Slow {
         index: u16,
         bad: u8,
-        silent: bool,
     },
     Fast {
         next: u16,
@@ -277,6 +291,10 @@ pub struct Sender<I> {
     /// The state has something to send.
     due: bool,
     deadline: Option<Duration>,
+    /// Who sends messages repeats them until they have arrived.
+    link_repeats: bool,
+    /// The slow chunk that was sent again after silence.
+    repeated: Option<u16>,
     repair: [u16; REPAIR_LIST],
     repair_len: usize,
     progress: Progress,
@@ -304,6 +322,8 @@ impl<I: AsRef<[u8]>> Sender<I> {
             state: State::Begin { tries: 0, accepted: false },
             due: true,
             deadline: None,
+            link_repeats: false,
+            repeated: None,
             repair: [0; REPAIR_LIST],
             repair_len: 0,
         })
@@ -335,6 +355,12 @@ impl<I: AsRef<[u8]>> Sender<I> {
         self.fail(Failure::Cancelled);
     }
 
+    /// Over a link that repeats messages until they have arrived, nothing is sent twice here, and answers are waited for
+    /// longer. Not so from the start, as over TCP.
+    pub const fn set_link_repeats(&mut self, repeats: bool) {
+        self.link_repeats = repeats;
+    }
+
     /// Takes what the device said. Inputs that do not fit the state are ignored, as late answers must be.
     pub fn handle_input(&mut self, now: Duration, input: Input<'_>) {
         match (self.state, input) {
@@ -349,7 +375,7 @@ impl<I: AsRef<[u8]>> Sender<I> {
                 self.enter(if self.progress.fast {
                     State::Fast { next: 0 }
                 } else {
-                    State::Slow { index: 0, bad: 0, silent: false }
+                    State::Slow { index: 0, bad: 0 }
                 });
             }
             (State::Slow { index, .. }, Input::ChunkReceived { good: true }) => {
@@ -357,18 +383,25 @@ impl<I: AsRef<[u8]>> Sender<I> {
                 self.enter(if index + 1 == self.chunks.count() {
                     State::Done { tries: 0 }
                 } else {
-                    State::Slow { index: index + 1, bad: 0, silent: false }
+                    State::Slow { index: index + 1, bad: 0 }
                 });
             }
-            (State::Slow { index, bad, silent }, Input::ChunkReceived { good: false }) => {
+            (State::Slow { index, bad }, Input::ChunkReceived { good: false }) => {
                 let times = bad.saturating_add(1);
                 if times > self.options.bad_chunk_limit {
                     return self.fail(Failure::ChunkDamaged { index, times });
                 }
                 self.progress.resent = self.progress.resent.saturating_add(1);
-                self.enter(State::Slow { index, bad: times, silent });
+                self.enter(State::Slow { index, bad: times });
             }
-            (State::Slow { index, .. }, Input::LateChunkReceived) => self.fail(Failure::OutOfStep { index }),
+            (
+                State::Slow { .. } | State::Done { .. } | State::Incomplete { .. } | State::Unconfirmed,
+                Input::LateChunkReceived { good: true },
+            ) => {
+                if let Some(index) = self.repeated {
+                    self.fail(Failure::OutOfStep { index });
+                }
+            }
             (
                 State::Done { .. } | State::Incomplete { .. } | State::Unconfirmed,
                 Input::DoneAnswered { complete: true, result },
@@ -384,7 +417,7 @@ impl<I: AsRef<[u8]>> Sender<I> {
             (State::Done { tries }, Input::DoneAnswered { complete: false, .. }) => {
                 self.state = State::Incomplete { tries };
                 self.due = false;
-                self.wait(now, DONE_TIMEOUT);
+                self.await_answer(now, DONE_TIMEOUT);
             }
             // In slow mode every chunk was answered, so none can be missing.
             (State::Done { tries } | State::Incomplete { tries }, Input::Missed { indices })
@@ -439,7 +472,8 @@ impl<I: AsRef<[u8]>> Sender<I> {
                 let tries = tries + 1;
                 self.state = State::Begin { tries, accepted };
                 self.due = false;
-                self.wait(now, if tries < BEGIN_TRIES { BEGIN_TIMEOUT } else { BEGIN_PATIENCE });
+                let patient = self.link_repeats || tries >= BEGIN_TRIES;
+                self.wait(now, if patient { BEGIN_PATIENCE } else { BEGIN_TIMEOUT });
                 Some(Output::Begin(Begin {
                     offers_fast: self.options.offer_fast,
                     chunk_size: self.options.chunk_size,
@@ -451,7 +485,7 @@ impl<I: AsRef<[u8]>> Sender<I> {
             }
             State::Slow { index, .. } => {
                 self.due = false;
-                self.wait(now, CHUNK_TIMEOUT);
+                self.await_answer(now, CHUNK_TIMEOUT);
                 self.chunks.get(index).map(|chunk| Output::Chunk { chunk, fast: false })
             }
             State::Fast { next } => {
@@ -468,7 +502,7 @@ impl<I: AsRef<[u8]>> Sender<I> {
             State::Done { tries } => {
                 self.state = State::Done { tries: tries + 1 };
                 self.due = false;
-                self.wait(now, DONE_TIMEOUT);
+                self.await_answer(now, DONE_TIMEOUT);
                 Some(Output::Done)
             }
             State::Incomplete { .. } | State::Unconfirmed | State::Ended(_) => None,
@@ -488,13 +522,19 @@ impl<I: AsRef<[u8]>> Sender<I> {
         }
         match self.state {
             State::Begin { accepted: true, .. } => self.fail(Failure::NeverReady),
-            State::Begin { tries, .. } if tries >= BEGIN_TRIES => self.fail(Failure::BeginUnanswered),
-            State::Begin { .. } => self.due = true,
-            State::Slow { index, silent: true, .. } => self.fail(Failure::ChunkUnanswered { index }),
-            State::Slow { index, bad, silent: false } => {
-                self.progress.resent = self.progress.resent.saturating_add(1);
-                self.enter(State::Slow { index, bad, silent: true });
+            State::Begin { tries, .. } if tries >= BEGIN_TRIES || self.link_repeats => {
+                self.fail(Failure::BeginUnanswered);
             }
+            State::Begin { .. } => self.due = true,
+            State::Slow { index, .. } if self.link_repeats || self.repeated.is_some() => {
+                self.fail(Failure::ChunkUnanswered { index });
+            }
+            State::Slow { index, bad } => {
+                self.progress.resent = self.progress.resent.saturating_add(1);
+                self.repeated = Some(index);
+                self.enter(State::Slow { index, bad });
+            }
+            State::Done { .. } if self.link_repeats => self.fail(Failure::DoneUnanswered),
             State::Done { tries } | State::Incomplete { tries } if tries >= DONE_TRIES => {
                 self.fail(Failure::DoneUnanswered);
             }
@@ -512,6 +552,10 @@ impl<I: AsRef<[u8]>> Sender<I> {
 
     fn wait(&mut self, now: Duration, time: Duration) {
         self.deadline = Some(now.saturating_add(time));
+    }
+
+    fn await_answer(&mut self, now: Duration, time: Duration) {
+        self.wait(now, if self.link_repeats { LINK_PATIENCE } else { time });
     }
 
     fn fail(&mut self, failure: Failure) {

@@ -111,6 +111,11 @@ impl Lossy {
         self.put(to, bytes, delay);
     }
 
+    /// Puts a message on its way that takes so much longer.
+    pub fn send_late(&mut self, to: To, bytes: &[u8], delay: Duration) {
+        self.put(to, bytes.to_vec(), self.latency + delay);
+    }
+
     /// Chunks after which the device loses its update.
     pub fn reset_after(&self) -> Option<u64> {
         match self.fault {
