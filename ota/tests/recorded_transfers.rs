@@ -284,7 +284,7 @@ fn sender_replay(name: &str, options: Options) -> (Vec<String>, Vec<String>, boo
                     let mut copy = [0; 1024];
                     let copy = message.encode_into(&mut copy).unwrap().to_vec();
                     let message = Envelope::<FromDevice<'_>>::decode(&copy).unwrap();
-                    upload.handle_message(Duration::ZERO, &message);
+                    let _ = upload.handle_message(Duration::ZERO, &message);
                 }
                 while let Some(frame) = connection.poll_output(&mut out).unwrap() {
                     ours.push(open(frame));

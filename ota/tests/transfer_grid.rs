@@ -9,7 +9,7 @@ use coap_spark::coap::{Code, Token, Type};
 use coap_spark::message::{Chunk, Envelope, FromDevice, FromServer, Indices, Response, Store, UpdateBegin};
 use core::time::Duration;
 use lossy::{Delivery, Fault, Lossy, To};
-use spark_ota::coap::{Datagrams, DeviceLink, Download, DownloadError, Ids, ServerLink, Upload};
+use spark_ota::coap::{Datagrams, DeviceLink, Download, DownloadError, Handled, Ids, ServerLink, Upload};
 use spark_ota::transfer::{Failure, Options, Profile, ResetCause, ResultForm, SenderError, Success};
 use transfer::{Flash, LATENCY, PACE, PROFILES, REGION, Stream, image, is_chunk, is_fast_chunk};
 
@@ -127,7 +127,7 @@ impl<'f> World<'f> {
             }
             To::Server => {
                 let message = Envelope::<FromDevice<'_>>::decode(&delivery.bytes).unwrap();
-                self.upload.handle_message(now, &message);
+                let _ = self.upload.handle_message(now, &message);
             }
         }
     }
@@ -316,7 +316,9 @@ fn answer(
     response: Response<'_>,
 ) -> bool {
     let id = if kind == Type::Acknowledgement { to.0 } else { 999 };
-    upload.handle_message(now, &Envelope { kind, id, token: to.1, body: FromDevice::Response(response) })
+    upload
+        .handle_message(now, &Envelope { kind, id, token: to.1, body: FromDevice::Response(response) })
+        .is_mine()
 }
 
 const DAMAGED: Response<'_> = Response { code: Code::BAD_REQUEST, payload: &[] };
@@ -394,7 +396,7 @@ fn answer_to_any_end_since_the_last_chunk_counts() {
     let mut list = [0; 2];
     let missed = FromDevice::ChunkMissed(Indices::encode_into(core::iter::once(0), &mut list));
     let missed = Envelope { kind: Type::Confirmable, id: 7, token: Token::EMPTY, body: missed };
-    assert!(upload.handle_message(Duration::ZERO, &missed));
+    assert_eq!(upload.handle_message(Duration::ZERO, &missed), Handled::Acknowledge(7));
     next(&mut upload, &mut link, Duration::ZERO).unwrap();
     assert!(!answer(&mut upload, Duration::ZERO, Type::Acknowledgement, first, Response::changed(&[])));
     assert_eq!(upload.outcome(), None);
@@ -420,7 +422,8 @@ fn careless(mut server: impl ServerLink, fault: Fault, seed: u64, late: Duration
             continue;
         };
         if delivery.to == To::Server {
-            upload.handle_message(link.now, &Envelope::<FromDevice<'_>>::decode(&delivery.bytes).unwrap());
+            let _ = upload
+                .handle_message(link.now, &Envelope::<FromDevice<'_>>::decode(&delivery.bytes).unwrap());
             continue;
         }
         let message = Envelope::<FromServer<'_>>::decode(&delivery.bytes).unwrap();

@@ -131,7 +131,7 @@ fn transfer(image: &[u8], options: Options, round_trip: Duration) -> Duration {
             let Some(message) = server.poll_message() else { continue };
             let mut copy = [0; 1024];
             let copy = message.encode_into(&mut copy).unwrap().to_vec();
-            upload.handle_message(now, &Envelope::<FromDevice<'_>>::decode(&copy).unwrap());
+            let _ = upload.handle_message(now, &Envelope::<FromDevice<'_>>::decode(&copy).unwrap());
         }
         upload.handle_deadline(now);
     }

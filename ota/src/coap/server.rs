@@ -1,5 +1,6 @@
 //! The server's side: a [`Sender`] whose outputs go through a connection.
 
+use super::handled::Handled;
 use super::link::ServerLink;
 use crate::transfer::{
     Failure, Options, Progress, Sender, SenderError, SenderInput as Input, SenderOutput as Output, Success,
@@ -46,7 +47,7 @@ enum Awaited {
 ///     while !rest.is_empty() {
 ///         rest = &rest[connection.handle_input(clock(), rest)?..];
 ///         if let Some(message) = connection.poll_message() {
-///             upload.handle_message(clock(), &message);
+///             let _ = upload.handle_message(clock(), &message);
 ///         }
 ///         while let Some(frame) = connection.poll_output(&mut out)? {
 ///             socket(frame);
@@ -109,10 +110,10 @@ impl<I: AsRef<[u8]>> Upload<I> {
         self.sender.handle_deadline(now);
     }
 
-    /// Takes a message if it belongs to the transfer, and says whether it did.
+    /// Takes a message if it belongs to the transfer, and says whether it did. Over datagrams the caller acknowledges it.
     ///
     /// Answers to fast chunks, which only Device OS up to 0.6.4 sends, are not claimed: nothing waits for them.
-    pub fn handle_message(&mut self, now: Duration, message: &Envelope<FromDevice<'_>>) -> bool {
+    pub fn handle_message(&mut self, now: Duration, message: &Envelope<FromDevice<'_>>) -> Handled {
         let is_ack = message.kind == Type::Acknowledgement;
         let input = match (message.body, self.awaited) {
             (FromDevice::ChunkMissed(indices), _) => Input::Missed { indices: indices.as_bytes() },
@@ -131,7 +132,7 @@ impl<I: AsRef<[u8]>> Upload<I> {
                 } else if message.token == token && !is_ack && response.code.is_success() {
                     Input::Ready { fast: response.payload.first().is_some_and(|byte| byte & 1 != 0) }
                 } else {
-                    return false;
+                    return Handled::NotMine;
                 }
             }
             (FromDevice::Response(response), Some((Awaited::SlowChunk, _, token)))
@@ -142,13 +143,16 @@ impl<I: AsRef<[u8]>> Upload<I> {
             (FromDevice::Response(response), _) if !is_ack && self.superseded == Some(message.token) => {
                 Input::LateChunkReceived { good: response.code.is_success() }
             }
-            _ => return false,
+            _ => return Handled::NotMine,
         };
         if matches!(input, Input::BeginRefused { .. } | Input::Ready { .. } | Input::ChunkReceived { .. }) {
             self.awaited = None;
         }
         self.sender.handle_input(now, input);
-        true
+        match message.kind {
+            Type::Confirmable => Handled::Acknowledge(message.id),
+            _ => Handled::Taken,
+        }
     }
 
     /// The next message of the transfer, sealed into `out`; `None` if nothing is due. In fast mode each call gives

@@ -1,5 +1,6 @@
 //! The server's side.
 
+use super::super::handled::Handled;
 use super::super::link::Ids;
 use super::{FromDevice, FromServer};
 use crate::v3::{
@@ -7,31 +8,6 @@ use crate::v3::{
 };
 use coap_spark::coap::{Code, Message, Token, Type, WriteError};
 use core::time::Duration;
-
-/// What a message was for a transfer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[must_use]
-#[non_exhaustive]
-pub enum Handled {
-    /// It does not belong to the transfer.
-    NotMine,
-    /// It does.
-    Taken,
-    /// It does, and its id has to be acknowledged.
-    Acknowledge(u16),
-}
-
-impl Handled {
-    /// The id that has to be acknowledged.
-    #[must_use]
-    pub const fn acknowledge(self) -> Option<u16> {
-        match self {
-            Self::Acknowledge(id) => Some(id),
-            _ => None,
-        }
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Awaited {
