@@ -52,7 +52,7 @@ impl<I: AsRef<[u8]>> Upload<I> {
         self.sender.outcome()
     }
 
-    /// Gives up: the device is told.
+    /// Gives up: the device is told, see [`Sender::cancel`].
     pub fn cancel(&mut self, discard: bool) {
         self.sender.cancel(discard);
     }
@@ -69,6 +69,8 @@ impl<I: AsRef<[u8]>> Upload<I> {
     }
 
     /// Takes a message of the device, an acknowledgement included. One that makes no sense is left alone.
+    ///
+    /// What is not to be acknowledged must not be: a device applies the image when its answer to Finish is.
     pub fn handle_message(&mut self, now: Duration, message: &Message<'_>) -> Handled {
         let Ok(Some(body)) = FromDevice::decode(message) else { return Handled::NotMine };
         if let FromDevice::Acknowledgement(acknowledgement) = body {
@@ -86,9 +88,12 @@ impl<I: AsRef<[u8]>> Upload<I> {
             _ => return Handled::NotMine,
         };
         self.awaited = None;
+        // The acknowledgement of a yes makes the device go on, which a transfer that has failed does not want.
+        let unwanted = matches!(self.sender.outcome(), Some(Err(_)))
+            && matches!(input, Input::StartAnswered(_) | Input::FinishAnswered);
         self.sender.handle_input(now, input);
         match message.kind() {
-            Type::Confirmable => Handled::Acknowledge(message.id()),
+            Type::Confirmable if !unwanted => Handled::Acknowledge(message.id()),
             _ => Handled::Taken,
         }
     }
