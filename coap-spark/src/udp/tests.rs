@@ -264,8 +264,8 @@ fn unrepeated_message_goes_out_once_and_takes_no_place() {
     end.handle_datagram(ms(2), &ack(1)).unwrap();
     assert_eq!(end.next_deadline(), None);
     let long = event(Type::Confirmable, 8);
-    let mut end = Endpoint::<8>::new(Timing::SERVER, ms(0));
-    assert_eq!(end.send_unrepeated(&long), Err(SendError::TooLong { len: long.len(), limit: 8 }));
+    let mut end = Endpoint::<6>::new(Timing::SERVER, ms(0));
+    assert_eq!(end.send_unrepeated(&long), Err(SendError::TooLong { len: long.len(), limit: 6 }));
     assert!(matches!(end.send_unrepeated(&[1]), Err(SendError::Malformed(_))));
 }
 
