@@ -226,6 +226,8 @@ fn power_cut_at_every_flash_operation_leaves_nothing_half_applied() {
 fn second_begin_forgets_what_came_before() {
     let image = image(5_000);
     for (name, profile) in PROFILES {
+        // Its watch would reset the device before the server gives up.
+        let profile = Profile { watch: Duration::from_secs(300), ..profile };
         let mut flash = Flash::new(None);
         let link = Lossy::new(Fault::Silence(7), LATENCY, 0);
         let mut world = World::new(&image, true, profile, link, &mut flash);
@@ -474,4 +476,49 @@ fn chunk_without_room_for_its_padding_is_refused() {
     let error = SenderError::ChunkSize { chunk_size: 1025, limit: 1024 };
     assert_eq!(Upload::new(image(100), options).unwrap_err(), error);
     assert!(Upload::new(image(100), Options { chunk_size: 1024, ..options }).is_ok());
+}
+
+/// Spec 1.7.5: the device resets by itself.
+#[test]
+fn device_whose_chunks_stop_to_come_resets_in_every_profile() {
+    let data = [7; 64];
+    let crc = spark_ota::crc32(&data);
+    for ((name, profile), watch) in PROFILES.into_iter().zip([30, 30, 90, 90, 30, 30]) {
+        for fast in [false, true] {
+            for (chunks, done) in [(0, false), (3, false), (3, true)] {
+                let what = format!("{name}, fast {fast}, {chunks} chunks, end {done}");
+                let mut download = Download::<16>::new(profile, REGION);
+                let (mut flash, mut link) = (Flash::new(None), Datagrams::default());
+                let mut now = Duration::from_secs(5);
+                let mut give = |download: &mut Download<16>, flash: &mut Flash, now, body: FromServer<'_>| {
+                    let message = Envelope { kind: Type::Confirmable, id: 1, token: Token::byte(1), body };
+                    download.handle_message(now, &message, &mut link, flash, &mut |_: &[u8]| {}).unwrap();
+                };
+                let (flags, store) = (u8::from(fast), Store(0));
+                let begin = UpdateBegin { flags, chunk_size: 64, file_length: 640, store, address: 0 };
+                give(&mut download, &mut flash, now, FromServer::UpdateBegin(begin));
+                for index in 0..chunks {
+                    now += Duration::from_secs(1);
+                    let chunk = Chunk { crc, index: fast.then_some(index), data: &data };
+                    give(&mut download, &mut flash, now, FromServer::Chunk(chunk));
+                }
+                if done && fast {
+                    give(&mut download, &mut flash, now, FromServer::UpdateDone);
+                }
+                let (last, mut asked) = (now, 0);
+                assert!(download.is_updating());
+                while let Some(deadline) = download.next_deadline() {
+                    assert!(download.is_updating() && flash.reset.is_none(), "{what}");
+                    now = deadline;
+                    let mut say = |_: &[u8]| asked += 1;
+                    download.handle_deadline(now, &mut link, &mut flash, &mut say).unwrap();
+                }
+                assert_eq!((now - last).as_secs(), watch, "{what}");
+                assert_eq!((flash.reset, flash.applied), (Some(ResetCause::Stalled), None), "{what}");
+                assert!(!download.is_updating() && !link.is_updating(), "{what}");
+                let asks = done && fast && profile.repeat_after.is_some();
+                assert_eq!(asked > 0, asks, "{what}");
+            }
+        }
+    }
 }

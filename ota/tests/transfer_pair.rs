@@ -146,6 +146,8 @@ impl<F: FnMut(usize) -> Fate> Pair<F> {
                     self.applied = true;
                     continue;
                 }
+                // The sender learns of it by the clock.
+                ReceiverOutput::Reset { .. } => continue,
                 // C1 closes on a repeated chunk after its own end; its word of the end is already on the way.
                 ReceiverOutput::AcknowledgeChunk | ReceiverOutput::CloseSession => continue,
                 ReceiverOutput::Accept => Word::Accepted,
@@ -425,6 +427,7 @@ fn jobs_that_cannot_work_are_refused_before_anything_is_sent() {
     for (begin, why) in [
         ((600, 1001, 0, 0), "longer than the region"),
         ((512, 100, 1, 0), "another store"),
+        ((870, 100, 0, 0), "a chunk that no device's buffer holds"),
         ((512, 100, 0, 0x0802_0000), "an address, which firmware would add to its own"),
     ] {
         let (chunk_size, file_length, store, address) = begin;

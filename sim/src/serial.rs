@@ -153,9 +153,7 @@ impl<'p> SerialPort<'p> {
                     said.extend(answer(self.photon, question).into_bytes());
                     continue;
                 }
-                ListeningOutput::Network(credentials) => {
-                    keep_network(self.photon, &credentials)
-                }
+                ListeningOutput::Network(credentials) => keep_network(self.photon, &credentials),
                 ListeningOutput::ClaimCode(code) => {
                     // The machine gives 63 characters. Without power nothing else works either.
                     let _ = core::str::from_utf8(code).map(|code| self.photon.set_claim_code(code));

@@ -19,11 +19,13 @@ const UPDATE_STORED: u8 = 0xa5;
 #[derive(Debug)]
 pub(crate) struct UpdateTarget<'p> {
     photon: &'p mut Photon,
+    /// It ended because its chunks stopped to come.
+    pub(crate) stalled: bool,
 }
 
 impl<'p> UpdateTarget<'p> {
     pub(crate) const fn new(photon: &'p mut Photon) -> Self {
-        Self { photon }
+        Self { photon, stalled: false }
     }
 
     /// The image in the OTA region may go where it belongs.
@@ -118,10 +120,12 @@ impl Target for UpdateTarget<'_> {
         self.photon.plan_start(StartMode::Normal, reason);
     }
 
-    fn reset(&mut self, _: &Plan, _: ResetCause) {
+    fn reset(&mut self, _: &Plan, cause: ResetCause) {
         self.photon.wants_reset = true;
         self.photon.update_succeeded = false;
-        self.photon.plan_start(StartMode::Normal, ResetReason::UpdateError);
+        self.stalled = cause == ResetCause::Stalled;
+        let reason = if self.stalled { ResetReason::UpdateTimeout } else { ResetReason::UpdateError };
+        self.photon.plan_start(StartMode::Normal, reason);
     }
 }
 

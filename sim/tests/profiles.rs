@@ -434,7 +434,7 @@ fn update_is_told_and_no_event_goes_out_while_it_runs() {
             let begin =
                 UpdateBegin { flags: 1, chunk_size: 512, file_length: 5000, store: Store(0), address: 0 };
             let heard = cloud.ask(client, FromServer::UpdateBegin(begin)).2;
-            client.handle_deadline(Duration::from_secs(31));
+            client.handle_deadline(NOW + firmware.transfer.watch + Duration::from_secs(1));
             heard
         });
         assert_eq!(end, End::UpdateStalled, "{firmware}");

@@ -103,7 +103,7 @@ impl<const N: usize> Download<N> {
         self.drain(now, Some(request), data, connection, target, send).map(|()| true)
     }
 
-    /// Asks for missing chunks again if the deadline has come.
+    /// Resets the device when chunks stopped to come, or asks for missing ones again, if the deadline has come.
     ///
     /// # Errors
     /// [`DownloadError`]; close the connection.

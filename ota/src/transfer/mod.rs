@@ -14,6 +14,8 @@
 //!   Chunk (each index) ---------->   ...
 //! ```
 //!
+//! A device to which no chunk comes for [`Profile::watch`] resets.
+//!
 //! [`Sender`] and [`Receiver`] take inputs and time and give outputs and deadlines; the feature `coap-spark` maps
 //! them to the messages of the cloud protocol. Where firmware generations differ there is one [`Profile`].
 //!

@@ -74,6 +74,9 @@ pub struct Profile {
     pub self_driven_repair: bool,
     /// In repair the device asks again after more than this silence.
     pub repeat_after: Option<Duration>,
+    /// Without a chunk for this long the device resets. In firmware this is a matter of the system around the protocol: 30 s
+    /// on Core, Photon and P1, 90 s on an Electron with 0.4.9, 300 s on cellular devices with 2.x.
+    pub watch: Duration,
     /// Reaction to chunks without an update.
     pub idle: IdleReaction,
     /// A fast chunk that is already there is dropped without a look.
@@ -97,6 +100,7 @@ impl Profile {
         missed_confirmable: true,
         self_driven_repair: true,
         repeat_after: SILENCE,
+        watch: Duration::from_secs(30),
         idle: IdleReaction::Acknowledge,
         drops_duplicates: false,
         result: ResultForm::None,
@@ -105,8 +109,10 @@ impl Profile {
     /// `SparkProtocol` 0.7.0 to 1.1.x: Core, Photon, P1.
     pub const S2: Self = Self { answers_fast_chunks: false, result: ResultForm::Words, ..Self::S1 };
 
-    /// `ChunkedTransfer` 0.4.8 to 0.8.0-rc.8: Electron.
-    pub const C1: Self = Self { idle: IdleReaction::CloseSession, ..Self::S2 };
+    /// `ChunkedTransfer` 0.4.8 to 0.8.0-rc.8: Electron. Results come from 0.7.0-rc.1 on; before, [`Profile::result`] is
+    /// [`ResultForm::None`].
+    pub const C1: Self =
+        Self { watch: Duration::from_secs(90), idle: IdleReaction::CloseSession, ..Self::S2 };
 
     /// `ChunkedTransfer` 0.8.0-rc.9 to 1.1.x: Electron.
     pub const C2: Self = Self {
@@ -115,13 +121,14 @@ impl Profile {
         self_driven_repair: false,
         repeat_after: None,
         idle: IdleReaction::Silent,
-        ..Self::S2
+        ..Self::C1
     };
 
-    /// `ChunkedTransfer` 1.2.0-rc.1 to 1.5.x: all platforms.
-    pub const C3: Self = Self { refusal: Refusal::ServiceUnavailable, ..Self::C2 };
+    /// `ChunkedTransfer` 1.2.0-rc.1 to 1.5.x: all platforms, with the watch of a Photon.
+    pub const C3: Self =
+        Self { refusal: Refusal::ServiceUnavailable, watch: Duration::from_secs(30), ..Self::C2 };
 
-    /// `ChunkedTransfer` 2.0.0 to 2.3.1: all platforms.
+    /// `ChunkedTransfer` 2.0.0 to 2.3.1: all platforms, with the watch of a Photon.
     pub const C4: Self =
         Self { drops_duplicates: true, missed_confirmable: false, result: ResultForm::Numbers, ..Self::C3 };
 }

@@ -1,13 +1,16 @@
 //! The device's side of a transfer.
 
 use super::bitmap::Bitmap;
-use super::chunks::MAX_CHUNKS;
+use super::chunks::{MAX_CHUNKS, message_fits};
 use super::profile::{IdleReaction, MAX_MISSED, Profile, ResultForm};
 use crate::checksum::crc32;
 use core::time::Duration;
 
 /// What a device takes for a missing chunk size.
 const DEFAULT_CHUNK_SIZE: u16 = 512;
+
+/// The largest message buffer of any device.
+const MAX_BUFFER: usize = 900;
 
 /// What an `UpdateBegin` says. Zeros stand for the device's defaults, as in a message without payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -48,6 +51,8 @@ pub struct Plan {
 pub enum ResetCause {
     /// The image is not valid, or the server ended the transfer before all of it was there.
     BadImage,
+    /// No chunk came for the time of [`Profile::watch`].
+    Stalled,
 }
 
 /// What the device has to do or say next.
@@ -155,6 +160,8 @@ pub struct Receiver<const N: usize = 128> {
     /// Chunk messages since `Begin` or the last `Done`.
     arrived: u32,
     last_chunk: Duration,
+    /// When chunks were asked for again.
+    asked: Duration,
     last_requested: u16,
     queue: [Option<Output>; 4],
     working: Option<Output>,
@@ -175,6 +182,7 @@ impl<const N: usize> Receiver<N> {
             slow_index: 0,
             arrived: 0,
             last_chunk: Duration::ZERO,
+            asked: Duration::ZERO,
             last_requested: 0,
             queue: [None; 4],
             working: None,
@@ -224,6 +232,9 @@ impl<const N: usize> Receiver<N> {
         let file_length = if begin.file_length == 0 { self.region_len } else { begin.file_length };
         let chunks = file_length.div_ceil(u32::from(chunk_size));
         let fits = file_length <= self.region_len && chunks <= MAX_CHUNKS;
+        // Firmware has room for the message and the bits of the chunks in one buffer.
+        let fits =
+            fits && u16::try_from(chunks).is_ok_and(|chunks| message_fits(chunk_size, chunks, MAX_BUFFER));
         let chunks = u16::try_from(chunks).ok().filter(|_| fits && begin.store == 0 && begin.address == 0)?;
         self.bitmap.reset(chunks, false).then_some(Plan {
             chunk_size,
@@ -385,6 +396,7 @@ impl<const N: usize> Receiver<N> {
                 self.slow_index = 0;
                 self.arrived = 0;
                 self.last_chunk = now;
+                self.asked = now;
                 self.push(Output::Ready { fast: plan.fast });
             }
             // Firmware says nothing in this case; the server's patience ends it.
@@ -419,18 +431,29 @@ impl<const N: usize> Receiver<N> {
         }
     }
 
-    /// When [`Receiver::handle_deadline`] has something to do: only in the repair of older generations.
+    /// When [`Receiver::handle_deadline`] has something to do: while an update runs.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        // "More than", on a clock of milliseconds.
-        let silence = self.profile.repeat_after?.saturating_add(Duration::from_millis(1));
-        (self.state == State::Repairing).then(|| self.last_chunk.saturating_add(silence))
+        let watch = self.is_updating().then(|| self.last_chunk.saturating_add(self.profile.watch));
+        watch.into_iter().chain(self.repeats_at()).min()
     }
 
-    /// Asks for the missing chunks again if the deadline has come. Early calls are harmless.
+    /// In the repair of older generations.
+    fn repeats_at(&self) -> Option<Duration> {
+        // "More than", on a clock of milliseconds.
+        let silence = self.profile.repeat_after?.saturating_add(Duration::from_millis(1));
+        let since = self.last_chunk.max(self.asked);
+        (self.state == State::Repairing).then(|| since.saturating_add(silence))
+    }
+
+    /// Ends an update whose chunks stopped to come, or asks for the missing ones again, if the deadline has come. Early calls
+    /// are harmless.
     pub fn handle_deadline(&mut self, now: Duration) {
-        if self.next_deadline().is_some_and(|deadline| now >= deadline) {
-            self.last_chunk = now;
+        if self.is_updating() && now >= self.last_chunk.saturating_add(self.profile.watch) {
+            self.state = State::Idle;
+            self.push(Output::Reset { plan: self.plan, cause: ResetCause::Stalled });
+        } else if self.repeats_at().is_some_and(|deadline| now >= deadline) {
+            self.asked = now;
             self.ask();
         }
     }

@@ -282,6 +282,10 @@ enum State {
 
 /// Sends one image. Give inputs, then poll outputs until `None`; in fast mode the caller sets the pace by polling.
 ///
+/// The pace matters: when `Done` is polled, a clock of three times 10 s begins, and the answer comes only after all chunks
+/// before it. What waits in a socket's buffer at that time has to be through by then, or the transfer fails on a slow link:
+/// 64 KiB at 20 kbit/s are 26 s. Poll when the socket can take more, and keep its buffer small.
+///
 /// `I` is whatever holds the image: `&[u8]`, `Vec<u8>`, `Arc<[u8]>`.
 #[derive(Clone)]
 pub struct Sender<I> {
