@@ -7,7 +7,7 @@ use coap_spark::coap::{Code, Token, Type};
 use coap_spark::connection::ReplyStyle;
 use coap_spark::message::describe::Describe;
 use coap_spark::message::{
-    CloudReason, Event, FromServer, Hello, Name, ResetReason, Store, UpdateBegin, VariableType,
+    Chunk, CloudReason, Event, FromServer, Hello, Name, ResetReason, Store, UpdateBegin, VariableType,
 };
 use common::server::{Cloud, Heard, connected, healthy, recorded, rng, shake_hands};
 use common::{KEYS, configured, system};
@@ -443,6 +443,22 @@ fn update_is_told_and_no_event_goes_out_while_it_runs() {
             let told = heard.contains(&Heard::event("spark/device/last_reset", "update_timeout"));
             assert_eq!(told, firmware.introduction.contains(&Saying::LastReset), "{firmware}");
         });
+    });
+}
+
+#[test]
+fn chunk_that_is_lost_without_an_update_begins_none() {
+    each(|firmware, mut photon| {
+        photon.lose_chunks([1]);
+        let mut rng = rng();
+        let mut client = Client::connect(&mut photon, &mut rng, NOW);
+        let opened = shake_hands(&mut client, Some(&recorded(&KEYS.device)));
+        let (mut cloud, _) = Cloud::open(&mut client, &opened.session.unwrap());
+        happenings(&mut client);
+        cloud.ask(&mut client, FromServer::Chunk(Chunk { crc: 0, index: Some(0), data: b"chunk" }));
+        assert_eq!(happenings(&mut client), [Happening::ChunkLost(0)], "{firmware}");
+        client.handle_deadline(NOW + firmware.transfer.watch);
+        assert_ne!(client.end(), Some(&End::UpdateStalled), "{firmware}");
     });
 }
 
