@@ -114,11 +114,13 @@ fn transfer(image: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
                 ReceiverOutput::ChunkReceived { good } => {
                     sender.handle_input(now, SenderInput::ChunkReceived { good });
                 }
-                ReceiverOutput::DoneAnswer { complete } => {
-                    sender.handle_input(now, SenderInput::DoneAnswered { complete, result: &[] });
+                ReceiverOutput::DoneAnswer { complete, result } => {
+                    sender.handle_input(now, SenderInput::DoneAnswered { complete, result });
                 }
-                ReceiverOutput::Check(_) | ReceiverOutput::Prepare(_) | ReceiverOutput::Validate(_) => {
-                    receiver.work_done(now, true);
+                ReceiverOutput::Check(_) | ReceiverOutput::Prepare(_) => receiver.work_done(now, true),
+                ReceiverOutput::Validate(_) => {
+                    let valid = Module::parse(&flash).is_ok_and(|module| module.crc_ok());
+                    receiver.work_done(now, valid);
                 }
                 _ => {}
             }

@@ -8,7 +8,7 @@ use coap_spark::session::{Opener, Sealer, SessionKeys};
 use core::time::Duration;
 use serde_json::Value;
 use spark_ota::coap::{Datagrams, Download, DownloadError, Ids, Target, Upload};
-use spark_ota::transfer::{Options, Plan, Profile};
+use spark_ota::transfer::{Options, Plan, Profile, ResetCause, ResultForm, Success};
 
 const OTA_REGION: u64 = 0x080c_0000;
 const OTA_LEN: u32 = 0x4_0000;
@@ -42,6 +42,8 @@ enum Entry {
 struct Recorder {
     fail_check: bool,
     fail_prepare: bool,
+    /// Up to 0.6.4 the firmware validates as a part of the end.
+    tells_validation: bool,
     log: Vec<Entry>,
 }
 
@@ -59,13 +61,19 @@ impl Target for Recorder {
         true
     }
 
-    fn validate(&mut self, _: &Plan, _: &mut [u8]) -> usize {
-        self.log.push(Entry::Finished(3));
-        0
+    fn validate(&mut self, _: &Plan) -> bool {
+        if self.tells_validation {
+            self.log.push(Entry::Finished(3));
+        }
+        true
     }
 
     fn apply(&mut self, _: &Plan) {
         self.log.push(Entry::Finished(1));
+    }
+
+    fn reset(&mut self, _: &Plan, cause: ResetCause) {
+        panic!("{cause:?}");
     }
 }
 
@@ -87,7 +95,8 @@ impl DeviceUnderTest {
     fn new(tag: &str) -> Self {
         let (link, profile, order) = match tag {
             "0.4.9-tcp" => (LinkProfile::V0_7_0, Profile::S1, 0),
-            _ => (LinkProfile::V2_3_1, Profile::C4, 1),
+            // What makes the JSON was not part of the recorded firmware.
+            _ => (LinkProfile::V2_3_1, Profile { result: ResultForm::None, ..Profile::C4 }, 1),
         };
         let keys = keys(order);
         let now = Duration::from_secs(1);
@@ -100,7 +109,8 @@ impl DeviceUnderTest {
         } else {
             Link::Udp(Datagrams::new(Ids { id: 0x0101, token: 1 }))
         };
-        Self { link, download: Download::new(profile, OTA_LEN), target: Recorder::default(), now }
+        let target = Recorder { tells_validation: tag != "0.4.9-tcp", ..Recorder::default() };
+        Self { link, download: Download::new(profile, OTA_LEN), target, now }
     }
 
     fn receives(&mut self, coap: &[u8]) -> Result<(), DownloadError> {
@@ -274,7 +284,7 @@ fn sender_replay(name: &str, options: Options) -> (Vec<String>, Vec<String>, boo
                     let mut copy = [0; 1024];
                     let copy = message.encode_into(&mut copy).unwrap().to_vec();
                     let message = Envelope::<FromDevice<'_>>::decode(&copy).unwrap();
-                    upload.handle_message(Duration::ZERO, &message);
+                    let _ = upload.handle_message(Duration::ZERO, &message);
                 }
                 while let Some(frame) = connection.poll_output(&mut out).unwrap() {
                     ours.push(open(frame));
@@ -286,7 +296,7 @@ fn sender_replay(name: &str, options: Options) -> (Vec<String>, Vec<String>, boo
     while let Some(frame) = upload.poll_send(Duration::ZERO, &mut connection, &mut out).unwrap() {
         ours.push(open(frame));
     }
-    (ours, theirs, upload.outcome() == Some(Ok(spark_ota::transfer::Success { by_device: false })))
+    (ours, theirs, upload.outcome() == Some(Ok(Success { by_device: false, confirmed: false })))
 }
 
 #[test]

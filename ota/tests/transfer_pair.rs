@@ -5,8 +5,8 @@
 use core::time::Duration;
 use proptest::prelude::*;
 use spark_ota::transfer::{
-    Failure, Options, Profile, Receiver, ReceiverOutput, Sender, SenderError, SenderInput, SenderOutput,
-    Success,
+    Failure, Options, Profile, Receiver, ReceiverOutput, ResultForm, Sender, SenderError, SenderInput,
+    SenderOutput, Success,
 };
 use std::collections::VecDeque;
 
@@ -30,9 +30,9 @@ enum Word {
     Refused,
     Ready(bool),
     ChunkReceived(bool),
-    Done(bool),
+    Done(bool, &'static [u8]),
     Missed(Vec<u8>),
-    DoneByDevice,
+    DoneByDevice(&'static [u8]),
 }
 
 /// What happens to the n-th chunk on its way, counted over all sendings.
@@ -81,9 +81,9 @@ impl<F: FnMut(usize) -> Fate> Pair<F> {
                     Word::Refused => SenderInput::BeginRefused { code: 0x80 },
                     Word::Ready(fast) => SenderInput::Ready { fast: *fast },
                     Word::ChunkReceived(good) => SenderInput::ChunkReceived { good: *good },
-                    Word::Done(complete) => SenderInput::DoneAnswered { complete: *complete, result: b"" },
+                    Word::Done(complete, result) => SenderInput::DoneAnswered { complete: *complete, result },
                     Word::Missed(indices) => SenderInput::Missed { indices },
-                    Word::DoneByDevice => SenderInput::DoneByDevice { result: b"" },
+                    Word::DoneByDevice(result) => SenderInput::DoneByDevice { result },
                 };
                 self.sender.handle_input(self.now, input);
             } else if !self.send() {
@@ -146,17 +146,19 @@ impl<F: FnMut(usize) -> Fate> Pair<F> {
                     self.applied = true;
                     continue;
                 }
+                // The sender learns of it by the clock.
+                ReceiverOutput::Reset { .. } => continue,
                 // C1 closes on a repeated chunk after its own end; its word of the end is already on the way.
                 ReceiverOutput::AcknowledgeChunk | ReceiverOutput::CloseSession => continue,
                 ReceiverOutput::Accept => Word::Accepted,
                 ReceiverOutput::Refuse => Word::Refused,
                 ReceiverOutput::Ready { fast } => Word::Ready(fast),
                 ReceiverOutput::ChunkReceived { good } => Word::ChunkReceived(good),
-                ReceiverOutput::DoneAnswer { complete } => Word::Done(complete),
+                ReceiverOutput::DoneAnswer { complete, result } => Word::Done(complete, result),
                 ReceiverOutput::Missed { count } => Word::Missed(
                     self.receiver.missing().take(usize::from(count)).flat_map(u16::to_be_bytes).collect(),
                 ),
-                ReceiverOutput::DoneByDevice => Word::DoneByDevice,
+                ReceiverOutput::DoneByDevice { result } => Word::DoneByDevice(result),
                 other => panic!("{other:?}"),
             };
             self.words.push_back(word);
@@ -175,7 +177,8 @@ fn every_profile_takes_a_whole_image_in_both_modes() {
             for len in [1, 63, 64, 65, 5000] {
                 let image = image(len);
                 let mut pair = Pair::new(&image, options(fast), profile, |_| Fate::Arrives);
-                assert_eq!(pair.run(), Ok(Success { by_device: false }), "{name} {fast} {len}");
+                let confirmed = profile.result != ResultForm::None;
+                assert_eq!(pair.run(), Ok(Success { by_device: false, confirmed }), "{name} {fast} {len}");
                 assert!(pair.applied && pair.flash.starts_with(&image), "{name} {fast} {len}");
                 assert_eq!(pair.flash[len], 0xff, "padding is not written");
                 assert_eq!(pair.sender.progress().fast, fast);
@@ -271,6 +274,11 @@ fn in_state(state: &str) -> Sender<Vec<u8>> {
     if matches!(state, "slow" | "fast") {
         return sender;
     }
+    if state == "slow, again" {
+        sender.handle_deadline(Duration::from_secs(15));
+        assert!(sender.poll_output(now).is_some());
+        return sender;
+    }
     while sender.poll_output(now).is_some() {}
     if state == "done" {
         return sender;
@@ -295,16 +303,17 @@ fn every_input_in_every_state_is_taken_or_leaves_the_state_alone() {
         ("refused", SenderInput::BeginRefused { code: 0xa3 }),
         ("ready", SenderInput::Ready { fast: true }),
         ("good", SenderInput::ChunkReceived { good: true }),
-        ("late", SenderInput::LateChunkReceived),
+        ("late", SenderInput::LateChunkReceived { good: true }),
         ("complete", SenderInput::DoneAnswered { complete: true, result: b"{\"r\":0}" }),
         ("incomplete", SenderInput::DoneAnswered { complete: false, result: b"" }),
         ("missed", SenderInput::Missed { indices: &[0, 2] }),
         ("by device", SenderInput::DoneByDevice { result: b"" }),
     ];
-    let taken: [(&str, &[&str]); 8] = [
+    let taken: [(&str, &[&str]); 9] = [
         ("begin", &["accepted", "refused", "ready"]),
         ("accepted", &["accepted", "refused", "ready"]),
-        ("slow", &["good", "late"]),
+        ("slow", &["good"]),
+        ("slow, again", &["good", "late"]),
         ("fast", &["by device"]),
         ("done", &["complete", "incomplete", "missed", "by device"]),
         ("incomplete", &["complete", "missed", "by device"]),
@@ -386,6 +395,30 @@ fn results_of_both_generations_are_understood() {
 }
 
 #[test]
+fn answer_without_the_expected_result_is_no_success() {
+    let now = Duration::ZERO;
+    let silent = || {
+        let mut sender = Sender::new(image(200), Options { expects_result: true, ..options(true) }).unwrap();
+        sender.poll_output(now);
+        sender.handle_input(now, SenderInput::Ready { fast: true });
+        while sender.poll_output(now).is_some() {}
+        sender.handle_input(now, SenderInput::DoneAnswered { complete: true, result: b"" });
+        assert_eq!((sender.outcome(), sender.poll_output(now)), (None, None));
+        sender
+    };
+    let mut sender = silent();
+    sender.handle_deadline(sender.next_deadline().unwrap());
+    assert_eq!(sender.outcome(), Some(Err(Failure::Unconfirmed)));
+    // The device's own word, or an answer to an earlier end, may have been overtaken.
+    let mut sender = silent();
+    sender.handle_input(now, SenderInput::DoneByDevice { result: b"" });
+    assert_eq!(sender.outcome(), Some(Ok(Success { by_device: true, confirmed: false })));
+    let mut sender = silent();
+    sender.handle_input(now, SenderInput::DoneAnswered { complete: true, result: b"{\"r\":0}" });
+    assert_eq!(sender.outcome(), Some(Ok(Success { by_device: false, confirmed: true })));
+}
+
+#[test]
 fn jobs_that_cannot_work_are_refused_before_anything_is_sent() {
     let too_big = Options { chunk_size: 768, ..Options::DEFAULT };
     let error = SenderError::Buffer { chunk_size: 768, chunks: 1, buffer: 800 };
@@ -394,6 +427,7 @@ fn jobs_that_cannot_work_are_refused_before_anything_is_sent() {
     for (begin, why) in [
         ((600, 1001, 0, 0), "longer than the region"),
         ((512, 100, 1, 0), "another store"),
+        ((870, 100, 0, 0), "a chunk that no device's buffer holds"),
         ((512, 100, 0, 0x0802_0000), "an address, which firmware would add to its own"),
     ] {
         let (chunk_size, file_length, store, address) = begin;

@@ -139,6 +139,41 @@ fn plan_with_a_bootstrap_survives_its_own_first_step() {
     assert_eq!(next_step(&Request::new(6, &installed, &catalogue)), Step::Done);
 }
 
+/// The older part 2 is chosen first and then replaced, for part 1 needs the newer one: what the older one needs is not needed.
+#[test]
+fn needs_of_a_module_that_was_replaced_by_a_newer_one_do_not_count() {
+    let catalogue = [
+        entry(part(2), 1002, one(Dependency::bootloader(9))),
+        entry(part(2), 1512, [NONE; 2]),
+        entry(part(1), 5, one(Dependency::system(2, 1512))),
+        entry(BOOTLOADER, 9, [NONE; 2]),
+    ];
+    let installed = [
+        have(part(2), 207, [NONE; 2]),
+        have(USER, 6, [Dependency::system(2, 1000), Dependency::system(1, 1)]),
+    ];
+    for catalogue in [&catalogue[..], &catalogue[..3]] {
+        let steps = plan(&Request::new(6, &installed, catalogue)).unwrap();
+        assert_eq!(order(&steps), [(part(2), 1512), (part(1), 5)]);
+    }
+}
+
+/// The same with a longer way to the reason for the newer one.
+#[test]
+fn missing_module_is_told_only_if_what_needs_it_stays() {
+    let catalogue = [
+        entry(part(1), 1, one(Dependency::bootloader(9))),
+        entry(part(1), 2, [NONE; 2]),
+        entry(part(2), 1, one(Dependency::system(3, 1))),
+        entry(part(3), 1, one(Dependency::system(1, 2))),
+    ];
+    let installed = [have(USER, 6, [Dependency::system(1, 1), Dependency::system(2, 1)])];
+    let steps = plan(&Request::new(6, &installed, &catalogue)).unwrap();
+    assert_eq!(order(&steps), [(part(1), 2), (part(3), 1), (part(2), 1)]);
+    let needed = Reason::Missing { key: BOOTLOADER, at_least: 9, by: part(1), by_version: 1 };
+    assert_eq!(plan(&Request::new(6, &installed, &catalogue[..3])), Err(needed));
+}
+
 #[test]
 fn bootloader_is_not_sent_in_vain_before_a_cycle() {
     let installed = photon(108, 7, 1404);

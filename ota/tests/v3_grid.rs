@@ -9,7 +9,7 @@ use core::time::Duration;
 use lossy::{Delivery, Fault, Lossy, To};
 use proptest::prelude::*;
 use spark_ota::coap::Ids;
-use spark_ota::coap::v3::{Download, DownloadError, Target, Upload};
+use spark_ota::coap::v3::{Download, DownloadError, Handled, Target, Upload};
 use spark_ota::v3::{Failure, Options, Plan, Rejection, Start, max_chunk_size};
 
 const MAX_FILE: u32 = 0x4_0000;
@@ -383,4 +383,168 @@ proptest! {
         prop_assert_eq!(World::new(&image, options, link, &mut flash).run(), Ok(()));
         prop_assert!(flash.holds(&image));
     }
+}
+
+/// Both ends without a link between them: what one says is handed over by the test.
+struct Hands {
+    upload: Upload<Vec<u8>>,
+    download: Download,
+    flash: Flash,
+    ids: [Ids; 2],
+    now: Duration,
+}
+
+impl Hands {
+    fn new() -> Self {
+        Self {
+            upload: Upload::new(image(1_500), options()).unwrap(),
+            download: Download::new(max_chunk_size(1152), MAX_FILE),
+            flash: Flash::new(),
+            ids: [Ids { id: 1, token: 1 }, Ids { id: 0x8000, token: 0 }],
+            now: Duration::ZERO,
+        }
+    }
+
+    fn server_says(&mut self) -> Option<Vec<u8>> {
+        let mut out = [0; 1200];
+        self.upload.poll_send(self.now, &mut self.ids[0], &mut out).unwrap().map(<[u8]>::to_vec)
+    }
+
+    fn device_hears(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut said = Vec::new();
+        let message = Message::parse(bytes, ParseOptions::STRICT).unwrap();
+        let Self { download, flash, ids, now, .. } = self;
+        let _ = download
+            .handle_message(*now, &message, &mut ids[1], flash, &mut |m: &[u8]| said.push(m.to_vec()));
+        said
+    }
+
+    fn server_hears(&mut self, bytes: &[u8]) -> Handled {
+        let message = Message::parse(bytes, ParseOptions::STRICT).unwrap();
+        self.upload.handle_message(self.now, &message)
+    }
+
+    fn device_hears_acknowledgement(&mut self, of: &[u8]) {
+        assert_eq!(self.device_hears(&[0x60, 0, of[2], of[3]]), [[0_u8; 0]; 0]);
+    }
+
+    /// Until the device has answered Finish, and the server has not heard it: Finish and the answer.
+    fn finish(&mut self) -> (Vec<u8>, Vec<u8>) {
+        loop {
+            let said = self.server_says().unwrap();
+            let answers = self.device_hears(&said);
+            if Message::parse(&said, ParseOptions::STRICT).unwrap().values(OptionNumber::URI_PATH).next()
+                == Some(b"F")
+            {
+                return (said, answers.last().unwrap().clone());
+            }
+            for answer in answers {
+                let _ = self.server_hears(&answer);
+            }
+        }
+    }
+}
+
+#[test]
+fn answer_to_finish_is_not_acknowledged_once_the_transfer_has_failed() {
+    for cancels in [true, false] {
+        let mut hands = Hands::new();
+        let (_, answer) = hands.finish();
+        if cancels {
+            hands.upload.cancel(false);
+        } else {
+            hands.now = hands.upload.next_deadline().unwrap();
+            hands.upload.handle_deadline(hands.now);
+        }
+        let failure = if cancels { Failure::Cancelled } else { Failure::FinishUnanswered };
+        assert_eq!(hands.upload.outcome(), Some(Err(failure)));
+        assert_eq!(hands.server_hears(&answer), Handled::Taken);
+        // Its endpoint ends the session, for want of an acknowledgement.
+        assert!(hands.download.abort());
+        assert_eq!(hands.flash.applied, None);
+    }
+}
+
+#[test]
+fn cancelled_start_leaves_no_update_on_the_device() {
+    let mut hands = Hands::new();
+    let start = hands.server_says().unwrap();
+    let answers = hands.device_hears(&start);
+    hands.upload.cancel(true);
+    assert_eq!((hands.server_says(), hands.upload.outcome()), (None, None));
+    assert!(matches!(hands.server_hears(&answers[1]), Handled::Acknowledge(_)));
+    let finish = hands.server_says().unwrap();
+    let answers = hands.device_hears(&finish);
+    assert!(!hands.download.receiver().is_updating());
+    assert!(matches!(hands.server_hears(&answers[1]), Handled::Acknowledge(_)));
+    assert_eq!(hands.upload.outcome(), Some(Err(Failure::Cancelled)));
+}
+
+#[test]
+fn second_finish_gets_the_same_answer_and_either_acknowledgement_counts() {
+    for refuses in [false, true] {
+        for acknowledged in 0..2 {
+            let mut hands = Hands::new();
+            hands.flash.refuses = refuses;
+            let (mut finish, first) = hands.finish();
+            // A new request, as of a server that has lost its message ids.
+            finish[2] = 0x77;
+            let said = hands.device_hears(&finish);
+            assert_eq!(said.len(), 2);
+            assert_eq!((first[1], &first[4..]), (said[1][1], &said[1][4..]), "all but the id");
+            let words = [first, said[1].clone()];
+            let mut said = Vec::new();
+            let bytes = [0x60, 0, words[acknowledged][2], words[acknowledged][3]];
+            let message = Message::parse(&bytes, ParseOptions::STRICT).unwrap();
+            let Hands { download, flash, ids, now, .. } = &mut hands;
+            let result = download
+                .handle_message(*now, &message, &mut ids[1], flash, &mut |m: &[u8]| said.push(m.to_vec()));
+            let expected = if refuses { Err(DownloadError::CloseSession) } else { Ok(true) };
+            assert_eq!((result, said.len()), (expected, 0));
+            assert_eq!((flash.holds(&image(1_500)), flash.applied.is_some()), (!refuses, !refuses));
+            // The other one changes nothing any more.
+            flash.applied = None;
+            hands.device_hears_acknowledgement(&words[1 - acknowledged]);
+            assert_eq!(hands.flash.applied, None);
+        }
+    }
+}
+
+#[test]
+fn acknowledgement_of_a_refusal_without_an_update_applies_nothing() {
+    let mut hands = Hands::new();
+    // Finish of an update that the device does not have.
+    let refusal = hands.device_hears(&[0x41, 2, 0x77, 1, 9, 0xb1, b'F'])[1].clone();
+    let (_, answer) = hands.finish();
+    hands.device_hears_acknowledgement(&refusal);
+    assert_eq!(hands.flash.applied, None);
+    hands.device_hears_acknowledgement(&answer);
+    assert!(hands.flash.applied.is_some());
+}
+
+#[test]
+fn cancel_before_the_answer_to_finish_is_acknowledged_wins() {
+    let mut hands = Hands::new();
+    let (finish, answer) = hands.finish();
+    let mut cancel = finish;
+    cancel[2] = 0x77;
+    // Option 2073, empty, behind the path.
+    cancel.extend([0xe0, 0x07, 0x01]);
+    let said = hands.device_hears(&cancel);
+    assert_eq!(said[1][1], Code::CHANGED.0);
+    hands.device_hears_acknowledgement(&answer);
+    hands.device_hears_acknowledgement(&said[1]);
+    assert_eq!(hands.flash.applied, None);
+}
+
+#[test]
+fn reset_of_a_request_ends_the_transfer_at_once() {
+    let mut hands = Hands::new();
+    let start = hands.server_says().unwrap();
+    hands.upload.handle_reset(hands.now, u16::from_be_bytes([start[2], start[3]]));
+    assert_eq!(hands.upload.outcome(), Some(Err(Failure::Reset)));
+    let mut hands = Hands::new();
+    let (finish, _) = hands.finish();
+    hands.upload.handle_reset(hands.now, u16::from_be_bytes([finish[2], finish[3]]));
+    assert_eq!(hands.upload.outcome(), Some(Err(Failure::Reset)));
 }

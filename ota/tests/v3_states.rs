@@ -21,6 +21,11 @@ fn sender(state: &str) -> Sender<Vec<u8>> {
     if state == "start" {
         return sender;
     }
+    if state == "cancelling start" {
+        sender.cancel(true);
+        drain(&mut sender);
+        return sender;
+    }
     sender.handle_input(NOW, SenderInput::StartAnswered(ANSWER));
     drain(&mut sender);
     match state {
@@ -44,11 +49,12 @@ fn every_input_in_every_state_of_the_sender_is_taken_or_leaves_it_alone() {
         ("finished", SenderInput::FinishAnswered),
         ("not taken", SenderInput::FinishRefused { code: 0xa3 }),
     ];
-    let taken: [(&str, &[&str]); 5] = [
-        ("start", &["answered", "refused"]),
+    let taken: [(&str, &[&str]); 6] = [
+        ("start", &["answered", "refused", "reset"]),
+        ("cancelling start", &["answered", "refused", "reset"]),
         ("sending", &["arrived", "reset"]),
-        ("finish", &["finished", "not taken"]),
-        ("cancelling", &["finished", "not taken"]),
+        ("finish", &["reset", "finished", "not taken"]),
+        ("cancelling", &["reset", "finished", "not taken"]),
         ("ended", &[]),
     ];
     for (state, expected) in taken {
@@ -67,6 +73,7 @@ fn every_wait_of_the_sender_ends_in_a_typed_failure() {
     for (state, expected, after) in [
         ("start", Failure::StartUnanswered, 90),
         ("finish", Failure::FinishUnanswered, 90),
+        ("cancelling start", Failure::Cancelled, 90),
         ("cancelling", Failure::Cancelled, 90),
         ("sending", Failure::Silence { arrived: 0 }, 302),
     ] {
@@ -117,6 +124,7 @@ fn answers_that_make_no_sense_end_the_transfer() {
         (StartAnswer { window: 0, offset: 0 }, Options::DEFAULT),
         (StartAnswer { window: 8, offset: 1501 }, Options::DEFAULT),
         (StartAnswer { window: 8, offset: 512 }, Options { resumable: false, ..Options::DEFAULT }),
+        (StartAnswer { window: 8, offset: 512 }, Options { discard: true, ..Options::DEFAULT }),
     ] {
         let mut sender = Sender::new(vec![1; 1500], options).unwrap();
         sender.poll_output(NOW);
@@ -260,10 +268,33 @@ fn every_event_in_every_state_of_the_receiver_has_its_outputs() {
             ],
         ),
         ("validating", [&["request came", "begin"], &["refuse"], &[], &[], &[], &[], &[], &[], &[]]),
-        ("finished", [&["request came", "begin"], &["refuse"], &[], &[], &[], no, no, &["apply"], &[]]),
+        (
+            "finished",
+            [
+                &["request came", "begin"],
+                &["refuse"],
+                &[],
+                &[],
+                &[],
+                &["request came", "answer finish"],
+                &["request came", "cancel and discard", "answer cancel"],
+                &["apply"],
+                &[],
+            ],
+        ),
         (
             "failed",
-            [&["request came", "begin"], &["refuse"], &[], &[], &[], no, no, &["cancel", "close"], &[]],
+            [
+                &["request came", "begin"],
+                &["refuse"],
+                &[],
+                &[],
+                &[],
+                no,
+                &["request came", "cancel and discard", "answer cancel"],
+                &["cancel", "close"],
+                &[],
+            ],
         ),
     ];
     for (state, expected) in table {
@@ -332,4 +363,55 @@ fn chunk_beyond_the_window_is_ignored() {
     let acknowledgement = receiver.acknowledgement(&mut bitmap);
     assert_eq!((acknowledgement.in_order, acknowledgement.bitmap.len()), (0, 32));
     assert!(acknowledgement.beyond().eq([256]));
+}
+
+#[test]
+fn cancelled_start_is_followed_by_a_finish_that_cancels() {
+    let mut unsent = Sender::new(vec![1; 1500], Options::DEFAULT).unwrap();
+    unsent.cancel(false);
+    assert_eq!(unsent.outcome(), Some(Err(Failure::Cancelled)), "the device knows nothing");
+    assert_eq!(unsent.poll_output(NOW), None);
+
+    let mut sender = sender("cancelling start");
+    assert_eq!((sender.outcome(), sender.poll_output(NOW)), (None, None));
+    sender.handle_input(NOW, SenderInput::StartAnswered(ANSWER));
+    assert_eq!(sender.poll_output(NOW), Some(SenderOutput::Finish(Finish { cancel: true, discard: true })));
+    sender.handle_input(NOW, SenderInput::FinishAnswered);
+    assert_eq!(sender.outcome(), Some(Err(Failure::Cancelled)));
+    for answer in [SenderInput::StartRefused { code: 0xa3 }, SenderInput::Reset] {
+        let mut sender = self::sender("cancelling start");
+        sender.handle_input(NOW, answer);
+        assert_eq!(sender.outcome(), Some(Err(Failure::Cancelled)));
+    }
+}
+
+#[test]
+fn finish_that_was_not_sent_yet_is_cancelled_like_a_transfer() {
+    let mut sender = sender("sending");
+    sender.handle_input(NOW, arrived(3));
+    sender.cancel(false);
+    assert_eq!(sender.poll_output(NOW), Some(SenderOutput::Finish(Finish { cancel: true, discard: false })));
+    // One that is on its way is not taken back: its answer is not acknowledged.
+    let mut sender = self::sender("finish");
+    sender.cancel(false);
+    assert_eq!((sender.outcome(), sender.poll_output(NOW)), (Some(Err(Failure::Cancelled)), None));
+}
+
+#[test]
+fn rejection_is_repeated_word_for_word() {
+    let rejections = |receiver: &mut Receiver| -> Vec<String> {
+        core::iter::from_fn(|| receiver.poll_output())
+            .filter_map(|output| match output {
+                ReceiverOutput::FinishFailed(rejection) => Some(rejection.to_string()),
+                _ => None,
+            })
+            .collect()
+    };
+    let mut receiver = receiver("validating");
+    // A second one while the image is looked at brings no second answer.
+    receiver.handle_finish(Finish::default());
+    receiver.validated(Err(Rejection::new(-7, "bad")));
+    let said = rejections(&mut receiver);
+    receiver.handle_finish(Finish::default());
+    assert_eq!((said.len(), &rejections(&mut receiver)), (1, &said));
 }

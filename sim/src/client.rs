@@ -14,13 +14,13 @@ pub use happening::{End, Happening, ReceivedEvent, Receiver};
 pub use keys::{Job, JobDone};
 pub use publication::{Publication, PublishError};
 
-use crate::photon::{Photon, StartMode};
+use crate::photon::Photon;
 use crate::update::UpdateTarget;
 use coap_spark::coap::Type;
 use coap_spark::connection::DeviceConnection;
 use coap_spark::handshake::device::{AwaitEncryption, AwaitNonce, AwaitOpening, AwaitSession};
 use coap_spark::handshake::{Cause, Failure, Stage};
-use coap_spark::message::{CloudReason, FromDevice, Hello, HelloFlags, ResetReason};
+use coap_spark::message::{CloudReason, FromDevice, Hello, HelloFlags};
 use core::time::Duration;
 use keys::{Done, Stored};
 use rand_core::CryptoRng;
@@ -29,8 +29,6 @@ use std::collections::VecDeque;
 
 /// Platform id of a Photon.
 pub const PLATFORM_ID: u16 = 6;
-/// Without chunks for this long the firmware resets itself.
-const UPDATE_WATCH: Duration = Duration::from_secs(30);
 /// Happenings that wait to be polled; what comes on top is not kept.
 const MAX_HAPPENINGS: usize = 256;
 /// Input that came while a job was out.
@@ -75,8 +73,7 @@ pub struct Client<'p> {
     said_hello: bool,
     /// The device has said who it is.
     introduced: bool,
-    /// The last chunk, while an update runs.
-    last_chunk: Option<Duration>,
+    /// An update runs, and that was told.
     told_update: bool,
     /// Fast chunks that came, for the planned losses.
     chunks: u64,
@@ -112,7 +109,6 @@ impl<'p> Client<'p> {
             state: State::AwaitNonce(AwaitNonce::start(now)),
             said_hello: false,
             introduced: false,
-            last_chunk: None,
             told_update: false,
             chunks: 0,
             output: VecDeque::new(),
@@ -279,8 +275,7 @@ impl<'p> Client<'p> {
             State::AwaitNonce(waiting) => Some(waiting.next_deadline()),
             State::AwaitSession(waiting) => Some(waiting.next_deadline()),
             State::Connected(connection) => {
-                let watch = self.last_chunk.map(|last| last + UPDATE_WATCH);
-                [connection.next_deadline(), self.download.next_deadline(), watch].into_iter().flatten().min()
+                connection.next_deadline().into_iter().chain(self.download.next_deadline()).min()
             }
             State::AwaitEncryption(_) | State::AwaitOpening(_) | State::Ended(_) => None,
         }
@@ -299,8 +294,13 @@ impl<'p> Client<'p> {
                 self.state = State::Ended(End::Handshake(waiting.fail(Cause::TimedOut)));
             }
             State::Connected(mut connection) => {
-                if self.last_chunk.is_some_and(|last| now >= last + UPDATE_WATCH) {
-                    self.photon.plan_start(StartMode::Normal, ResetReason::UpdateTimeout);
+                let mut target = UpdateTarget::new(self.photon);
+                let output = &mut self.output;
+                let result =
+                    self.download.handle_deadline(now, &mut *connection, &mut target, &mut |frame| {
+                        output.push_back(frame.to_vec());
+                    });
+                if target.stalled {
                     self.state = State::Ended(End::UpdateStalled);
                     return;
                 }
@@ -311,14 +311,8 @@ impl<'p> Client<'p> {
                 while let Some(waiting) = connection.poll_expired(now) {
                     self.tell(Happening::Unanswered(waiting.id));
                 }
-                let mut target = UpdateTarget::new(self.photon);
-                let output = &mut self.output;
-                let result =
-                    self.download.handle_deadline(now, &mut *connection, &mut target, &mut |frame| {
-                        output.push_back(frame.to_vec());
-                    });
                 self.state = State::Connected(connection);
-                self.after_update_message(now, result);
+                self.after_update_message(result);
                 self.drain(now);
             }
             other => self.state = other,

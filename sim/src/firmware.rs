@@ -32,8 +32,6 @@ pub struct Firmware {
     pub full_dependencies: bool,
     /// Flags of Hello beside "update succeeded".
     pub hello_flags: HelloFlags,
-    /// The result of an update is a number instead of a word.
-    pub numeric_result: bool,
     /// What it says after the server's Hello, in this order.
     pub introduction: &'static [Saying],
     /// Prefixes that the system itself subscribes to.
@@ -118,7 +116,6 @@ const V0_4_4: Firmware = Firmware {
     dependencies: DependencyRule::FirstOnly,
     full_dependencies: false,
     hello_flags: HelloFlags(0),
-    numeric_result: false,
     introduction: OLD,
     system_subscriptions: &[PREFIX],
     describes_twice: true,
@@ -188,7 +185,6 @@ const V2_0_0: Firmware = Firmware {
     transfer: TransferProfile::C4,
     full_dependencies: true,
     hello_flags: V1_5_0.hello_flags.union(HelloFlags::GOODBYE),
-    numeric_result: true,
     says_goodbye: true,
     restarts_network: true,
     serial: SerialProfile { diagnostics: false, ..SerialProfile::V2_0 },

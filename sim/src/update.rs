@@ -10,7 +10,7 @@ use spark_dct::flash_module::{
 use spark_dct::{App, Field};
 use spark_ota::coap::Target;
 use spark_ota::module::{Candidate, FlashLayout, FlashModule, ModuleFunction, Rules, Slot, Store, validate};
-use spark_ota::transfer::Plan;
+use spark_ota::transfer::{Plan, ResetCause};
 
 /// Value of the flag for an image that waits in the OTA region.
 const UPDATE_STORED: u8 = 0xa5;
@@ -19,11 +19,13 @@ const UPDATE_STORED: u8 = 0xa5;
 #[derive(Debug)]
 pub(crate) struct UpdateTarget<'p> {
     photon: &'p mut Photon,
+    /// It ended because its chunks stopped to come.
+    pub(crate) stalled: bool,
 }
 
 impl<'p> UpdateTarget<'p> {
     pub(crate) const fn new(photon: &'p mut Photon) -> Self {
-        Self { photon }
+        Self { photon, stalled: false }
     }
 
     /// The image in the OTA region may go where it belongs.
@@ -106,24 +108,23 @@ impl Target for UpdateTarget<'_> {
         written.is_ok() && self.photon.flash.read(address, data.len()).as_deref() == Some(data)
     }
 
-    fn validate(&mut self, plan: &Plan, result: &mut [u8]) -> usize {
-        let good = self.is_valid(plan);
-        let text: &[u8] = match (self.photon.firmware().numeric_result, good) {
-            (false, true) => b"{\"r\":\"ok\"}",
-            (false, false) => b"{\"r\":\"error\"}",
-            (true, true) => b"{\"r\":0}",
-            (true, false) => b"{\"r\":-240}",
-        };
-        result[..text.len()].copy_from_slice(text);
-        text.len()
+    fn validate(&mut self, plan: &Plan) -> bool {
+        self.is_valid(plan)
     }
 
     fn apply(&mut self, plan: &Plan) {
-        // The device resets, whatever the image is.
         self.photon.wants_reset = true;
         self.photon.update_succeeded = self.install(plan.file_length).unwrap_or(false);
         let reason =
             if self.photon.update_succeeded { ResetReason::Update } else { ResetReason::UpdateError };
+        self.photon.plan_start(StartMode::Normal, reason);
+    }
+
+    fn reset(&mut self, _: &Plan, cause: ResetCause) {
+        self.photon.wants_reset = true;
+        self.photon.update_succeeded = false;
+        self.stalled = cause == ResetCause::Stalled;
+        let reason = if self.stalled { ResetReason::UpdateTimeout } else { ResetReason::UpdateError };
         self.photon.plan_start(StartMode::Normal, reason);
     }
 }

@@ -7,7 +7,7 @@ use coap_spark::coap::{Code, Token, Type};
 use coap_spark::connection::ReplyStyle;
 use coap_spark::message::describe::Describe;
 use coap_spark::message::{
-    CloudReason, Event, FromServer, Hello, Name, ResetReason, Store, UpdateBegin, VariableType,
+    Chunk, CloudReason, Event, FromServer, Hello, Name, ResetReason, Store, UpdateBegin, VariableType,
 };
 use common::server::{Cloud, Heard, connected, healthy, recorded, rng, shake_hands};
 use common::{KEYS, configured, system};
@@ -434,7 +434,7 @@ fn update_is_told_and_no_event_goes_out_while_it_runs() {
             let begin =
                 UpdateBegin { flags: 1, chunk_size: 512, file_length: 5000, store: Store(0), address: 0 };
             let heard = cloud.ask(client, FromServer::UpdateBegin(begin)).2;
-            client.handle_deadline(Duration::from_secs(31));
+            client.handle_deadline(NOW + firmware.transfer.watch + Duration::from_secs(1));
             heard
         });
         assert_eq!(end, End::UpdateStalled, "{firmware}");
@@ -443,6 +443,22 @@ fn update_is_told_and_no_event_goes_out_while_it_runs() {
             let told = heard.contains(&Heard::event("spark/device/last_reset", "update_timeout"));
             assert_eq!(told, firmware.introduction.contains(&Saying::LastReset), "{firmware}");
         });
+    });
+}
+
+#[test]
+fn chunk_that_is_lost_without_an_update_begins_none() {
+    each(|firmware, mut photon| {
+        photon.lose_chunks([1]);
+        let mut rng = rng();
+        let mut client = Client::connect(&mut photon, &mut rng, NOW);
+        let opened = shake_hands(&mut client, Some(&recorded(&KEYS.device)));
+        let (mut cloud, _) = Cloud::open(&mut client, &opened.session.unwrap());
+        happenings(&mut client);
+        cloud.ask(&mut client, FromServer::Chunk(Chunk { crc: 0, index: Some(0), data: b"chunk" }));
+        assert_eq!(happenings(&mut client), [Happening::ChunkLost(0)], "{firmware}");
+        client.handle_deadline(NOW + firmware.transfer.watch);
+        assert_ne!(client.end(), Some(&End::UpdateStalled), "{firmware}");
     });
 }
 

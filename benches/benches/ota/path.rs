@@ -48,7 +48,7 @@ impl<'i> Path<'i> {
         let message = connection.poll_message().unwrap();
         let mut copy = [0; 64];
         let copy = message.encode_into(&mut copy).unwrap();
-        ready.handle_message(NOW, &Envelope::<FromDevice<'_>>::decode(copy).unwrap());
+        let _ = ready.handle_message(NOW, &Envelope::<FromDevice<'_>>::decode(copy).unwrap());
         assert!(ready.progress().fast);
         Self { connection, ready, opener, out }
     }

@@ -261,18 +261,36 @@ impl<const MESSAGE: usize, const PENDING: usize, const SEEN: usize, const REPLIE
                 self.acknowledge(id)
             }
             Type::Acknowledgement => Err(SendError::NothingToReplyTo { id }),
-            Type::NonConfirmable | Type::Reset => {
-                if self.loose.is_some() {
-                    return Err(SendError::Busy { waiting: 1 });
-                }
-                let mut buffer = [0; MESSAGE];
-                if let Some(part) = buffer.get_mut(..bytes.len()) {
-                    part.copy_from_slice(bytes);
-                    self.loose = Some((buffer, bytes.len()));
-                }
-                Ok(())
-            }
+            Type::NonConfirmable | Type::Reset => self.send_once(bytes),
         }
+    }
+
+    /// Sends an encoded confirmable message as if it were not: it goes out once and is not waited for. For what the peer
+    /// does not acknowledge, as devices do with the chunks of a fast update.
+    ///
+    /// Not more than one waits to be fetched.
+    ///
+    /// # Errors
+    /// [`SendError`]; with [`SendError::Busy`] try again after the next output.
+    pub fn send_unrepeated(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.open()?;
+        Message::parse(message, ParseOptions::STRICT)?;
+        if message.len() > MESSAGE {
+            return Err(SendError::TooLong { len: message.len(), limit: MESSAGE });
+        }
+        self.send_once(message)
+    }
+
+    fn send_once(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        if self.loose.is_some() {
+            return Err(SendError::Busy { waiting: 1 });
+        }
+        let mut buffer = [0; MESSAGE];
+        if let Some(part) = buffer.get_mut(..bytes.len()) {
+            part.copy_from_slice(bytes);
+            self.loose = Some((buffer, bytes.len()));
+        }
+        Ok(())
     }
 
     /// Acknowledges the peer's message with nothing more: call [`Endpoint::poll_output`] afterwards.
@@ -282,6 +300,16 @@ impl<const MESSAGE: usize, const PENDING: usize, const SEEN: usize, const REPLIE
     pub fn acknowledge(&mut self, id: u16) -> Result<(), SendError> {
         self.open()?;
         if self.seen.acknowledge(id) { Ok(()) } else { Err(SendError::NothingToReplyTo { id }) }
+    }
+
+    /// Leaves the peer's message unanswered and does not remember it: if it comes again, it is shown again. For messages
+    /// that come in numbers and need no reply, as the chunks of a fast update.
+    ///
+    /// # Errors
+    /// [`SendError::NothingToReplyTo`] also if it was replied to; [`SendError::Closed`].
+    pub fn forget(&mut self, id: u16) -> Result<(), SendError> {
+        self.open()?;
+        if self.seen.forget(id) { Ok(()) } else { Err(SendError::NothingToReplyTo { id }) }
     }
 
     /// The next datagram to send as one record, written into `out`. Call until `None`, after every other call.

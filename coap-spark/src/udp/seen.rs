@@ -83,6 +83,12 @@ impl<const MESSAGE: usize, const SEEN: usize, const REPLIES: usize> Seen<MESSAGE
         true
     }
 
+    /// Forgets a message that nothing was replied to. `false` if there is no such message.
+    pub(super) fn forget(&mut self, id: u16) -> bool {
+        let entry = |slot: &&mut Option<Entry>| slot.is_some_and(|entry| entry.id == id && !entry.answered);
+        self.entries.iter_mut().find(entry).and_then(Option::take).is_some()
+    }
+
     /// Keeps a longer reply to a message that is known, in place of the oldest one whose own was sent.
     /// `false` if it is too long or all replies still wait.
     pub(super) fn keep(&mut self, id: u16, bytes: &[u8]) -> bool {

@@ -248,6 +248,47 @@ fn full_memory_refuses_without_acknowledging_until_the_oldest_is_45_seconds_old(
 }
 
 #[test]
+fn unrepeated_message_goes_out_once_and_takes_no_place() {
+    let mut end = Small::new(Timing::SERVER, ms(0));
+    end.send(&event(Type::Confirmable, 1), 0).unwrap();
+    drain(&mut end, ms(0));
+    for id in 2..300 {
+        end.send_unrepeated(&event(Type::Confirmable, id)).unwrap();
+        let next = end.send_unrepeated(&event(Type::Confirmable, 0)).unwrap_err();
+        assert_eq!(next, SendError::Busy { waiting: 1 });
+        assert_eq!(drain(&mut end, ms(1)), [event(Type::Confirmable, id)]);
+    }
+    assert!(end.pending().eq([1]));
+    // An acknowledgement that comes all the same is nobody's.
+    assert_eq!(end.handle_datagram(ms(2), &ack(7)), Ok(Incoming::Stray { id: 7 }));
+    let _ = end.handle_datagram(ms(2), &ack(1)).unwrap();
+    assert_eq!(end.next_deadline(), None);
+    let long = event(Type::Confirmable, 8);
+    let mut end = Endpoint::<6>::new(Timing::SERVER, ms(0));
+    assert_eq!(end.send_unrepeated(&long), Err(SendError::TooLong { len: long.len(), limit: 6 }));
+    assert!(matches!(end.send_unrepeated(&[1]), Err(SendError::Malformed(_))));
+}
+
+#[test]
+fn forgotten_message_takes_no_place_and_is_shown_again() {
+    let mut end = Small::new(Timing::SERVER, ms(0));
+    for id in 0..300 {
+        for _ in 0..2 {
+            let message = event(Type::Confirmable, id);
+            assert!(matches!(end.handle_datagram(ms(1), &message), Ok(Incoming::Message(_))));
+            end.forget(id).unwrap();
+        }
+    }
+    assert_eq!(drain(&mut end, ms(1)), [[0_u8; 0]; 0]);
+    // What was replied to stays known.
+    let message = event(Type::Confirmable, 7);
+    let _ = end.handle_datagram(ms(1), &message).unwrap();
+    end.acknowledge(7).unwrap();
+    assert_eq!(end.forget(7), Err(SendError::NothingToReplyTo { id: 7 }));
+    assert_eq!(end.handle_datagram(ms(1), &message), Ok(Incoming::Duplicate { id: 7, answered: true }));
+}
+
+#[test]
 fn reset_ends_the_session() {
     let mut end = Small::new(Timing::DEVICE, ms(0));
     end.send(&event(Type::Confirmable, 7), 0).unwrap();

@@ -1,7 +1,9 @@
 //! The device's side: a [`Receiver`] whose words go through a connection and whose work goes to the flash.
 
 use super::link::DeviceLink;
-use crate::transfer::{Begin, MAX_MISSED, Plan, Profile, Receiver, ReceiverOutput as Output, Refusal};
+use crate::transfer::{
+    Begin, MAX_MISSED, Plan, Profile, Receiver, ReceiverOutput as Output, Refusal, ResetCause,
+};
 use coap_spark::coap::{Code, Token};
 use coap_spark::connection::SendError;
 use coap_spark::message::{Envelope, FromDevice, FromServer, Indices, Response};
@@ -15,10 +17,13 @@ pub trait Target {
     fn prepare(&mut self, plan: &Plan) -> bool;
     /// Writes to `offset` of the OTA region.
     fn save(&mut self, offset: u32, data: &[u8]) -> bool;
-    /// Validates the image; JSON for the answer into `result`, at most 254 bytes; gives its length.
-    fn validate(&mut self, plan: &Plan, result: &mut [u8]) -> usize;
-    /// Applies the image. The device resets soon after.
+    /// Whether the image in the OTA region may be applied. Asked once all of it is there, in every generation; its
+    /// chunks were checked one by one, the image was not.
+    fn validate(&mut self, plan: &Plan) -> bool;
+    /// Applies the image, which is valid. The device resets soon after.
     fn apply(&mut self, plan: &Plan);
+    /// Resets the device soon; nothing is to be applied.
+    fn reset(&mut self, plan: &Plan, cause: ResetCause);
 }
 
 /// Why a message could not be handled.
@@ -37,15 +42,13 @@ pub enum DownloadError {
 #[derive(Clone, Debug)]
 pub struct Download<const N: usize = 128> {
     receiver: Receiver<N>,
-    result: [u8; 254],
-    result_len: usize,
 }
 
 impl<const N: usize> Download<N> {
     /// A receiver for an OTA region of `region_len` bytes.
     #[must_use]
     pub const fn new(profile: Profile, region_len: u32) -> Self {
-        Self { receiver: Receiver::new(profile, region_len), result: [0; 254], result_len: 0 }
+        Self { receiver: Receiver::new(profile, region_len) }
     }
 
     /// An update runs: tell the connection, so that it does not ping.
@@ -100,7 +103,7 @@ impl<const N: usize> Download<N> {
         self.drain(now, Some(request), data, connection, target, send).map(|()| true)
     }
 
-    /// Asks for missing chunks again if the deadline has come.
+    /// Resets the device when chunks stopped to come, or asks for missing ones again, if the deadline has come.
     ///
     /// # Errors
     /// [`DownloadError`]; close the connection.
@@ -129,7 +132,6 @@ impl<const N: usize> Download<N> {
         while let Some(output) = self.receiver.poll_output() {
             match output {
                 Output::Check(plan) => {
-                    self.result_len = 0;
                     let ok = target.check(&plan);
                     self.receiver.work_done(now, ok);
                 }
@@ -142,11 +144,11 @@ impl<const N: usize> Download<N> {
                     self.receiver.work_done(now, ok);
                 }
                 Output::Validate(plan) => {
-                    let len = target.validate(&plan, &mut self.result);
-                    self.result_len = len.min(self.result.len());
-                    self.receiver.work_done(now, true);
+                    let valid = target.validate(&plan);
+                    self.receiver.work_done(now, valid);
                 }
                 Output::Apply(plan) => target.apply(&plan),
+                Output::Reset { plan, cause } => target.reset(&plan, cause),
                 Output::Accept | Output::AcknowledgeChunk => send(connection.acknowledge(id, &mut out)?),
                 Output::Refuse => {
                     let (code, token) = match self.receiver.profile().refusal {
@@ -165,12 +167,8 @@ impl<const N: usize> Download<N> {
                     let response = answer(code, &[]);
                     send(connection.respond(token, response, &mut out)?);
                 }
-                Output::DoneAnswer { complete } => {
-                    let (code, result) = if complete {
-                        (Code::CHANGED, self.result.get(..self.result_len).unwrap_or_default())
-                    } else {
-                        (Code::BAD_REQUEST, &[][..])
-                    };
+                Output::DoneAnswer { complete, result } => {
+                    let code = if complete { Code::CHANGED } else { Code::BAD_REQUEST };
                     send(connection.piggyback(id, token, answer(code, result), &mut out)?);
                 }
                 Output::Missed { count } => {
@@ -180,8 +178,7 @@ impl<const N: usize> Download<N> {
                     let confirmable = self.receiver.profile().missed_confirmable;
                     send(connection.send(body, confirmable, &mut out)?);
                 }
-                Output::DoneByDevice => {
-                    let result = self.result.get(..self.result_len).unwrap_or_default();
+                Output::DoneByDevice { result } => {
                     let body = FromDevice::UpdateDone(result);
                     send(connection.send(body, false, &mut out)?);
                 }

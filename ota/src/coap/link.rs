@@ -16,6 +16,9 @@ pub trait ServerLink {
     /// [`SendError`].
     fn send<'o>(&mut self, body: FromServer<'_>, out: &'o mut [u8]) -> Result<Sent<'o>, SendError>;
 
+    /// Messages that are not acknowledged are repeated by the link itself, so the transfer does not.
+    fn repeats(&self) -> bool;
+
     /// [`ServerLink::send_batch`] is faster than sending one by one.
     fn can_batch(&self) -> bool;
 
@@ -90,6 +93,10 @@ impl<const N: usize> ServerLink for ServerConnection<N> {
         Self::send_batch(self, bodies, out)
     }
 
+    fn repeats(&self) -> bool {
+        false
+    }
+
     fn can_batch(&self) -> bool {
         true
     }
@@ -161,20 +168,60 @@ impl Ids {
 }
 
 /// Messages as they are, each for one DTLS record: for Electron and all others that use UDP. All that asks or answers by
-/// itself is confirmable; the transport, [`coap_spark::udp::Endpoint`] for instance, repeats it.
+/// itself is confirmable; the transport, [`coap_spark::udp::Endpoint`] for instance, repeats it, but for fast chunks, which
+/// devices do not acknowledge: see [`Datagrams::is_repeated`]. The server's loop over it:
+///
+/// ```no_run
+/// # use coap_spark::{message::{Envelope, FromDevice}, udp::{Endpoint, Incoming}};
+/// # fn f(image: &[u8], endpoint: &mut Endpoint<1200>, mut socket: impl FnMut(&[u8]), mut received: impl FnMut() -> Vec<u8>,
+/// #     clock: impl Fn() -> core::time::Duration) -> Result<(), Box<dyn core::error::Error>> {
+/// # use spark_ota::{coap::{Datagrams, Ids, Upload}, transfer::Options};
+/// let (mut upload, mut link) = (Upload::new(image, Options::DEFAULT)?, Datagrams::new(Ids::default()));
+/// let mut out = [0; 1200];
+/// while upload.outcome().is_none() {
+///     // One request waits at a time.
+///     if endpoint.pending().next().is_none()
+///         && let Some(message) = upload.poll_send(clock(), &mut link, &mut out)?
+///     {
+///         if link.is_repeated() { endpoint.send(message, 0)? } else { endpoint.send_unrepeated(message)? }
+///     }
+///     while let Some(record) = endpoint.poll_output(clock(), &mut out)? { socket(record); }
+///     let bytes = received(); // or nothing: soon while there are chunks, else after `next_deadline()` of both
+///     if let Ok(Incoming::Message(_) | Incoming::Acknowledged(_)) = endpoint.handle_datagram(clock(), &bytes)
+///         && let Some(id) = upload.handle_message(clock(), &Envelope::<FromDevice>::decode(&bytes)?).acknowledge()
+///     {
+///         endpoint.acknowledge(id)?;
+///     }
+///     endpoint.handle_deadline(clock(), 0)?;
+///     upload.handle_deadline(clock());
+/// }
+/// # Ok(()) }
+/// ```
+///
+/// A device leaves fast chunks unanswered with [`forget`](coap_spark::udp::Endpoint::forget), or they would soon fill what
+/// its endpoint remembers. Its endpoint needs room for several messages that wait (`PENDING` 4), for it may ask for chunks
+/// while earlier words are still on their way.
+/// In slow mode both ends have to remember every chunk or answer of 45 s (`SEEN`), as a late copy must not be counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Datagrams {
     /// Next message id and token of the session.
     pub ids: Ids,
     updating: bool,
+    unrepeated: bool,
 }
 
 impl Datagrams {
     /// Goes on with these ids.
     #[must_use]
     pub const fn new(ids: Ids) -> Self {
-        Self { ids, updating: false }
+        Self { ids, updating: false, unrepeated: false }
+    }
+
+    /// The request that was written last is to be repeated until it is acknowledged. A fast chunk is not: it goes out once.
+    #[must_use]
+    pub const fn is_repeated(&self) -> bool {
+        !self.unrepeated
     }
 
     /// An update runs: a device does not send keep-alives.
@@ -204,7 +251,12 @@ impl ServerLink for Datagrams {
         let bytes = Envelope { kind: Type::Confirmable, id, token, body }.encode_into(out)?;
         self.ids.id();
         self.ids.token();
+        self.unrepeated = matches!(body, FromServer::Chunk(chunk) if chunk.index.is_some());
         Ok(Sent { id, token, bytes })
+    }
+
+    fn repeats(&self) -> bool {
+        true
     }
 
     /// Each message is a record of its own.

@@ -6,10 +6,12 @@
 //! those with Device OS 3 and later mostly speak [protocol v3](v3).
 
 mod device;
+mod handled;
 mod link;
 mod server;
 pub mod v3;
 
 pub use device::{Download, DownloadError, Target};
+pub use handled::Handled;
 pub use link::{Datagrams, DeviceLink, Ids, ServerLink};
 pub use server::Upload;

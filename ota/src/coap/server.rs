@@ -1,5 +1,6 @@
 //! The server's side: a [`Sender`] whose outputs go through a connection.
 
+use super::handled::Handled;
 use super::link::ServerLink;
 use crate::transfer::{
     Failure, Options, Progress, Sender, SenderError, SenderInput as Input, SenderOutput as Output, Success,
@@ -11,7 +12,10 @@ use coap_spark::session::SealError;
 use core::time::Duration;
 
 /// Room for the padded last chunk; larger chunks do not fit any device's frame.
-const SCRATCH: usize = 1024;
+const MAX_CHUNK: u16 = 1024;
+
+/// `Done` goes out up to three times in a row, and each of them may be answered.
+const DONES: usize = 3;
 
 /// Most that a message has besides a chunk: 20 bytes of `UpdateBegin`, 16 around the data of `Chunk`.
 const MESSAGE_OVERHEAD: usize = 20;
@@ -21,7 +25,6 @@ const MESSAGE_OVERHEAD: usize = 20;
 enum Awaited {
     Begin,
     SlowChunk,
-    Done,
 }
 
 /// One image on its way to one device.
@@ -44,7 +47,7 @@ enum Awaited {
 ///     while !rest.is_empty() {
 ///         rest = &rest[connection.handle_input(clock(), rest)?..];
 ///         if let Some(message) = connection.poll_message() {
-///             upload.handle_message(clock(), &message);
+///             let _ = upload.handle_message(clock(), &message);
 ///         }
 ///         while let Some(frame) = connection.poll_output(&mut out)? {
 ///             socket(frame);
@@ -60,8 +63,10 @@ enum Awaited {
 pub struct Upload<I> {
     sender: Sender<I>,
     awaited: Option<(Awaited, u16, Token)>,
-    /// Token of a slow chunk that was sent again because of silence.
+    /// Token of a slow chunk that was sent again because of silence; its answer may come at any time until the end.
     superseded: Option<Token>,
+    /// Ids of `Done` since chunks went out.
+    dones: [Option<u16>; DONES],
 }
 
 impl<I: AsRef<[u8]>> Upload<I> {
@@ -70,7 +75,11 @@ impl<I: AsRef<[u8]>> Upload<I> {
     /// # Errors
     /// [`SenderError`], before anything is sent.
     pub fn new(image: I, options: Options) -> Result<Self, SenderError> {
-        Ok(Self { sender: Sender::new(image, options)?, awaited: None, superseded: None })
+        if options.chunk_size > MAX_CHUNK {
+            return Err(SenderError::ChunkSize { chunk_size: options.chunk_size, limit: MAX_CHUNK });
+        }
+        let sender = Sender::new(image, options)?;
+        Ok(Self { sender, awaited: None, superseded: None, dones: [None; DONES] })
     }
 
     /// How far it is.
@@ -101,45 +110,49 @@ impl<I: AsRef<[u8]>> Upload<I> {
         self.sender.handle_deadline(now);
     }
 
-    /// Takes a message if it belongs to the transfer, and says whether it did.
+    /// Takes a message if it belongs to the transfer, and says whether it did. Over datagrams the caller acknowledges it.
     ///
     /// Answers to fast chunks, which only Device OS up to 0.6.4 sends, are not claimed: nothing waits for them.
-    pub fn handle_message(&mut self, now: Duration, message: &Envelope<FromDevice<'_>>) -> bool {
+    pub fn handle_message(&mut self, now: Duration, message: &Envelope<FromDevice<'_>>) -> Handled {
         let is_ack = message.kind == Type::Acknowledgement;
         let input = match (message.body, self.awaited) {
             (FromDevice::ChunkMissed(indices), _) => Input::Missed { indices: indices.as_bytes() },
             (FromDevice::UpdateDone(result), _) => Input::DoneByDevice { result },
             (FromDevice::Ack, Some((Awaited::Begin, id, _))) if message.id == id => Input::BeginAccepted,
-            (FromDevice::Response(response), Some((awaited, id, token))) => {
-                let of_token = message.token == token;
+            // By its id: the token may be that of a fast chunk long ago, whose answer is still on its way.
+            (FromDevice::Response(response), _) if is_ack && self.dones.contains(&Some(message.id)) => {
+                Input::DoneAnswered { complete: response.code.is_success(), result: response.payload }
+            }
+            (FromDevice::Response(response), Some((Awaited::Begin, id, token)))
+                if message.token == token || is_ack && message.id == id =>
+            {
                 // Up to 1.1 a refusal has no token, so it is found by its id.
-                let of_id = is_ack && message.id == id;
-                match awaited {
-                    Awaited::Begin if (of_token || of_id) && response.is_refusal() => {
-                        Input::BeginRefused { code: response.code.0 }
-                    }
-                    Awaited::Begin if of_token && !is_ack && response.code.is_success() => {
-                        Input::Ready { fast: response.payload.first().is_some_and(|byte| byte & 1 != 0) }
-                    }
-                    Awaited::SlowChunk if of_token && !is_ack => {
-                        Input::ChunkReceived { good: response.code.is_success() }
-                    }
-                    Awaited::SlowChunk if !is_ack && self.superseded == Some(message.token) => {
-                        Input::LateChunkReceived
-                    }
-                    Awaited::Done if of_id => {
-                        Input::DoneAnswered { complete: response.code.is_success(), result: response.payload }
-                    }
-                    _ => return false,
+                if response.is_refusal() {
+                    Input::BeginRefused { code: response.code.0 }
+                } else if message.token == token && !is_ack && response.code.is_success() {
+                    Input::Ready { fast: response.payload.first().is_some_and(|byte| byte & 1 != 0) }
+                } else {
+                    return Handled::NotMine;
                 }
             }
-            _ => return false,
+            (FromDevice::Response(response), Some((Awaited::SlowChunk, _, token)))
+                if !is_ack && message.token == token =>
+            {
+                Input::ChunkReceived { good: response.code.is_success() }
+            }
+            (FromDevice::Response(response), _) if !is_ack && self.superseded == Some(message.token) => {
+                Input::LateChunkReceived { good: response.code.is_success() }
+            }
+            _ => return Handled::NotMine,
         };
-        if !matches!(input, Input::BeginAccepted | Input::Missed { .. }) {
+        if matches!(input, Input::BeginRefused { .. } | Input::Ready { .. } | Input::ChunkReceived { .. }) {
             self.awaited = None;
         }
         self.sender.handle_input(now, input);
-        true
+        match message.kind {
+            Type::Confirmable => Handled::Acknowledge(message.id),
+            _ => Handled::Taken,
+        }
     }
 
     /// The next message of the transfer, sealed into `out`; `None` if nothing is due. In fast mode each call gives
@@ -159,8 +172,10 @@ impl<I: AsRef<[u8]>> Upload<I> {
         if available < needed {
             return Err(SealError::BufferTooSmall { needed, available }.into());
         }
+        self.sender.set_link_repeats(link.repeats());
         let Some(output) = self.sender.poll_output(now) else { return Ok(None) };
-        let mut scratch = [0; SCRATCH];
+        let mut scratch = [0; MAX_CHUNK as usize];
+        let is_done = matches!(output, Output::Done);
         let (awaited, body) = match output {
             Output::Begin(begin) => {
                 let begin = UpdateBegin {
@@ -188,14 +203,22 @@ impl<I: AsRef<[u8]>> Upload<I> {
                 let index = fast.then_some(chunk.index);
                 ((!fast).then_some(Awaited::SlowChunk), FromServer::Chunk(Chunk { crc, index, data }))
             }
-            Output::Done => (Some(Awaited::Done), FromServer::UpdateDone),
+            Output::Done => (None, FromServer::UpdateDone),
         };
         let sent = link.send(body, out)?;
-        self.superseded = match (self.awaited, awaited) {
+        match (self.awaited, awaited) {
             // Still waiting for the answer to a chunk that now goes out again.
-            (Some((Awaited::SlowChunk, _, token)), Some(Awaited::SlowChunk)) => Some(token),
-            _ => None,
-        };
+            (Some((Awaited::SlowChunk, _, token)), Some(Awaited::SlowChunk)) => self.superseded = Some(token),
+            // Tokens come again after 256 messages.
+            _ if self.superseded == Some(sent.token) => self.superseded = None,
+            _ => {}
+        }
+        if is_done {
+            self.dones.rotate_right(1);
+            self.dones[0] = Some(sent.id);
+        } else {
+            self.dones = [None; DONES];
+        }
         self.awaited = awaited.map(|awaited| (awaited, sent.id, sent.token));
         Ok(Some(sent.bytes))
     }

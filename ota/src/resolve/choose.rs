@@ -151,57 +151,87 @@ fn pin<'a>(
     }
 }
 
-/// Adds what the installed and the chosen modules need, until nothing more is needed. What an installed module needs
-/// beyond the target's version, and did not have before, is left open: the target was asked for.
+/// What the installed and the chosen modules need. What an installed module needs beyond the target's version, and did not
+/// have before, is left open: the target was asked for.
+fn gather(state: &State, held: Option<&CatalogueEntry>, choices: &Choices<'_>) -> BTreeMap<ModuleKey, Need> {
+    let mut needed: BTreeMap<ModuleKey, Need> = BTreeMap::new();
+    let beyond = |need: &Dependency| {
+        held.is_some_and(|held| held.key() == (*need).into() && held.version < need.version)
+    };
+    let mut note = |by, by_version, need: &Dependency| {
+        let new = Need { at_least: need.version, by, by_version };
+        let known = needed.entry((*need).into()).or_insert(new);
+        if known.at_least < new.at_least {
+            *known = new;
+        }
+    };
+    for (key, have) in &state.0 {
+        if choices.get(key).is_none_or(|choice| choice.pinned.is_none()) {
+            let needs = needs(&have.dependencies).filter(|need| !beyond(need));
+            needs.for_each(|need| note(*key, have.version, need));
+        }
+    }
+    for module in choices.values().map(|choice| choice.module) {
+        needs(&module.dependencies).for_each(|need| note(module.key(), module.version, need));
+    }
+    needed
+}
+
+/// Adds what the installed and the chosen modules need, until nothing more is needed. If a module turns out to be too old
+/// for another one, all is chosen anew with a newer one, as what it needed itself does not count any more.
 fn complete<'a>(
     request: &Request<'a>,
     state: &State,
     held: Option<&CatalogueEntry>,
     choices: &mut Choices<'a>,
 ) -> Result<BTreeMap<ModuleKey, Need>, Reason> {
-    let mut needed: BTreeMap<ModuleKey, Need> = BTreeMap::new();
-    // Each round but the last raises a key to a higher version of the catalogue.
+    let pins = choices.clone();
+    // Each new beginning raises a key to a version that something needs; each round in between adds a key.
+    let mut least: BTreeMap<ModuleKey, u16> = BTreeMap::new();
     loop {
-        let beyond = |need: &Dependency| {
-            held.is_some_and(|held| held.key() == (*need).into() && held.version < need.version)
-        };
-        let mut note = |by, by_version, need: &Dependency| {
-            let new = Need { at_least: need.version, by, by_version };
-            let known = needed.entry((*need).into()).or_insert(new);
-            if known.at_least < new.at_least {
-                *known = new;
-            }
-        };
-        for (key, have) in &state.0 {
-            if choices.get(key).is_none_or(|choice| choice.pinned.is_none()) {
-                let needs = needs(&have.dependencies).filter(|need| !beyond(need));
-                needs.for_each(|need| note(*key, have.version, need));
-            }
+        let needed = gather(state, held, choices);
+        let too_old = needed.iter().find(|(key, need)| {
+            choices
+                .get(key)
+                .is_some_and(|choice| choice.pinned.is_none() && choice.module.version < need.at_least)
+                && least.get(key).is_none_or(|least| *least < need.at_least)
+        });
+        if let Some((key, need)) = too_old {
+            least.insert(*key, need.at_least);
+            choices.clone_from(&pins);
+            continue;
         }
-        for module in choices.values().map(|choice| choice.module) {
-            needs(&module.dependencies).for_each(|need| note(module.key(), module.version, need));
-        }
-        let mut changed = false;
+        // What is in the way may still be needed by something that turns out to be too old itself.
+        let (mut added, mut in_the_way) = (false, None);
         for (key, need) in &needed {
-            let Need { at_least, by, by_version } = *need;
-            match choices.get(key) {
+            let (key, Need { at_least, by, by_version }) = (*key, *need);
+            let reason = match choices.get(&key) {
                 Some(Choice { module, .. }) if module.version >= at_least => continue,
+                None if state.version(key).is_some_and(|version| version >= at_least) => continue,
                 Some(Choice { module, pinned: Some(_), .. }) => {
-                    let (key, version) = (*key, module.version);
-                    return Err(Reason::DowngradeBlocked { key, version, by, by_version, at_least });
+                    Reason::DowngradeBlocked { key, version: module.version, by, by_version, at_least }
                 }
-                None if state.version(*key).is_some_and(|version| version >= at_least) => continue,
-                _ => {}
-            }
-            let (entry, module) = entries(request, *key)
-                .filter(|(_, module)| module.version >= at_least)
-                .min_by_key(|(_, module)| module.version)
-                .ok_or(Reason::Missing { key: *key, at_least, by, by_version })?;
-            choices.insert(*key, Choice { entry, module, pinned: None });
-            changed = true;
+                Some(_) => Reason::Missing { key, at_least, by, by_version },
+                None => {
+                    let lowest = |version| {
+                        let fits = entries(request, key).filter(|(_, module)| module.version >= version);
+                        fits.min_by_key(|(_, module)| module.version)
+                    };
+                    let raised = least.get(&key).map_or(at_least, |least| at_least.max(*least));
+                    if let Some((entry, module)) = lowest(raised).or_else(|| lowest(at_least)) {
+                        choices.insert(key, Choice { entry, module, pinned: None });
+                        added = true;
+                        continue;
+                    }
+                    Reason::Missing { key, at_least, by, by_version }
+                }
+            };
+            in_the_way = in_the_way.or(Some(reason));
         }
-        if !changed {
-            return Ok(needed);
+        match in_the_way {
+            _ if added => {}
+            Some(reason) => return Err(reason),
+            None => return Ok(needed),
         }
     }
 }

@@ -8,10 +8,13 @@
 //!          <----------------------   Prepare: Ready { fast }
 //!   Chunk  ---------------------->   Save; slow: ChunkReceived
 //!   ...                              ...
-//!   Done   ---------------------->   nothing missing: DoneAnswer { complete }, Apply
+//!   Done   ---------------------->   nothing missing: Validate
+//!          <----------------------   DoneAnswer { complete, result }, then Apply or Reset
 //!          <----------------------   else: DoneAnswer { !complete }, Missed [indices]
 //!   Chunk (each index) ---------->   ...
 //! ```
+//!
+//! A device to which no chunk comes for [`Profile::watch`] resets.
 //!
 //! [`Sender`] and [`Receiver`] take inputs and time and give outputs and deadlines; the feature `coap-spark` maps
 //! them to the messages of the cloud protocol. Where firmware generations differ there is one [`Profile`].
@@ -27,8 +30,8 @@ mod sender;
 
 pub use bitmap::Bitmap;
 pub use chunks::{Chunk, ChunkError, Chunks, MAX_CHUNKS, message_fits};
-pub use profile::{IdleReaction, MAX_MISSED, Profile, Refusal};
-pub use receiver::{Begin, Output as ReceiverOutput, Plan, Receiver};
+pub use profile::{IdleReaction, MAX_MISSED, Profile, Refusal, ResultForm};
+pub use receiver::{Begin, Output as ReceiverOutput, Plan, Receiver, ResetCause};
 pub use sender::{
     Failure, Input as SenderInput, Options, Output as SenderOutput, Progress, Sender, SenderError, Success,
 };

@@ -1,13 +1,16 @@
 //! The device's side of a transfer.
 
 use super::bitmap::Bitmap;
-use super::chunks::MAX_CHUNKS;
-use super::profile::{IdleReaction, MAX_MISSED, Profile};
+use super::chunks::{MAX_CHUNKS, message_fits};
+use super::profile::{IdleReaction, MAX_MISSED, Profile, ResultForm};
 use crate::checksum::crc32;
 use core::time::Duration;
 
 /// What a device takes for a missing chunk size.
 const DEFAULT_CHUNK_SIZE: u16 = 512;
+
+/// The largest message buffer of any device.
+const MAX_BUFFER: usize = 900;
 
 /// What an `UpdateBegin` says. Zeros stand for the device's defaults, as in a message without payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,12 +35,24 @@ pub struct Begin {
 pub struct Plan {
     /// Bytes per chunk, not 0.
     pub chunk_size: u16,
-    /// Bytes of the image, not 0.
+    /// Bytes of the image, not 0; the whole region if the server did not say, and then the image tells its own length.
     pub file_length: u32,
     /// Chunks of the image.
     pub chunks: u16,
     /// Fast mode.
     pub fast: bool,
+}
+
+/// Why a device resets without an image to apply.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum ResetCause {
+    /// The image is not valid, or the server ended the transfer before all of it was there.
+    BadImage,
+    /// No chunk came for the time of [`Profile::watch`].
+    Stalled,
 }
 
 /// What the device has to do or say next.
@@ -73,12 +88,15 @@ pub enum Output {
         /// Good.
         good: bool,
     },
-    /// Work: validate the image and keep the result for the answer. Any [`Receiver::work_done`] goes on.
+    /// Work: validate the image. Answer with [`Receiver::work_done`]; then comes [`Output::Apply`] or
+    /// [`Output::Reset`].
     Validate(Plan),
-    /// Say: answer to `Done`; with the result of the validation if complete and the profile has it.
+    /// Say: answer to `Done`.
     DoneAnswer {
         /// Nothing is missing.
         complete: bool,
+        /// JSON in the form of [`Profile::result`]; empty if there is nothing to tell.
+        result: &'static [u8],
     },
     /// Say: list the first `count` of [`Receiver::missing`].
     Missed {
@@ -86,9 +104,20 @@ pub enum Output {
         count: u16,
     },
     /// Say: the device has everything.
-    DoneByDevice,
-    /// Work: apply the image and reset. The update is over; no answer is needed.
+    DoneByDevice {
+        /// As in [`Output::DoneAnswer`].
+        result: &'static [u8],
+    },
+    /// Work: apply the image, which is valid, and reset. The update is over; no answer is needed.
     Apply(Plan),
+    /// Work: reset; what was written is not to be applied. Firmware resets after every update, good or bad. The update is
+    /// over; no answer is needed.
+    Reset {
+        /// The update.
+        plan: Plan,
+        /// Why.
+        cause: ResetCause,
+    },
     /// The session has to be closed.
     CloseSession,
 }
@@ -106,6 +135,10 @@ enum State {
     Preparing,
     Receiving,
     Repairing,
+    /// Between the last chunk and the end.
+    Validating {
+        by_device: bool,
+    },
 }
 
 /// Receives one image after the other. `N` bytes of bitmap bound the number of chunks to `8 * N`.
@@ -118,6 +151,8 @@ pub struct Receiver<const N: usize = 128> {
     region_len: u32,
     state: State,
     plan: Plan,
+    /// The server said how long the image is.
+    knows_length: bool,
     bitmap: Bitmap<N>,
     /// The chunk at hand.
     current: u16,
@@ -125,6 +160,8 @@ pub struct Receiver<const N: usize = 128> {
     /// Chunk messages since `Begin` or the last `Done`.
     arrived: u32,
     last_chunk: Duration,
+    /// When chunks were asked for again.
+    asked: Duration,
     last_requested: u16,
     queue: [Option<Output>; 4],
     working: Option<Output>,
@@ -139,11 +176,13 @@ impl<const N: usize> Receiver<N> {
             region_len,
             state: State::Idle,
             plan: Plan { chunk_size: 0, file_length: 0, chunks: 0, fast: false },
+            knows_length: false,
             bitmap: Bitmap::new(),
             current: 0,
             slow_index: 0,
             arrived: 0,
             last_chunk: Duration::ZERO,
+            asked: Duration::ZERO,
             last_requested: 0,
             queue: [None; 4],
             working: None,
@@ -180,6 +219,7 @@ impl<const N: usize> Receiver<N> {
         match self.plan(begin) {
             Some(plan) => {
                 self.plan = plan;
+                self.knows_length = begin.file_length != 0;
                 self.push(Output::Check(plan));
             }
             None => self.push(Output::Refuse),
@@ -192,9 +232,11 @@ impl<const N: usize> Receiver<N> {
         let file_length = if begin.file_length == 0 { self.region_len } else { begin.file_length };
         let chunks = file_length.div_ceil(u32::from(chunk_size));
         let fits = file_length <= self.region_len && chunks <= MAX_CHUNKS;
+        // Firmware has room for the message and the bits of the chunks in one buffer.
+        let fits =
+            fits && u16::try_from(chunks).is_ok_and(|chunks| message_fits(chunk_size, chunks, MAX_BUFFER));
         let chunks = u16::try_from(chunks).ok().filter(|_| fits && begin.store == 0 && begin.address == 0)?;
-        // In slow mode nothing can be missing: every chunk is answered.
-        self.bitmap.reset(chunks, !begin.offers_fast).then_some(Plan {
+        self.bitmap.reset(chunks, false).then_some(Plan {
             chunk_size,
             file_length,
             chunks,
@@ -204,6 +246,9 @@ impl<const N: usize> Receiver<N> {
 
     /// A chunk with the CRC of its option; `index` only from fast chunks. Keep `data` for [`Output::Save`].
     pub fn handle_chunk(&mut self, now: Duration, index: Option<u16>, crc: u32, data: &[u8]) {
+        if matches!(self.state, State::Validating { .. }) {
+            return;
+        }
         if !self.is_updating() {
             match self.profile.idle {
                 IdleReaction::Acknowledge => self.push(Output::AcknowledgeChunk),
@@ -219,7 +264,9 @@ impl<const N: usize> Receiver<N> {
         if slow || self.profile.answers_fast_chunks {
             self.push(Output::AcknowledgeChunk);
         }
-        if !slow && self.profile.drops_duplicates && self.bitmap.is_set(position) {
+        // In slow mode firmware takes every chunk for one that is there.
+        let is_there = !self.plan.fast || self.bitmap.is_set(position);
+        if !slow && self.profile.drops_duplicates && is_there {
             return;
         }
         let Some(len) = self.len_of(position, data.len()).filter(|_| crc32(data) == crc) else {
@@ -246,32 +293,66 @@ impl<const N: usize> Receiver<N> {
         (wanted..=size).contains(&len).then_some(wanted)
     }
 
-    /// `UpdateDone`.
+    /// `UpdateDone`. In slow mode nothing is ever asked for again, as every chunk was answered: if some of a known length
+    /// are missing, the image is a bad one.
     pub fn handle_done(&mut self) {
+        if matches!(self.state, State::Validating { .. }) {
+            return;
+        }
         if !self.is_updating() {
-            self.push(Output::DoneAnswer { complete: true });
+            self.push(Output::DoneAnswer { complete: true, result: &[] });
             if self.profile.idle == IdleReaction::CloseSession {
                 self.push(Output::CloseSession);
             }
             return;
         }
-        if self.missing().next().is_some() {
-            self.push(Output::DoneAnswer { complete: false });
+        let is_missing = self.missing().next().is_some();
+        if is_missing && self.plan.fast {
+            self.push(Output::DoneAnswer { complete: false, result: &[] });
             self.ask();
             self.state = State::Repairing;
             return;
         }
-        self.finish(Output::DoneAnswer { complete: true });
+        if is_missing && self.knows_length {
+            self.tell(false, false);
+            self.end(false);
+        } else {
+            self.validate(false);
+        }
     }
 
-    /// Validation if the profile has it, the word, then the end.
-    fn finish(&mut self, word: Output) {
-        self.state = State::Idle;
-        if self.profile.result_in_answer {
-            self.push(Output::Validate(self.plan));
+    /// The word that all is there, before or after the validation.
+    fn validate(&mut self, by_device: bool) {
+        self.state = State::Validating { by_device };
+        if self.profile.result == ResultForm::None {
+            self.tell(by_device, true);
         }
-        self.push(word);
-        self.push(Output::Apply(self.plan));
+        self.push(Output::Validate(self.plan));
+    }
+
+    fn tell(&mut self, by_device: bool, valid: bool) {
+        let result = self.profile.result.json(valid);
+        self.push(match by_device {
+            true => Output::DoneByDevice { result },
+            false => Output::DoneAnswer { complete: true, result },
+        });
+    }
+
+    fn validated(&mut self, valid: bool) {
+        let State::Validating { by_device } = self.state else { return };
+        if self.profile.result != ResultForm::None {
+            self.tell(by_device, valid);
+        }
+        self.end(valid);
+    }
+
+    fn end(&mut self, valid: bool) {
+        self.state = State::Idle;
+        let plan = self.plan;
+        self.push(match valid {
+            true => Output::Apply(plan),
+            false => Output::Reset { plan, cause: ResetCause::BadImage },
+        });
     }
 
     /// Lists missing chunks, as many as the profile allows.
@@ -315,10 +396,12 @@ impl<const N: usize> Receiver<N> {
                 self.slow_index = 0;
                 self.arrived = 0;
                 self.last_chunk = now;
+                self.asked = now;
                 self.push(Output::Ready { fast: plan.fast });
             }
             // Firmware says nothing in this case; the server's patience ends it.
             Some(Output::Prepare(_)) => self.state = State::Idle,
+            Some(Output::Validate(_)) => self.validated(ok),
             Some(Output::Save { .. }) if ok => self.saved(),
             // Firmware ignores write errors. Here the chunk counts as damaged: it will be sent again.
             Some(Output::Save { .. }) => {
@@ -342,24 +425,35 @@ impl<const N: usize> Receiver<N> {
         }
         let lowest = self.missing().next();
         match lowest {
-            None => self.finish(Output::DoneByDevice),
+            None => self.validate(true),
             Some(lowest) if lowest > self.last_requested => self.ask(),
             Some(_) => {}
         }
     }
 
-    /// When [`Receiver::handle_deadline`] has something to do: only in the repair of older generations.
+    /// When [`Receiver::handle_deadline`] has something to do: while an update runs.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        // "More than", on a clock of milliseconds.
-        let silence = self.profile.repeat_after?.saturating_add(Duration::from_millis(1));
-        (self.state == State::Repairing).then(|| self.last_chunk.saturating_add(silence))
+        let watch = self.is_updating().then(|| self.last_chunk.saturating_add(self.profile.watch));
+        watch.into_iter().chain(self.repeats_at()).min()
     }
 
-    /// Asks for the missing chunks again if the deadline has come. Early calls are harmless.
+    /// In the repair of older generations.
+    fn repeats_at(&self) -> Option<Duration> {
+        // "More than", on a clock of milliseconds.
+        let silence = self.profile.repeat_after?.saturating_add(Duration::from_millis(1));
+        let since = self.last_chunk.max(self.asked);
+        (self.state == State::Repairing).then(|| since.saturating_add(silence))
+    }
+
+    /// Ends an update whose chunks stopped to come, or asks for the missing ones again, if the deadline has come. Early calls
+    /// are harmless.
     pub fn handle_deadline(&mut self, now: Duration) {
-        if self.next_deadline().is_some_and(|deadline| now >= deadline) {
-            self.last_chunk = now;
+        if self.is_updating() && now >= self.last_chunk.saturating_add(self.profile.watch) {
+            self.state = State::Idle;
+            self.push(Output::Reset { plan: self.plan, cause: ResetCause::Stalled });
+        } else if self.repeats_at().is_some_and(|deadline| now >= deadline) {
+            self.asked = now;
             self.ask();
         }
     }

@@ -12,6 +12,8 @@ const BEGIN_TRIES: u8 = 4;
 const BEGIN_PATIENCE: Duration = Duration::from_secs(90);
 /// Answer to a slow chunk.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(15);
+/// Any answer over a link that repeats by itself: all its repetitions have gone out by then.
+const LINK_PATIENCE: Duration = Duration::from_secs(90);
 /// Answer to `Done`, and the list of missed chunks after it.
 const DONE_TIMEOUT: Duration = Duration::from_secs(10);
 const DONE_TRIES: u8 = 3;
@@ -34,10 +36,13 @@ pub struct Options {
     pub bad_chunk_limit: u8,
     /// Chunks sent again in repair, in multiples of the number of chunks, before giving up.
     pub resend_factor: u8,
+    /// The device's firmware tells the result of its validation: from 0.7.0 on. An answer without one then does not count,
+    /// for a device that was reset in between says yes to an end that it knows nothing of.
+    pub expects_result: bool,
 }
 
 impl Options {
-    /// Fits Photon and P1.
+    /// Fits Photon and P1 of any firmware.
     pub const DEFAULT: Self = Self {
         chunk_size: 512,
         offer_fast: true,
@@ -45,6 +50,7 @@ impl Options {
         device_buffer: 800,
         bad_chunk_limit: 5,
         resend_factor: 4,
+        expects_result: false,
     };
 }
 
@@ -66,6 +72,14 @@ pub enum SenderError {
     TooLong {
         /// Bytes of the image.
         len: usize,
+    },
+    /// Chunks larger than any device takes.
+    #[error("chunks of {chunk_size} bytes: at most {limit} fit a message")]
+    ChunkSize {
+        /// Bytes per chunk.
+        chunk_size: u16,
+        /// The limit.
+        limit: u16,
     },
     /// The device cannot hold a chunk message.
     #[error(
@@ -103,8 +117,12 @@ pub enum Input<'a> {
         /// Its CRC was right.
         good: bool,
     },
-    /// An answer to a slow chunk that was sent again in the meantime: the device has counted it twice.
-    LateChunkReceived,
+    /// An answer to the first sending of a slow chunk that was sent again: if it was good, the device has counted the
+    /// chunk twice.
+    LateChunkReceived {
+        /// Its CRC was right.
+        good: bool,
+    },
     /// Answer to `Done`.
     DoneAnswered {
         /// Nothing is missing.
@@ -159,13 +177,16 @@ pub struct Progress {
     pub repairs: u32,
 }
 
-/// The device has the image. It will reset now; the next Hello and Describe tell whether it took it.
+/// The device has the image, it says. It will reset now; the next Hello and Describe tell whether it took it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Success {
     /// The device announced the end by itself.
     pub by_device: bool,
+    /// It said that the image is good. Firmware up to 0.6.4 says nothing, and neither does a device that was reset and has
+    /// lost the update: then only its next Hello tells.
+    pub confirmed: bool,
 }
 
 /// Why a transfer failed. Before protocol v3 nothing is resumed: start again with chunk 0.
@@ -194,7 +215,8 @@ pub enum Failure {
         /// How often.
         times: u8,
     },
-    /// A slow chunk was sent twice and not answered.
+    /// A slow chunk was not answered. It is sent again where the link does not do that, but only one chunk of a transfer,
+    /// for nobody knows then what the device has counted.
     #[error("the device did not answer chunk {index}")]
     ChunkUnanswered {
         /// Its index.
@@ -218,6 +240,10 @@ pub enum Failure {
         /// How many.
         resent: u32,
     },
+    /// The end was answered without a result, though the firmware gives one: the device has probably lost the update
+    /// in a reset. If it has applied it all the same, its next Hello tells.
+    #[error("the device took the end of the update and did not say what came of it")]
+    Unconfirmed,
     /// The device has all chunks and found the image invalid.
     #[error("the device has the image and refused it")]
     ImageRefused,
@@ -235,7 +261,6 @@ enum State {
     Slow {
         index: u16,
         bad: u8,
-        silent: bool,
     },
     Fast {
         next: u16,
@@ -250,10 +275,16 @@ enum State {
     Incomplete {
         tries: u8,
     },
+    /// `Done` was answered without the result that is expected: one that was sent before may follow.
+    Unconfirmed,
     Ended(Result<Success, Failure>),
 }
 
 /// Sends one image. Give inputs, then poll outputs until `None`; in fast mode the caller sets the pace by polling.
+///
+/// The pace matters: when `Done` is polled, a clock of three times 10 s begins, and the answer comes only after all chunks
+/// before it. What waits in a socket's buffer at that time has to be through by then, or the transfer fails on a slow link:
+/// 64 KiB at 20 kbit/s are 26 s. Poll when the socket can take more, and keep its buffer small.
 ///
 /// `I` is whatever holds the image: `&[u8]`, `Vec<u8>`, `Arc<[u8]>`.
 #[derive(Clone)]
@@ -264,6 +295,10 @@ pub struct Sender<I> {
     /// The state has something to send.
     due: bool,
     deadline: Option<Duration>,
+    /// Who sends messages repeats them until they have arrived.
+    link_repeats: bool,
+    /// The slow chunk that was sent again after silence.
+    repeated: Option<u16>,
     repair: [u16; REPAIR_LIST],
     repair_len: usize,
     progress: Progress,
@@ -291,6 +326,8 @@ impl<I: AsRef<[u8]>> Sender<I> {
             state: State::Begin { tries: 0, accepted: false },
             due: true,
             deadline: None,
+            link_repeats: false,
+            repeated: None,
             repair: [0; REPAIR_LIST],
             repair_len: 0,
         })
@@ -322,6 +359,12 @@ impl<I: AsRef<[u8]>> Sender<I> {
         self.fail(Failure::Cancelled);
     }
 
+    /// Over a link that repeats messages until they have arrived, nothing is sent twice here, and answers are waited for
+    /// longer. Not so from the start, as over TCP.
+    pub const fn set_link_repeats(&mut self, repeats: bool) {
+        self.link_repeats = repeats;
+    }
+
     /// Takes what the device said. Inputs that do not fit the state are ignored, as late answers must be.
     pub fn handle_input(&mut self, now: Duration, input: Input<'_>) {
         match (self.state, input) {
@@ -336,7 +379,7 @@ impl<I: AsRef<[u8]>> Sender<I> {
                 self.enter(if self.progress.fast {
                     State::Fast { next: 0 }
                 } else {
-                    State::Slow { index: 0, bad: 0, silent: false }
+                    State::Slow { index: 0, bad: 0 }
                 });
             }
             (State::Slow { index, .. }, Input::ChunkReceived { good: true }) => {
@@ -344,28 +387,41 @@ impl<I: AsRef<[u8]>> Sender<I> {
                 self.enter(if index + 1 == self.chunks.count() {
                     State::Done { tries: 0 }
                 } else {
-                    State::Slow { index: index + 1, bad: 0, silent: false }
+                    State::Slow { index: index + 1, bad: 0 }
                 });
             }
-            (State::Slow { index, bad, silent }, Input::ChunkReceived { good: false }) => {
+            (State::Slow { index, bad }, Input::ChunkReceived { good: false }) => {
                 let times = bad.saturating_add(1);
                 if times > self.options.bad_chunk_limit {
                     return self.fail(Failure::ChunkDamaged { index, times });
                 }
                 self.progress.resent = self.progress.resent.saturating_add(1);
-                self.enter(State::Slow { index, bad: times, silent });
+                self.enter(State::Slow { index, bad: times });
             }
-            (State::Slow { index, .. }, Input::LateChunkReceived) => self.fail(Failure::OutOfStep { index }),
             (
-                State::Done { .. } | State::Incomplete { .. },
+                State::Slow { .. } | State::Done { .. } | State::Incomplete { .. } | State::Unconfirmed,
+                Input::LateChunkReceived { good: true },
+            ) => {
+                if let Some(index) = self.repeated {
+                    self.fail(Failure::OutOfStep { index });
+                }
+            }
+            (
+                State::Done { .. } | State::Incomplete { .. } | State::Unconfirmed,
                 Input::DoneAnswered { complete: true, result },
             ) => {
-                self.end(result, false);
+                if self.options.expects_result && is_good(result).is_none() {
+                    self.state = State::Unconfirmed;
+                    self.due = false;
+                    self.wait(now, DONE_TIMEOUT);
+                } else {
+                    self.end(result, false);
+                }
             }
             (State::Done { tries }, Input::DoneAnswered { complete: false, .. }) => {
                 self.state = State::Incomplete { tries };
                 self.due = false;
-                self.wait(now, DONE_TIMEOUT);
+                self.await_answer(now, DONE_TIMEOUT);
             }
             // In slow mode every chunk was answered, so none can be missing.
             (State::Done { tries } | State::Incomplete { tries }, Input::Missed { indices })
@@ -375,7 +431,11 @@ impl<I: AsRef<[u8]>> Sender<I> {
             }
             (State::Repair { .. }, Input::Missed { indices }) => self.repair(indices, 0),
             (
-                State::Fast { .. } | State::Done { .. } | State::Incomplete { .. } | State::Repair { .. },
+                State::Fast { .. }
+                | State::Done { .. }
+                | State::Incomplete { .. }
+                | State::Repair { .. }
+                | State::Unconfirmed,
                 Input::DoneByDevice { result },
             ) => self.end(result, true),
             _ => {}
@@ -416,7 +476,8 @@ impl<I: AsRef<[u8]>> Sender<I> {
                 let tries = tries + 1;
                 self.state = State::Begin { tries, accepted };
                 self.due = false;
-                self.wait(now, if tries < BEGIN_TRIES { BEGIN_TIMEOUT } else { BEGIN_PATIENCE });
+                let patient = self.link_repeats || tries >= BEGIN_TRIES;
+                self.wait(now, if patient { BEGIN_PATIENCE } else { BEGIN_TIMEOUT });
                 Some(Output::Begin(Begin {
                     offers_fast: self.options.offer_fast,
                     chunk_size: self.options.chunk_size,
@@ -428,7 +489,7 @@ impl<I: AsRef<[u8]>> Sender<I> {
             }
             State::Slow { index, .. } => {
                 self.due = false;
-                self.wait(now, CHUNK_TIMEOUT);
+                self.await_answer(now, CHUNK_TIMEOUT);
                 self.chunks.get(index).map(|chunk| Output::Chunk { chunk, fast: false })
             }
             State::Fast { next } => {
@@ -445,10 +506,10 @@ impl<I: AsRef<[u8]>> Sender<I> {
             State::Done { tries } => {
                 self.state = State::Done { tries: tries + 1 };
                 self.due = false;
-                self.wait(now, DONE_TIMEOUT);
+                self.await_answer(now, DONE_TIMEOUT);
                 Some(Output::Done)
             }
-            State::Incomplete { .. } | State::Ended(_) => None,
+            State::Incomplete { .. } | State::Unconfirmed | State::Ended(_) => None,
         }
     }
 
@@ -465,17 +526,24 @@ impl<I: AsRef<[u8]>> Sender<I> {
         }
         match self.state {
             State::Begin { accepted: true, .. } => self.fail(Failure::NeverReady),
-            State::Begin { tries, .. } if tries >= BEGIN_TRIES => self.fail(Failure::BeginUnanswered),
-            State::Begin { .. } => self.due = true,
-            State::Slow { index, silent: true, .. } => self.fail(Failure::ChunkUnanswered { index }),
-            State::Slow { index, bad, silent: false } => {
-                self.progress.resent = self.progress.resent.saturating_add(1);
-                self.enter(State::Slow { index, bad, silent: true });
+            State::Begin { tries, .. } if tries >= BEGIN_TRIES || self.link_repeats => {
+                self.fail(Failure::BeginUnanswered);
             }
+            State::Begin { .. } => self.due = true,
+            State::Slow { index, .. } if self.link_repeats || self.repeated.is_some() => {
+                self.fail(Failure::ChunkUnanswered { index });
+            }
+            State::Slow { index, bad } => {
+                self.progress.resent = self.progress.resent.saturating_add(1);
+                self.repeated = Some(index);
+                self.enter(State::Slow { index, bad });
+            }
+            State::Done { .. } if self.link_repeats => self.fail(Failure::DoneUnanswered),
             State::Done { tries } | State::Incomplete { tries } if tries >= DONE_TRIES => {
                 self.fail(Failure::DoneUnanswered);
             }
             State::Done { tries } | State::Incomplete { tries } => self.enter(State::Done { tries }),
+            State::Unconfirmed => self.fail(Failure::Unconfirmed),
             State::Fast { .. } | State::Repair { .. } | State::Ended(_) => self.deadline = None,
         }
     }
@@ -490,6 +558,10 @@ impl<I: AsRef<[u8]>> Sender<I> {
         self.deadline = Some(now.saturating_add(time));
     }
 
+    fn await_answer(&mut self, now: Duration, time: Duration) {
+        self.wait(now, if self.link_repeats { LINK_PATIENCE } else { time });
+    }
+
     fn fail(&mut self, failure: Failure) {
         if !matches!(self.state, State::Ended(_)) {
             self.state = State::Ended(Err(failure));
@@ -499,10 +571,11 @@ impl<I: AsRef<[u8]>> Sender<I> {
     }
 
     fn end(&mut self, result: &[u8], by_device: bool) {
-        if result_is_failure(result) {
+        let good = is_good(result);
+        if good == Some(false) {
             return self.fail(Failure::ImageRefused);
         }
-        self.state = State::Ended(Ok(Success { by_device }));
+        self.state = State::Ended(Ok(Success { by_device, confirmed: good.is_some() }));
         self.due = false;
         self.deadline = None;
     }
@@ -544,13 +617,9 @@ impl<I> core::fmt::Debug for Sender<I> {
     }
 }
 
-/// `{"r":"error",…}` (0.7 to 1.x) or a negative number (2.x); nothing, `"ok"` and 0 are success.
-fn result_is_failure(json: &[u8]) -> bool {
-    let value = json
-        .windows(4)
-        .position(|window| window == b"\"r\":")
-        .and_then(|at| json.get(at + 4..))
-        .unwrap_or_default()
-        .trim_ascii_start();
-    value.starts_with(b"-") || value.starts_with(b"\"error\"")
+/// What a result says, if there is one: `{"r":"error",…}` (0.7 to 1.x) or a negative number (2.x), else success.
+fn is_good(json: &[u8]) -> Option<bool> {
+    let at = json.windows(4).position(|window| window == b"\"r\":")?;
+    let value = json.get(at + 4..)?.trim_ascii_start();
+    Some(!value.starts_with(b"-") && !value.starts_with(b"\"error\""))
 }

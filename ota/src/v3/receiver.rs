@@ -114,6 +114,7 @@ enum State {
     Finished,
     Failed {
         discard: bool,
+        rejection: Rejection,
     },
 }
 
@@ -329,21 +330,33 @@ impl Receiver {
         self.push(Output::Acknowledge);
     }
 
-    /// Finish.
+    /// Finish. When it comes again, as a new request, its answer is the same; it may still be cancelled until the answer is
+    /// acknowledged.
     pub fn handle_finish(&mut self, finish: Finish) {
         self.push(Output::AcknowledgeRequest);
-        if self.state != State::Receiving {
-            self.push(Output::FinishFailed(Rejection::INVALID_STATE));
-        } else if finish.cancel {
-            self.state = State::Idle;
-            self.push(Output::Cancel { discard: finish.discard });
-            self.push(Output::FinishAnswer { complete: false });
-        } else if self.in_order < self.plan.chunks {
-            self.state = State::Failed { discard: finish.discard };
-            self.push(Output::FinishFailed(Rejection::INCOMPLETE));
-        } else {
-            self.state = State::Validating;
-            self.push(Output::Validate(self.plan));
+        let lost = matches!(self.state, State::Failed { discard: true, .. });
+        match self.state {
+            State::Receiving | State::Finished | State::Failed { .. } if finish.cancel => {
+                self.state = State::Idle;
+                self.push(Output::Cancel { discard: finish.discard || lost });
+                self.push(Output::FinishAnswer { complete: false });
+            }
+            State::Receiving if self.in_order < self.plan.chunks => {
+                let rejection = Rejection::INCOMPLETE;
+                self.state = State::Failed { discard: finish.discard, rejection };
+                self.push(Output::FinishFailed(rejection));
+            }
+            State::Receiving => {
+                self.state = State::Validating;
+                self.push(Output::Validate(self.plan));
+            }
+            // The answer follows.
+            State::Validating => {}
+            State::Finished => self.push(Output::FinishAnswer { complete: true }),
+            State::Failed { rejection, .. } => self.push(Output::FinishFailed(rejection)),
+            State::Idle | State::Beginning(_) => {
+                self.push(Output::FinishFailed(Rejection::INVALID_STATE));
+            }
         }
     }
 
@@ -359,7 +372,7 @@ impl Receiver {
                 self.push(Output::FinishAnswer { complete: true });
             }
             Err(rejection) => {
-                self.state = State::Failed { discard: true };
+                self.state = State::Failed { discard: true, rejection };
                 self.push(Output::FinishFailed(rejection));
             }
         }
@@ -372,7 +385,7 @@ impl Receiver {
                 self.state = State::Idle;
                 self.push(Output::Apply(self.plan));
             }
-            State::Failed { discard } => {
+            State::Failed { discard, .. } => {
                 self.state = State::Idle;
                 self.push(Output::Cancel { discard });
                 self.push(Output::CloseSession);

@@ -93,7 +93,7 @@ pub enum Input<'a> {
     },
     /// Chunks arrived.
     Acknowledged(Acknowledgement<'a>),
-    /// A chunk was answered with a reset message: the device has no such update.
+    /// A chunk or a request was answered with a reset message: the device has no such update.
     Reset,
     /// Finish is answered.
     FinishAnswered,
@@ -204,9 +204,15 @@ pub enum Failure {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Start,
+    /// Cancelled while Start waits for its answer: the device has an update, or is about to.
+    CancellingStart {
+        discard: bool,
+    },
     Sending,
     Finish,
-    Cancelling { discard: bool },
+    Cancelling {
+        discard: bool,
+    },
     Ended(Result<(), Failure>),
 }
 
@@ -328,16 +334,21 @@ impl<I: AsRef<[u8]>> Sender<I> {
         }
     }
 
-    /// Gives up: the device is told, and may keep what it has for the next try.
+    /// Gives up: the device is told, and may keep what it has for the next try. If Finish is on its way already, the
+    /// transfer ends at once, and the answer must not be acknowledged: without that the device applies nothing.
     pub fn cancel(&mut self, discard: bool) {
-        match self.state {
-            State::Sending => {
-                self.state = State::Cancelling { discard };
-                self.due = true;
-            }
-            State::Ended(_) | State::Cancelling { .. } => {}
-            State::Start | State::Finish => self.end(Err(Failure::Cancelled)),
+        match (self.state, self.due) {
+            (State::Start, true) | (State::Finish, false) => self.end(Err(Failure::Cancelled)),
+            (State::Start, false) => self.state = State::CancellingStart { discard },
+            (State::Sending, _) | (State::Finish, true) => self.tell_cancelled(discard),
+            (State::CancellingStart { .. } | State::Cancelling { .. } | State::Ended(_), _) => {}
         }
+    }
+
+    fn tell_cancelled(&mut self, discard: bool) {
+        self.state = State::Cancelling { discard };
+        self.due = true;
+        self.deadline = None;
     }
 
     /// Takes what the device said. Inputs that do not fit the state are ignored, as late answers must be.
@@ -348,10 +359,17 @@ impl<I: AsRef<[u8]>> Sender<I> {
             (State::Sending, Input::Acknowledged(acknowledgement)) => {
                 self.acknowledged(now, &acknowledgement);
             }
-            (State::Sending, Input::Reset) => self.end(Err(Failure::Reset)),
+            (State::Start | State::Sending | State::Finish, Input::Reset) => self.end(Err(Failure::Reset)),
+            (State::CancellingStart { discard }, Input::StartAnswered(_)) => self.tell_cancelled(discard),
+            (State::CancellingStart { .. }, Input::StartRefused { .. } | Input::Reset) => {
+                self.end(Err(Failure::Cancelled));
+            }
             (State::Finish, Input::FinishAnswered) => self.end(Ok(())),
             (State::Finish, Input::FinishRefused { code }) => self.end(Err(Failure::ImageRefused { code })),
-            (State::Cancelling { .. }, Input::FinishAnswered | Input::FinishRefused { .. }) => {
+            (
+                State::Cancelling { .. },
+                Input::FinishAnswered | Input::FinishRefused { .. } | Input::Reset,
+            ) => {
                 self.end(Err(Failure::Cancelled));
             }
             _ => {}
@@ -360,7 +378,8 @@ impl<I: AsRef<[u8]>> Sender<I> {
 
     fn begin(&mut self, now: Duration, answer: StartAnswer) {
         let StartAnswer { window, offset } = answer;
-        let misplaced = offset > self.start.file_size || (offset > 0 && !self.options.resumable);
+        let resumes = self.options.resumable && !self.options.discard;
+        let misplaced = offset > self.start.file_size || (offset > 0 && !resumes);
         if window == 0 || misplaced {
             return self.end(Err(Failure::Unusable { window, offset }));
         }
@@ -440,7 +459,7 @@ impl<I: AsRef<[u8]>> Sender<I> {
             State::Finish => Output::Finish(Finish::default()),
             State::Cancelling { discard } => Output::Finish(Finish { cancel: true, discard }),
             State::Sending => return self.chunk(now),
-            State::Ended(_) => return None,
+            State::CancellingStart { .. } | State::Ended(_) => return None,
         };
         if !core::mem::take(&mut self.due) {
             return None;
@@ -489,7 +508,7 @@ impl<I: AsRef<[u8]>> Sender<I> {
         match self.state {
             State::Start => self.end(Err(Failure::StartUnanswered)),
             State::Finish => self.end(Err(Failure::FinishUnanswered)),
-            State::Cancelling { .. } => self.end(Err(Failure::Cancelled)),
+            State::CancellingStart { .. } | State::Cancelling { .. } => self.end(Err(Failure::Cancelled)),
             State::Sending if now.saturating_sub(self.last_news) >= self.options.silence => {
                 self.end(Err(Failure::Silence { arrived: self.arrived }));
             }

@@ -31,6 +31,8 @@ pub enum Fault {
     Silence(u64),
     /// Of a hundred messages of any kind, so many are lost.
     Anything(u32),
+    /// After so many chunks the device loses its update, and the session lives on. The link does nothing.
+    Reset(u64),
 }
 
 /// One message on its way.
@@ -107,6 +109,19 @@ impl Lossy {
             _ => {}
         }
         self.put(to, bytes, delay);
+    }
+
+    /// Puts a message on its way that takes so much longer.
+    pub fn send_late(&mut self, to: To, bytes: &[u8], delay: Duration) {
+        self.put(to, bytes.to_vec(), self.latency + delay);
+    }
+
+    /// Chunks after which the device loses its update.
+    pub fn reset_after(&self) -> Option<u64> {
+        match self.fault {
+            Fault::Reset(chunks) => Some(chunks),
+            _ => None,
+        }
     }
 
     pub fn next_arrival(&self) -> Option<Duration> {

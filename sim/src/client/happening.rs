@@ -67,7 +67,7 @@ impl fmt::Display for End {
             Self::NetworkReset => f.write_str("the server restarts the device's network"),
             Self::Left => f.write_str("the device left"),
             Self::PowerLost => f.write_str("the power failed"),
-            Self::UpdateStalled => f.write_str("no chunk for 30 s: the device resets"),
+            Self::UpdateStalled => f.write_str("no chunk for too long: the device resets"),
             Self::Handshake(failure) => failure.fmt(f),
             Self::Connection(error) => error.fmt(f),
             Self::Closed => f.write_str("the connection was closed"),

@@ -39,14 +39,13 @@ impl Client<'_> {
     }
 
     fn handle_message(&mut self, now: Duration, message: &Received<FromServer<'_>, DeviceRequestKind>) {
-        if let FromServer::Chunk(chunk) = message.body {
-            self.last_chunk = Some(now);
-            if let Some(index) = chunk.index {
-                self.chunks += 1;
-                if self.photon.loses_chunk(self.chunks) {
-                    self.tell(Happening::ChunkLost(index));
-                    return;
-                }
+        if let FromServer::Chunk(chunk) = message.body
+            && let Some(index) = chunk.index
+        {
+            self.chunks += 1;
+            if self.photon.loses_chunk(self.chunks) {
+                self.tell(Happening::ChunkLost(index));
+                return;
             }
         }
         if let Some(answers) = message.answers {
@@ -61,15 +60,13 @@ impl Client<'_> {
             });
         match result {
             Ok(false) => self.handle_request(now, message),
-            result => self.after_update_message(now, result.map(|_| ())),
+            result => self.after_update_message(result.map(|_| ())),
         }
     }
 
     /// What an update message changed: it may have ended the connection, or the power.
-    pub(super) fn after_update_message(&mut self, now: Duration, result: Result<(), DownloadError>) {
-        let was_updating = self.last_chunk.is_some();
+    pub(super) fn after_update_message(&mut self, result: Result<(), DownloadError>) {
         let updating = self.download.is_updating();
-        self.last_chunk = updating.then(|| self.last_chunk.unwrap_or(now));
         if !self.photon.flash().is_powered() {
             self.output.clear();
             self.state = State::Ended(End::PowerLost);
@@ -83,7 +80,7 @@ impl Client<'_> {
         } else if updating && !self.told_update {
             self.told_update = true;
             self.tell(Happening::UpdateBegan);
-        } else if was_updating && !updating {
+        } else if self.told_update && !updating {
             self.told_update = false;
             self.tell(Happening::UpdateEnded);
         }

@@ -46,7 +46,7 @@ pub(super) struct Update {
 impl Update {
     /// `true` if the message belongs to the update.
     pub(super) fn handle_message(&mut self, now: Duration, message: &Envelope<FromDevice<'_>>) -> bool {
-        self.upload.handle_message(now, message)
+        self.upload.handle_message(now, message).is_mine()
     }
 
     pub(super) fn poll_send(

@@ -77,15 +77,20 @@ pub struct Download {
     receiver: Receiver,
     /// Token of Start, then of Finish.
     token: Token,
-    /// The last word about Finish, until it is acknowledged.
-    last_word: Option<u16>,
+    /// Ids of the last word about Finish, newest first, until one is acknowledged. If Finish comes again, so does the
+    /// word.
+    last_words: [Option<u16>; 4],
 }
 
 impl Download {
     /// For images of up to `max_file_size` bytes in chunks of up to `max_chunk_size`.
     #[must_use]
     pub const fn new(max_chunk_size: u16, max_file_size: u32) -> Self {
-        Self { receiver: Receiver::new(max_chunk_size, max_file_size), token: Token::EMPTY, last_word: None }
+        Self {
+            receiver: Receiver::new(max_chunk_size, max_file_size),
+            token: Token::EMPTY,
+            last_words: [None; 4],
+        }
     }
 
     /// The state behind it.
@@ -96,7 +101,7 @@ impl Download {
 
     /// The session ended; `true` if an update was interrupted.
     pub fn abort(&mut self) -> bool {
-        self.last_word = None;
+        self.last_words = [None; 4];
         self.receiver.abort()
     }
 
@@ -121,9 +126,10 @@ impl Download {
     ) -> Result<bool, DownloadError> {
         let id = message.id();
         if message.kind() == Type::Acknowledgement {
-            if self.last_word.take_if(|awaited| *awaited == id).is_none() {
+            if !self.last_words.contains(&Some(id)) {
                 return Ok(false);
             }
+            self.last_words = [None; 4];
             self.receiver.handle_acknowledged();
             return self.drain(now, id, &[], ids, target, send).map(|()| true);
         }
@@ -131,6 +137,7 @@ impl Download {
         match FromServer::decode(message) {
             Ok(None) => return Ok(false),
             Ok(Some(FromServer::Start(start))) => {
+                self.last_words = [None; 4];
                 self.token = message.token();
                 self.receiver.handle_start(start);
             }
@@ -139,6 +146,9 @@ impl Download {
                 self.receiver.handle_chunk(now, index, data.len());
             }
             Ok(Some(FromServer::Finish(finish))) => {
+                if finish.cancel {
+                    self.last_words = [None; 4];
+                }
                 self.token = message.token();
                 self.receiver.handle_finish(finish);
             }
@@ -166,6 +176,13 @@ impl Download {
     ) -> Result<(), DownloadError> {
         self.receiver.handle_deadline(now);
         self.drain(now, 0, &[], ids, target, send)
+    }
+
+    fn last_word(&mut self, ids: &mut Ids) -> u16 {
+        let id = ids.id();
+        self.last_words.rotate_right(1);
+        self.last_words[0] = Some(id);
+        id
     }
 
     fn refusal<'o>(
@@ -214,8 +231,7 @@ impl Download {
                     send(self.refusal(Type::Confirmable, ids.id(), &rejection, out)?);
                 }
                 Output::FinishFailed(rejection) => {
-                    let id = ids.id();
-                    self.last_word = Some(id);
+                    let id = self.last_word(ids);
                     send(self.refusal(Type::Confirmable, id, &rejection, out)?);
                 }
                 Output::StartAnswer(answer) => {
@@ -228,8 +244,7 @@ impl Download {
                     send(body.encode_into(Type::NonConfirmable, ids.id(), Token::EMPTY, out)?);
                 }
                 Output::FinishAnswer { complete } => {
-                    let id = ids.id();
-                    self.last_word = Some(id);
+                    let id = self.last_word(ids);
                     let json = Json::of(&self.receiver.statistics());
                     let json = if complete { json.as_bytes() } else { &[] };
                     let answer = FromDevice::FinishAnswer(json);

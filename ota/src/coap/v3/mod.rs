@@ -46,6 +46,7 @@ mod device;
 mod message;
 mod server;
 
+pub use super::handled::Handled;
 pub use device::{Download, DownloadError, Target};
 pub use message::{FromDevice, FromServer, MessageError, option};
-pub use server::{Handled, Upload};
+pub use server::Upload;

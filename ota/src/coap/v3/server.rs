@@ -1,5 +1,6 @@
 //! The server's side.
 
+use super::super::handled::Handled;
 use super::super::link::Ids;
 use super::{FromDevice, FromServer};
 use crate::v3::{
@@ -7,31 +8,6 @@ use crate::v3::{
 };
 use coap_spark::coap::{Code, Message, Token, Type, WriteError};
 use core::time::Duration;
-
-/// What a message was for a transfer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[must_use]
-#[non_exhaustive]
-pub enum Handled {
-    /// It does not belong to the transfer.
-    NotMine,
-    /// It does.
-    Taken,
-    /// It does, and its id has to be acknowledged.
-    Acknowledge(u16),
-}
-
-impl Handled {
-    /// The id that has to be acknowledged.
-    #[must_use]
-    pub const fn acknowledge(self) -> Option<u16> {
-        match self {
-            Self::Acknowledge(id) => Some(id),
-            _ => None,
-        }
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Awaited {
@@ -76,7 +52,7 @@ impl<I: AsRef<[u8]>> Upload<I> {
         self.sender.outcome()
     }
 
-    /// Gives up: the device is told.
+    /// Gives up: the device is told, see [`Sender::cancel`].
     pub fn cancel(&mut self, discard: bool) {
         self.sender.cancel(discard);
     }
@@ -93,6 +69,8 @@ impl<I: AsRef<[u8]>> Upload<I> {
     }
 
     /// Takes a message of the device, an acknowledgement included. One that makes no sense is left alone.
+    ///
+    /// What is not to be acknowledged must not be: a device applies the image when its answer to Finish is.
     pub fn handle_message(&mut self, now: Duration, message: &Message<'_>) -> Handled {
         let Ok(Some(body)) = FromDevice::decode(message) else { return Handled::NotMine };
         if let FromDevice::Acknowledgement(acknowledgement) = body {
@@ -110,9 +88,12 @@ impl<I: AsRef<[u8]>> Upload<I> {
             _ => return Handled::NotMine,
         };
         self.awaited = None;
+        // The acknowledgement of a yes makes the device go on, which a transfer that has failed does not want.
+        let unwanted = matches!(self.sender.outcome(), Some(Err(_)))
+            && matches!(input, Input::StartAnswered(_) | Input::FinishAnswered);
         self.sender.handle_input(now, input);
         match message.kind() {
-            Type::Confirmable => Handled::Acknowledge(message.id()),
+            Type::Confirmable if !unwanted => Handled::Acknowledge(message.id()),
             _ => Handled::Taken,
         }
     }
