@@ -37,9 +37,7 @@ fn one(path: &Path, force: bool, ui: &Ui) -> Result<Input, Failure> {
         if !bundle.assets().is_empty() && !force {
             return Err(Failure::new(
                 Code::Data,
-                format_args!(
-                    "{name}: the bundle has assets, and only modules can be flashed"
-                ),
+                format_args!("{name}: the bundle has assets, and only modules can be flashed"),
                 "nothing was written; give --force for the application alone",
             ));
         }

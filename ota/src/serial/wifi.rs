@@ -363,11 +363,11 @@ impl<'a> WifiSetup<'a> {
         if self.next_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
-        if self.settled.take().is_some_and(|settled| now >= settled) {
-            if let Some(prompt) = self.prompt() {
-                self.answer(now, prompt);
-                return;
-            }
+        if self.settled.take().is_some_and(|settled| now >= settled)
+            && let Some(prompt) = self.prompt()
+        {
+            self.answer(now, prompt);
+            return;
         }
         if now >= self.limit {
             self.outcome = Some(Err(match self.asked {

@@ -10,6 +10,8 @@ use coap_spark::message::describe::Describe;
 use coap_spark::message::{Envelope, FromDevice};
 use core::time::Duration;
 use spark_ota::coap::Upload;
+use spark_ota::describe::installed;
+use spark_ota::module::{Installed, ModuleFunction};
 use spark_ota::transfer::{Failure, Options, Progress, SenderError};
 use std::sync::Arc;
 
@@ -19,6 +21,15 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// Platform id of a Core, and its message buffer.
 const CORE: u16 = 0;
 const CORE_BUFFER: usize = 640;
+
+/// Version of system part 2 of Device OS 0.7.0, the first that says whether an image is valid.
+const TELLS_RESULT: u16 = 207;
+
+/// By what the device says of its system; of others nothing is expected.
+fn tells_result(describe: &Describe) -> bool {
+    let part2 = |module: &Installed| (module.function, module.index) == (ModuleFunction::System, 2);
+    installed(describe).iter().any(|module| part2(module) && module.version >= TELLS_RESULT)
+}
 
 /// Smallest chunks that are sent.
 const MIN_CHUNK: u16 = 64;
@@ -208,7 +219,9 @@ impl Session {
             self.cannot_update(step, reason);
             return;
         }
-        let mut options = Options { offer_fast: !slow, device_buffer, ..self.options.transfer };
+        let expects_result = tells_result(&self.known) || self.options.transfer.expects_result;
+        let mut options =
+            Options { offer_fast: !slow, device_buffer, expects_result, ..self.options.transfer };
         if let Some(size) = self.announced.chunk_size.and_then(|size| u16::try_from(size).ok()) {
             options.chunk_size = options.chunk_size.min(size.max(MIN_CHUNK));
         }

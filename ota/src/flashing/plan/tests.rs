@@ -319,7 +319,10 @@ fn nothing_in_a_file_is_left_out_in_silence() {
     let (first, second) = (module(6, System, 1), module(6, System, 2));
     let both = [&first[..], &second[..]].concat();
     // The start address of the second one begins with zeros, which are nothing.
-    assert_eq!(refusal(6, &[both.clone()]), Refusal::Unknown { file: 0, offset: first.len() + 2 });
+    assert_eq!(
+        refusal(6, core::slice::from_ref(&both)),
+        Refusal::Unknown { file: 0, offset: first.len() + 2 }
+    );
     let forced = plan_of(6, core::slice::from_ref(&both), Options { force: true, ..Options::DEFAULT });
     let forced = forced.unwrap();
     assert_eq!(forced.warnings, [Warning::Unknown { file: 0, offset: first.len() + 2 }]);
@@ -329,7 +332,7 @@ fn nothing_in_a_file_is_left_out_in_silence() {
     picture[..first.len()].copy_from_slice(&first);
     picture[0x4_0000..][..second.len()].copy_from_slice(&second);
     picture.extend(module(6, User, 1));
-    assert_eq!(plan_of(6, &[picture.clone()], Options::DEFAULT).unwrap().steps.len(), 3);
+    assert_eq!(plan_of(6, core::slice::from_ref(&picture), Options::DEFAULT).unwrap().steps.len(), 3);
     picture[0x4_0000 + 200] ^= 1;
     assert!(matches!(refusal(6, &[picture]), Refusal::Unknown { file: 0, offset: 0x4_0000.. }));
 }
