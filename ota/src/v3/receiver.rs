@@ -248,6 +248,8 @@ impl Receiver {
             }
             Err(rejection) => {
                 self.state = State::Idle;
+                // Nothing is known to be there any more.
+                (self.plan.offset, self.in_order) = (0, 0);
                 self.push(Output::StartFailed(rejection));
             }
         }
