@@ -207,8 +207,8 @@ impl Watched {
             assert!(!self.rebooted, "it goes on after the reboot");
             let slot = self.device.identity().running.other();
             let inside = |address: u32, length: u32| {
-                address >= slot.offset()
-                    && address + length <= slot.offset() + limits::IMAGE.next_multiple_of(4096)
+                address >= slot.flash_offset()
+                    && address + length <= slot.flash_offset() + limits::IMAGE.next_multiple_of(4096)
             };
             match output {
                 Output::Send { link: Link::WebSocket, bytes } if bytes.first() == Some(&0x81) => {
@@ -235,7 +235,7 @@ impl Watched {
                     assert_eq!((self.erased.take(), data.len()), (Some(address), 4096));
                 }
                 Output::Hash { address, length } => {
-                    assert!(address == slot.offset() && (1..=limits::IMAGE).contains(&length));
+                    assert!(address == slot.flash_offset() && (1..=limits::IMAGE).contains(&length));
                     self.hash = true;
                 }
                 Output::Reboot(to) => {
@@ -261,7 +261,7 @@ fn frame_of(device: &Device, body: ServerBody) -> Vec<u8> {
 
 fn upgrade() -> Upgrade {
     let entry = |slot: Slot| Entry {
-        name: Text::new(slot.name()).expect("a name"),
+        name: Text::new(slot.file_name()).expect("a name"),
         download_url: Text::new("http://192.168.77.10:8080/a").expect("a URL"),
         digest: Text::new("66687aadf862bd776c8fc18b8e9f8e20089714856ee233b3902a591d0d5f2925")
             .expect("a digest"),
@@ -270,7 +270,7 @@ fn upgrade() -> Upgrade {
         model: Model::new("M").expect("a model"),
         version: Version::new("9.9.9").expect("a version"),
         auto_restart: Some(true),
-        bin_list: Slot::BOTH.map(entry).to_vec(),
+        bin_list: Slot::ALL.map(entry).to_vec(),
     }
 }
 

@@ -179,7 +179,7 @@ fn ready(profile: Profile) -> Bench {
 
 fn entry(slot: Slot) -> Entry {
     Entry {
-        name: Text::new(slot.name()).unwrap(),
+        name: Text::new(slot.file_name()).unwrap(),
         download_url: Text::new(&format!("http://192.168.77.10:8080/ota/{slot}")).unwrap(),
         digest: Text::new(&hex::encode(Sha256::digest(image()))).unwrap(),
     }
@@ -190,7 +190,7 @@ fn upgrade() -> Upgrade {
         model: Model::new(MODEL).unwrap(),
         version: Version::new("9.9.9").unwrap(),
         auto_restart: Some(true),
-        bin_list: Slot::BOTH.map(entry).to_vec(),
+        bin_list: Slot::ALL.map(entry).to_vec(),
     }
 }
 

@@ -116,7 +116,7 @@ impl Server {
             DeviceBody::Update(_) => {
                 let mut said = self.say(false, ServerBody::Answer { error: 0 });
                 if !core::mem::replace(&mut self.offered, true) {
-                    let candidates = Slot::BOTH.map(|slot| Candidate {
+                    let candidates = Slot::ALL.map(|slot| Candidate {
                         slot,
                         url: format!("http://192.168.77.10:8080{PATH}"),
                         digest: hex::encode(Sha256::digest(&self.image)),
@@ -186,11 +186,11 @@ fn run(profile: Profile, length: usize, breaks: &Breaks, piece: usize) -> (Vec<u
                 }
                 Output::Close(Link::Download) => server.paced = None,
                 Output::Erase { address } => {
-                    let at = (address - Slot::User2.offset()) as usize;
+                    let at = (address - Slot::User2.flash_offset()) as usize;
                     flash[at..at + 4096].fill(0xff);
                 }
                 Output::Write { address, data } => {
-                    let at = (address - Slot::User2.offset()) as usize;
+                    let at = (address - Slot::User2.flash_offset()) as usize;
                     flash[at..at + 4096].copy_from_slice(&data);
                 }
                 Output::Hash { length, .. } => {

@@ -331,15 +331,15 @@ impl Replay {
                     self.gets.push(RequestHead::parse(&bytes).unwrap().unwrap().0);
                 }
                 Output::Erase { address } => {
-                    let at = (address - self.slot.offset()) as usize;
+                    let at = (address - self.slot.flash_offset()) as usize;
                     self.flash[at..at + 4096].fill(0xff);
                 }
                 Output::Write { address, data } => {
-                    let at = (address - self.slot.offset()) as usize;
+                    let at = (address - self.slot.flash_offset()) as usize;
                     self.flash[at..at + data.len()].copy_from_slice(&data);
                 }
                 Output::Hash { address, length } => {
-                    assert_eq!(address, self.slot.offset());
+                    assert_eq!(address, self.slot.flash_offset());
                     let digest = Sha256::digest(&self.flash[..length as usize]).into();
                     self.device.hashed(self.now, digest);
                 }

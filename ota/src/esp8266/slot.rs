@@ -91,6 +91,12 @@ impl Slot {
         }
     }
 
+    /// The slot whose image has this `name`.
+    #[must_use]
+    pub fn from_file_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|slot| slot.file_name() == name)
+    }
+
     /// Where it begins in the flash.
     #[must_use]
     pub const fn flash_offset(self) -> u32 {

@@ -11,7 +11,7 @@
 //! | 5 | device → server | download over plain HTTP, in ranges or at once | [`http`] |
 //! | 6 | device → server | result, over the WebSocket; reboot | [`message`] |
 //!
-//! [`device`] is the device's side of all of it. Newer devices in DIY mode take images another way, [`diy`].
+//! [`server`] is the server's side of 2 to 6 for many devices, [`device`] the device's of all of it. Newer devices in DIY mode take images another way, [`diy`].
 //!
 //! There are no sockets, no TLS, no clock and no files in here. Every number that a device imposes is in [`limits`], and checked
 //! before anything is sent.
@@ -29,6 +29,7 @@ pub mod http;
 pub mod limits;
 pub mod message;
 pub mod provisioning;
+pub mod server;
 pub mod upgrade;
 
 mod json;

@@ -96,7 +96,7 @@ impl Device {
             return Err(bad);
         }
         let slot = self.identity.running.other();
-        let entry = reading.entries().find(|entry| entry.name == Some(slot.name())).ok_or(bad)?;
+        let entry = reading.entries().find(|entry| entry.name == Some(slot.file_name())).ok_or(bad)?;
         let digest = entry.digest.filter(|digest| digest.len() == limits::DIGEST).ok_or(bad)?;
         let url = entry.download_url.ok_or(bad)?;
         if model != self.identity.model.as_str() {
@@ -256,7 +256,7 @@ impl Device {
     fn sector(&mut self, now: Duration, bytes: usize, total: u32) {
         let ranged = self.is_ranged();
         let Some(job) = &mut self.job else { return };
-        let address = job.slot.offset() + job.written;
+        let address = job.slot.flash_offset() + job.written;
         let mut data = core::mem::take(&mut job.received);
         data.resize(usize::try_from(limits::CHUNK).unwrap_or_default(), 0xff);
         job.written += u32::try_from(bytes).unwrap_or_default();
@@ -269,7 +269,7 @@ impl Device {
         self.outputs.push_back(Output::Write { address, data });
         if whole {
             self.outputs.push_back(Output::Close(Link::Download));
-            self.outputs.push_back(Output::Hash { address: slot.offset(), length: total });
+            self.outputs.push_back(Output::Hash { address: slot.flash_offset(), length: total });
         } else if ranged {
             self.ask_for_image(now);
         }

@@ -5,17 +5,17 @@
 
 mod code;
 mod refusal;
-mod slot;
 mod url;
 
 pub use code::UpgradeCode;
 pub use refusal::{Refusal, Warning};
-pub use slot::Slot;
+pub use crate::esp8266::Slot;
 pub use url::{UrlParts, UrlProblem};
 
 use super::limits;
 use super::message::{Entry, Upgrade};
 use super::text::{Model, Text, Version};
+use crate::esp8266::{self, ImageFile, Sha256Text};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
@@ -113,9 +113,9 @@ impl Offer {
     /// use spark_ota::sonoff::upgrade::{Candidate, Format, Offer, Refusal, Registered, Slot, Warning};
     /// use spark_ota::sonoff::{Model, Version};
     ///
-    /// let candidates = Slot::BOTH.map(|slot| Candidate {
+    /// let candidates = Slot::ALL.map(|slot| Candidate {
     ///     slot,
-    ///     url: format!("http://192.168.77.10:8080/ota/{slot}"),
+    ///     url: format!("http://192.168.77.10:8080/ota/{}", slot.file_name()),
     ///     digest: "a5885cf13bac84da5930f74d26e9bac91eb6967d6b3c5d79ba7778bd45ea1eb7".into(),
     ///     size: 104_276,
     ///     format: Format::V2,
@@ -147,7 +147,7 @@ impl Offer {
         if device.upgrading {
             refusals.push(Refusal::Upgrading);
         }
-        for slot in Slot::BOTH {
+        for slot in Slot::ALL {
             let count = self.candidates.iter().filter(|candidate| candidate.slot == slot).count();
             if count == 0 && self.running != Some(slot) {
                 refusals.push(Refusal::NoImage { slot });
@@ -181,6 +181,26 @@ impl Offer {
 }
 
 impl Candidate {
+    /// The image that is in a file, to be got at a URL. What it is and what it is linked for is read from the file; whether it
+    /// is whole is not: see [`ImageFile::check`](crate::esp8266::ImageFile::check).
+    #[must_use]
+    pub fn of(slot: Slot, url: String, file: &[u8]) -> Self {
+        let parsed = ImageFile::parse(file).ok();
+        let format = match parsed.map(|image| image.format()) {
+            Some(esp8266::Format::V2) => Format::V2,
+            Some(esp8266::Format::V1) => Format::V1,
+            _ => Format::Other,
+        };
+        Self {
+            slot,
+            url,
+            digest: Sha256Text::of(file).as_str().into(),
+            size: u32::try_from(file.len()).unwrap_or(u32::MAX),
+            format,
+            linked_for: parsed.and_then(|image| image.program().linked_slot()),
+        }
+    }
+
     fn check_image(&self, answers_ranges: bool, refusals: &mut Vec<Refusal>) {
         let (slot, size) = (self.slot, self.size);
         if self.format != Format::V2 {
@@ -189,7 +209,7 @@ impl Candidate {
         if let Some(found) = self.linked_for.filter(|found| *found != slot) {
             refusals.push(Refusal::WrongSlot { slot, found });
         }
-        let limit = limits::IMAGE.min(slot.size());
+        let limit = limits::IMAGE.min(u32::try_from(slot.usable_len()).unwrap_or(u32::MAX));
         match size {
             0 => refusals.push(Refusal::Empty { slot }),
             1..=limits::CHUNK if !answers_ranges => refusals.push(Refusal::OneChunk { slot, size }),
@@ -224,7 +244,7 @@ impl Candidate {
         if digest.is_none() {
             refusals.push(Refusal::Digest { slot });
         }
-        Some(Entry { name: Text::new(slot.name()).ok()?, download_url: url?, digest: digest? })
+        Some(Entry { name: Text::new(slot.file_name()).ok()?, download_url: url?, digest: digest? })
     }
 }
 

@@ -20,13 +20,13 @@ fn device() -> Registered {
 fn offer() -> Offer {
     let candidate = |slot: Slot| Candidate {
         slot,
-        url: format!("http://192.168.77.10:8080/ota/{slot}"),
+        url: format!("http://192.168.77.10:8080/ota/{}", slot.file_name()),
         digest: DIGEST.into(),
         size: 104_276,
         format: Format::V2,
         linked_for: Some(slot),
     };
-    Offer::new("ITA-GZ1-GL", Slot::BOTH.map(candidate).to_vec())
+    Offer::new("ITA-GZ1-GL", Slot::ALL.map(candidate).to_vec())
 }
 
 fn refusals(change: impl FnOnce(&mut Offer)) -> Vec<Refusal> {
@@ -183,7 +183,7 @@ fn hosts_that_the_device_may_not_reach_are_warned_of() {
     let mut unknown = offer();
     unknown.candidates.iter_mut().for_each(|candidate| candidate.linked_for = None);
     let warnings = unknown.check(&self::device()).unwrap().warnings;
-    assert_eq!(warnings, Slot::BOTH.map(|slot| Warning::SlotUnknown { slot }));
+    assert_eq!(warnings, Slot::ALL.map(|slot| Warning::SlotUnknown { slot }));
 }
 
 #[test]
@@ -193,8 +193,8 @@ fn codes_keep_their_numbers() {
     }
     assert_eq!(UpgradeCode::new(411), UpgradeCode::Model);
     assert_eq!(format!("{}", UpgradeCode::Download), "the download failed (404)");
-    for slot in Slot::BOTH {
-        assert_eq!((Slot::from_name(slot.name()), slot.other().other()), (Some(slot), slot));
+    for slot in Slot::ALL {
+        assert_eq!((Slot::from_file_name(slot.file_name()), slot.other().other()), (Some(slot), slot));
     }
 }
 

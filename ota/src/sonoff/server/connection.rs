@@ -1,0 +1,157 @@
+//! One connection of somebody.
+
+use super::files::FileId;
+use super::job::Delivery;
+use super::session::SILENCE;
+use crate::sonoff::frame::{End, FrameReader};
+use crate::sonoff::http::{Pace, Pacer};
+use crate::sonoff::limits;
+use crate::sonoff::secret::ApiKey;
+use crate::sonoff::text::DeviceId;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
+use core::ops::Range;
+use core::time::Duration;
+use zeroize::Zeroizing;
+
+/// A connection, by the number that [`Service::connected`](super::Service::connected) has given.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ConnectionId(pub(super) u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What to do with a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Output {
+    /// Send these bytes. They may hold keys.
+    Send(Vec<u8>),
+    /// Send these bytes of a file.
+    SendFile {
+        /// Which.
+        file: FileId,
+        /// From where to where.
+        range: Range<u32>,
+    },
+    /// Everything is said: stop sending, and close once the other end has.
+    Finish,
+    /// Close now.
+    Close,
+}
+
+/// A head or a first message has to be complete within this.
+pub(super) const HEAD: Duration = Duration::from_secs(10);
+/// Without a request for so long a connection is closed.
+pub(super) const IDLE: Duration = Duration::from_secs(120);
+/// An end that was told to close has to do so within this.
+pub(super) const LINGER: Duration = Duration::from_secs(10);
+
+/// What a connection is.
+pub(super) enum Kind {
+    /// HTTP, so far.
+    Http,
+    /// A WebSocket.
+    WebSocket {
+        frames: FrameReader,
+        /// Who has registered, or at least claims to be it.
+        device_id: Option<DeviceId>,
+    },
+    /// Over, except for what is to be sent.
+    Ending,
+}
+
+/// An answer with a file that is being sent.
+pub(super) struct Sending {
+    pub(super) file: FileId,
+    pub(super) device_id: Option<DeviceId>,
+    /// Head of the answer, as long as it has not gone.
+    pub(super) head: Option<Vec<u8>>,
+    pub(super) body: Range<u32>,
+    pub(super) pacer: Option<Pacer>,
+    pub(super) keep: bool,
+}
+
+impl Sending {
+    pub(super) fn pace(delivery: Delivery, length: u32) -> Option<Pacer> {
+        (delivery == Delivery::Paced).then(|| Pacer::new(length, Pace::SLOW))
+    }
+}
+
+pub(super) struct Connection {
+    pub(super) peer: IpAddr,
+    /// For a device that registers on it.
+    pub(super) session_key: ApiKey,
+    pub(super) kind: Kind,
+    /// Not yet understood. Dispatch requests hold keys.
+    pub(super) received: Zeroizing<Vec<u8>>,
+    pub(super) outputs: VecDeque<Output>,
+    pub(super) sending: Option<Sending>,
+    /// The final image was sent over it, as a whole.
+    pub(super) final_image: bool,
+    pub(super) deadline: Duration,
+    /// It is in the list of those with something to poll.
+    pub(super) is_listed: bool,
+}
+
+impl Connection {
+    pub(super) fn new(now: Duration, peer: IpAddr, session_key: ApiKey) -> Self {
+        Self {
+            peer,
+            session_key,
+            kind: Kind::Http,
+            received: Zeroizing::new(Vec::new()),
+            outputs: VecDeque::new(),
+            sending: None,
+            final_image: false,
+            deadline: now.saturating_add(HEAD),
+            is_listed: false,
+        }
+    }
+
+    /// What is still taken in of what came, while an answer is on its way.
+    pub(super) fn room(&self) -> usize {
+        (limits::REQUEST_HEAD + limits::REQUEST_BODY).saturating_sub(self.received.len())
+    }
+
+    pub(super) fn open_websocket(&mut self, now: Duration) {
+        self.kind = Kind::WebSocket { frames: FrameReader::new(End::Device), device_id: None };
+        self.deadline = now.saturating_add(HEAD);
+    }
+
+    /// A sign of life of a device. Before it has registered it does not count.
+    pub(super) fn alive(&mut self, now: Duration) {
+        if let Kind::WebSocket { device_id: Some(_), .. } = &self.kind {
+            self.deadline = now.saturating_add(SILENCE);
+        }
+    }
+
+    /// Says it, and nothing behind it.
+    pub(super) fn finish(&mut self, now: Duration, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.outputs.push_back(Output::Send(bytes));
+        }
+        self.outputs.push_back(Output::Finish);
+        self.kind = Kind::Ending;
+        self.received = Zeroizing::new(Vec::new());
+        self.deadline = now.saturating_add(LINGER);
+    }
+
+    pub(super) fn close(&mut self) {
+        self.outputs.push_back(Output::Close);
+        self.kind = Kind::Ending;
+        self.sending = None;
+        self.received = Zeroizing::new(Vec::new());
+    }
+
+    pub(super) fn next_deadline(&self) -> Duration {
+        let pace = self.sending.as_ref().and_then(|sending| sending.pacer.as_ref());
+        pace.and_then(Pacer::next_deadline).map_or(self.deadline, |due| due.min(self.deadline))
+    }
+}

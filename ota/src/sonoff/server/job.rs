@@ -1,0 +1,378 @@
+//! One upgrade of one device.
+
+use super::coverage::Coverage;
+use super::failure::Failure;
+use crate::esp8266::Slot;
+use crate::sonoff::message::Upgrade;
+use crate::sonoff::text::{Sequence, Version};
+use crate::sonoff::upgrade::UpgradeCode;
+use core::ops::Range;
+use core::time::Duration;
+
+/// After an offer the first request has to come within this.
+pub const OFFERED: Duration = Duration::from_secs(15);
+/// Longest silence within a download: the device's own, and its three attempts to connect again.
+pub const STALLED: Duration = Duration::from_secs(45);
+/// After the last byte a result has to come within this.
+pub const SERVED: Duration = Duration::from_secs(60);
+/// A download is remembered this long while the device has no connection.
+pub const REMEMBERED: Duration = Duration::from_secs(180);
+
+/// How far an upgrade is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub enum Stage {
+    /// It was sent to the device.
+    Offered,
+    /// The device has accepted it, which later firmware says before it begins.
+    Accepted,
+    /// The device downloads in ranges.
+    Downloading {
+        /// Different bytes that were sent.
+        sent: u32,
+        /// Bytes of the image.
+        total: u32,
+    },
+    /// The device downloads the whole file.
+    Streaming {
+        /// Bytes that were sent.
+        sent: u32,
+        /// Bytes of the image.
+        total: u32,
+    },
+    /// The last byte was sent.
+    Served,
+    /// The device has said that it has the image, or came back with new firmware.
+    Installed {
+        /// The version that it came back with.
+        version: Option<Version>,
+    },
+    /// The intermediate image asks for its files.
+    Final {
+        /// Bytes of the final image that were sent.
+        sent: u32,
+        /// Its bytes; 0 while it was not asked for.
+        total: u32,
+    },
+    /// The final image has arrived.
+    Done,
+    /// It failed.
+    Failed(Failure),
+}
+
+impl Stage {
+    /// Nothing more is expected.
+    #[must_use]
+    pub const fn is_end(&self) -> bool {
+        matches!(self, Self::Installed { .. } | Self::Done | Self::Failed(_))
+    }
+
+    /// The device has the image.
+    #[must_use]
+    pub const fn is_success(&self) -> bool {
+        matches!(self, Self::Installed { .. } | Self::Final { .. } | Self::Done)
+    }
+}
+
+/// How a file is to be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[allow(clippy::exhaustive_enums, reason = "fast or slow")]
+pub enum Delivery {
+    /// As fast as the connection takes it.
+    Direct,
+    /// By a [`Pacer`](crate::sonoff::http::Pacer).
+    Paced,
+}
+
+/// What comes of an event.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// Goes on.
+    Continues,
+    /// Offer it again.
+    Again(Failure),
+    /// The stage is an end.
+    Ended,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) upgrade: Upgrade,
+    pub(super) sequence: Sequence,
+    pub(super) stage: Stage,
+    /// The version before.
+    pub(super) rom_version: Version,
+    /// Including this one.
+    pub(super) attempt: u8,
+    attempts: u8,
+    /// The downloader was found to be an old one.
+    pub(super) paced: bool,
+    coverage: Coverage,
+    slot: Option<Slot>,
+    total: u32,
+    last: Option<Range<u32>>,
+    whole_direct: bool,
+    deadline: Option<Duration>,
+    /// The device has no connection since.
+    lost_at: Option<Duration>,
+    /// The connection was closed between the offer and the first request.
+    closed_on_offer: bool,
+    /// The connection was there when the last byte was sent.
+    served_in_sight: bool,
+}
+
+impl Job {
+    pub(super) fn new(
+        now: Duration,
+        upgrade: Upgrade,
+        sequence: Sequence,
+        rom_version: Version,
+        attempts: u8,
+    ) -> Self {
+        let mut job = Self {
+            upgrade,
+            sequence,
+            stage: Stage::Offered,
+            rom_version,
+            attempt: 0,
+            attempts,
+            paced: false,
+            coverage: Coverage::default(),
+            slot: None,
+            total: 0,
+            last: None,
+            whole_direct: false,
+            deadline: None,
+            lost_at: None,
+            closed_on_offer: false,
+            served_in_sight: false,
+        };
+        job.offered(now, sequence);
+        job
+    }
+
+    /// It is sent, for the first time or again.
+    pub(super) fn offered(&mut self, now: Duration, sequence: Sequence) {
+        self.attempt = self.attempt.saturating_add(1);
+        (self.stage, self.sequence) = (Stage::Offered, sequence);
+        (self.coverage, self.last, self.slot) = (Coverage::default(), None, None);
+        (self.whole_direct, self.closed_on_offer, self.lost_at) = (false, false, None);
+        self.deadline = Some(now.saturating_add(OFFERED));
+    }
+
+    /// A device may still ask for images.
+    pub(super) const fn is_open(&self) -> bool {
+        !self.stage.is_end() && !matches!(self.stage, Stage::Final { .. })
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        if self.is_open() { self.deadline } else { None }
+    }
+
+    /// A file is asked for: all of it, or a range.
+    pub(super) fn requested(
+        &mut self,
+        now: Duration,
+        slot: Slot,
+        total: u32,
+        range: Option<Range<u32>>,
+        full_speed_first: bool,
+    ) -> Delivery {
+        if !self.is_open() {
+            return Delivery::Direct;
+        }
+        if self.slot != Some(slot) {
+            (self.coverage, self.slot) = (Coverage::default(), Some(slot));
+        }
+        self.total = total;
+        let is_whole = range.is_none();
+        self.last = Some(range.unwrap_or(0..total));
+        self.deadline = Some(now.saturating_add(STALLED));
+        let sent = self.coverage.bytes();
+        if self.stage != Stage::Served {
+            self.stage = if is_whole {
+                // A whole file begins anew.
+                self.coverage = Coverage::default();
+                Stage::Streaming { sent: 0, total }
+            } else {
+                Stage::Downloading { sent, total }
+            };
+        }
+        match is_whole {
+            true if self.paced || !full_speed_first => Delivery::Paced,
+            true => {
+                self.whole_direct = true;
+                Delivery::Direct
+            }
+            false => Delivery::Direct,
+        }
+    }
+
+    /// Bytes of a file were sent.
+    pub(super) fn sent(&mut self, now: Duration, slot: Slot, part: Range<u32>) {
+        if !self.is_open() || self.slot != Some(slot) {
+            return;
+        }
+        self.coverage.add(part);
+        let (bytes, total) = (self.coverage.bytes(), self.total);
+        if self.stage == Stage::Served {
+            self.deadline = Some(now.saturating_add(SERVED));
+            return;
+        }
+        self.deadline = Some(now.saturating_add(STALLED));
+        if self.coverage.is_whole(total) {
+            self.stage = Stage::Served;
+            self.served_in_sight = self.lost_at.is_none();
+            self.deadline = Some(now.saturating_add(SERVED));
+        } else if let Stage::Downloading { sent, .. } | Stage::Streaming { sent, .. } = &mut self.stage {
+            *sent = bytes;
+        }
+    }
+
+    /// A code came for this upgrade; `last_word` if it is said to be the result.
+    pub(super) fn result(&mut self, now: Duration, code: u16, last_word: bool) -> Verdict {
+        if !self.is_open() {
+            return Verdict::Continues;
+        }
+        let failure = match UpgradeCode::new(code) {
+            UpgradeCode::Done => {
+                match self.stage {
+                    Stage::Served => return self.end(Stage::Installed { version: None }),
+                    Stage::Offered => {
+                        self.stage = Stage::Accepted;
+                        self.deadline = Some(now.saturating_add(OFFERED));
+                    }
+                    _ => {}
+                }
+                // A device that is content with an image of which not all was sent has not got it from here.
+                let (sent, total) = (self.coverage.bytes(), self.total);
+                return if last_word { self.failed(Failure::NotServed { sent, total }) } else { Verdict::Continues };
+            }
+            UpgradeCode::Download => return self.download_failed(),
+            UpgradeCode::BadRequest => Failure::BadRequest,
+            UpgradeCode::Model => Failure::Model { code },
+            UpgradeCode::Digest => Failure::Digest,
+            UpgradeCode::Version => Failure::Version,
+            UpgradeCode::Other(code) => Failure::Code { code },
+        };
+        self.failed(failure)
+    }
+
+    fn download_failed(&mut self) -> Verdict {
+        let total = self.total;
+        let failure = match self.last.clone() {
+            None => Failure::NoDownload { answered: true },
+            Some(_) if self.whole_direct => {
+                let first = !core::mem::replace(&mut self.paced, true);
+                if first {
+                    // Not one of the attempts: the server did not know yet how to serve this device.
+                    self.attempt = self.attempt.saturating_sub(1);
+                    return Verdict::Again(Failure::Overrun);
+                }
+                Failure::Overrun
+            }
+            Some(last) if last.start == 0 && last.end < total => Failure::FirstPiece { last, total },
+            Some(last) => Failure::Download { sent: self.coverage.bytes(), total, last },
+        };
+        self.failed(failure)
+    }
+
+    fn failed(&mut self, failure: Failure) -> Verdict {
+        if failure.is_worth_retrying() && self.attempt < self.attempts {
+            return Verdict::Again(failure);
+        }
+        self.end(Stage::Failed(failure))
+    }
+
+    fn end(&mut self, stage: Stage) -> Verdict {
+        (self.stage, self.deadline) = (stage, None);
+        Verdict::Ended
+    }
+
+    /// The deadline has come.
+    pub(super) fn expired(&mut self, now: Duration) -> Verdict {
+        if self.next_deadline().is_none_or(|deadline| now < deadline) {
+            return Verdict::Continues;
+        }
+        let (sent, total) = (self.coverage.bytes(), self.total);
+        if let Some(lost_at) = self.lost_at {
+            let remembered = lost_at.saturating_add(REMEMBERED);
+            if now < remembered {
+                self.deadline = Some(remembered);
+                return Verdict::Continues;
+            }
+        }
+        let failure = match (&self.stage, self.last.clone()) {
+            (Stage::Served, _) => Failure::NoResult,
+            (_, None) if self.closed_on_offer => Failure::ClosedOnUpgrade,
+            (_, None) => Failure::NoDownload { answered: false },
+            (_, Some(_)) if self.lost_at.is_some() => Failure::Lost { sent, total },
+            (_, Some(last)) => Failure::Download { sent, total, last },
+        };
+        if self.lost_at.is_some() {
+            // There is nobody to offer it to.
+            return self.end(Stage::Failed(failure));
+        }
+        self.failed(failure)
+    }
+
+    /// The connection to the device is gone.
+    pub(super) fn lost(&mut self, now: Duration) {
+        if self.is_open() {
+            self.lost_at = Some(now);
+            self.closed_on_offer = self.last.is_none();
+        }
+    }
+
+    /// The device has registered again.
+    pub(super) fn registered(&mut self, now: Duration, version: Version) -> Verdict {
+        let is_old = version == self.rom_version;
+        match &self.stage {
+            Stage::Installed { .. } if is_old => {
+                return self.end(Stage::Failed(Failure::DidNotBoot { rom_version: version }));
+            }
+            Stage::Installed { version: None } => {
+                return self.end(Stage::Installed { version: Some(version) });
+            }
+            _ if !self.is_open() => return Verdict::Continues,
+            _ if !is_old => return self.end(Stage::Installed { version: Some(version) }),
+            Stage::Served if self.served_in_sight => {
+                return self.end(Stage::Failed(Failure::DidNotBoot { rom_version: version }));
+            }
+            _ => {}
+        }
+        self.lost_at = None;
+        if self.last.is_none() {
+            self.deadline = Some(now.saturating_add(STALLED));
+            return if self.attempt < self.attempts {
+                Verdict::Again(Failure::ClosedOnUpgrade)
+            } else {
+                self.end(Stage::Failed(Failure::ClosedOnUpgrade))
+            };
+        }
+        let wait = if self.stage == Stage::Served { SERVED } else { STALLED };
+        self.deadline = Some(now.saturating_add(wait));
+        Verdict::Continues
+    }
+
+    /// The intermediate image has asked for a file, or got bytes of the final one.
+    pub(super) fn in_final_stage(&mut self, sent: u32, total: u32) {
+        // Also after the end: a device that asks once more has not got it.
+        let may = matches!(
+            self.stage,
+            Stage::Served | Stage::Installed { .. } | Stage::Final { .. } | Stage::Done
+        );
+        if may {
+            self.stage = Stage::Final { sent, total };
+        }
+    }
+
+    /// The final image has arrived.
+    pub(super) fn finished(&mut self) {
+        if let Stage::Final { .. } = self.stage {
+            self.stage = Stage::Done;
+        }
+    }
+}

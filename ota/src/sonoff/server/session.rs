@@ -1,0 +1,502 @@
+//! The server's side of one device, whichever connection it comes by.
+
+use super::failure::Failure;
+use super::job::{Delivery, Job, Stage, Verdict};
+use crate::esp8266::Slot;
+use crate::sonoff::dispatch::DispatchRequest;
+use crate::sonoff::limits;
+use crate::sonoff::message::{
+    Date, DeviceBody, DeviceMessage, Register, ServerBody, ServerMessage, Switches, Update,
+};
+use crate::sonoff::secret::ApiKey;
+use crate::sonoff::text::{DeviceId, Model, Sequences, Version};
+use crate::sonoff::upgrade::{Offer, Refusal, Registered, Warning};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::ops::Range;
+use core::time::Duration;
+
+/// Silence of a device that a server takes for the end of the connection: the interval that it was told, the jitter, and some
+/// time for a lost packet. Pings of the server would not do: devices ignore them.
+pub const SILENCE: Duration = Duration::from_secs(limits::HEARTBEAT_INTERVAL as u64 + 7 + 30);
+
+/// How near a device is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Presence {
+    /// It has no WebSocket.
+    Away,
+    /// It has registered.
+    Registered,
+    /// It knows the date.
+    Dated,
+    /// It has told its state, and listens.
+    Ready,
+}
+
+/// What has happened to a device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub enum Event {
+    /// It has asked for its server.
+    Dispatched,
+    /// It has registered.
+    Registered {
+        /// Its model.
+        model: Model,
+        /// Its version.
+        rom_version: Version,
+    },
+    /// It listens: an upgrade can be offered.
+    Ready,
+    /// Its WebSocket is gone.
+    Away,
+    /// It has told its state.
+    State {
+        /// Of its relays, if it has said so.
+        switches: Option<Switches>,
+        /// Strength of the Wi-Fi signal in dBm.
+        rssi: Option<i16>,
+    },
+    /// The upgrade was sent.
+    Offered {
+        /// Which attempt this is, from 1.
+        attempt: u8,
+    },
+    /// The upgrade is in another stage than before. Progress within a download is not told, see [`Session::stage`].
+    Stage(Stage),
+    /// An attempt failed, and there is another one.
+    Retry {
+        /// Why.
+        failure: Failure,
+    },
+    /// A message did not bear a key that this device may use; it was refused.
+    WrongKey,
+    /// A message did not belong here; it was refused or passed over.
+    Unexpected,
+}
+
+/// How often and how fast.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Policy {
+    /// Times that an upgrade is offered in all, on the same connection where there is one.
+    pub attempts: u8,
+    /// A file without ranges is sent at full speed first, and paced if that fails. Otherwise it is paced at once.
+    pub full_speed_first: bool,
+}
+
+impl Policy {
+    /// One attempt, paced at once.
+    pub const ONCE: Self = Self { attempts: 1, full_speed_first: false };
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { attempts: 3, ..Self::ONCE }
+    }
+}
+
+/// The server's side of a device.
+///
+/// | state | event | what follows |
+/// |---|---|---|
+/// | any | `register` | settings; [`Event::Registered`] |
+/// | registered | `date` | the date |
+/// | dated | `update` or `query` | an answer; [`Event::Ready`] at the first |
+/// | ready | [`Session::offer`] | the offer is checked and sent; [`Stage::Offered`] |
+/// | offered | request with a range | [`Stage::Downloading`] |
+/// | offered | request without | [`Stage::Streaming`], paced |
+/// | offered | code 0 | [`Stage::Accepted`] |
+/// | offered, downloading, streaming | code 404 | offered again as often as [`Policy`] says, or [`Stage::Failed`] |
+/// | | other codes, no request in time, silence | [`Stage::Failed`] |
+/// | downloading, streaming | last byte sent | [`Stage::Served`] |
+/// | served | code 0, or `register` with a new version | [`Stage::Installed`] |
+/// | served, installed | `register` with the old version | [`Failure::DidNotBoot`] |
+/// | any | connection lost | the download is remembered for 180 s |
+///
+/// Messages to send come from [`Session::poll_message`], and what has happened from [`Session::poll_event`]; poll both until
+/// `None` after every call.
+#[derive(Clone, Debug)]
+pub struct Session {
+    device_id: DeviceId,
+    session_key: ApiKey,
+    factory_key: Option<ApiKey>,
+    register: Option<Register>,
+    presence: Presence,
+    address: Option<IpAddr>,
+    policy: Policy,
+    sequences: Sequences,
+    job: Option<Job>,
+    /// The upgrade is offered again once the device listens.
+    again: Option<Failure>,
+    /// Found in an earlier upgrade.
+    paced: bool,
+    messages: VecDeque<ServerMessage>,
+    events: VecDeque<Event>,
+}
+
+/// The messages to a device and what is told of it are bounded: a device that says more than is polled is not heard.
+const WAITING: usize = 64;
+
+impl Session {
+    /// A device that was not seen yet. The key is the one that it will use once it is registered.
+    #[must_use]
+    pub fn new(device_id: DeviceId, session_key: ApiKey, policy: Policy) -> Self {
+        Self {
+            device_id,
+            session_key,
+            factory_key: None,
+            register: None,
+            presence: Presence::Away,
+            address: None,
+            policy,
+            sequences: Sequences::new(),
+            job: None,
+            again: None,
+            paced: false,
+            messages: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn device_id(&self) -> DeviceId {
+        self.device_id
+    }
+
+    /// What it has registered with.
+    #[must_use]
+    pub const fn register(&self) -> Option<&Register> {
+        self.register.as_ref()
+    }
+
+    /// Its factory key, known from the first request that has it.
+    #[must_use]
+    pub const fn factory_key(&self) -> Option<&ApiKey> {
+        self.factory_key.as_ref()
+    }
+
+    /// Makes its factory key known, from its access point.
+    pub fn set_factory_key(&mut self, key: ApiKey) {
+        self.factory_key = Some(key);
+    }
+
+    /// How near it is.
+    #[must_use]
+    pub const fn presence(&self) -> Presence {
+        self.presence
+    }
+
+    /// Where its WebSocket came from last.
+    #[must_use]
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// How far its upgrade is, if it was offered one.
+    #[must_use]
+    pub fn stage(&self) -> Option<&Stage> {
+        self.job.as_ref().map(|job| &job.stage)
+    }
+
+    /// An upgrade can be offered.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.presence == Presence::Ready && !self.is_upgrading()
+    }
+
+    /// An upgrade is under way.
+    #[must_use]
+    pub fn is_upgrading(&self) -> bool {
+        self.job.as_ref().is_some_and(Job::is_open)
+    }
+
+    /// The next message for its WebSocket.
+    pub fn poll_message(&mut self) -> Option<ServerMessage> {
+        self.messages.pop_front()
+    }
+
+    /// What has happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn tell(&mut self, event: Event) {
+        if self.events.len() < WAITING || matches!(event, Event::Stage(_)) {
+            self.events.push_back(event);
+        }
+    }
+
+    fn say(&mut self, body: ServerBody) {
+        if self.messages.len() < WAITING {
+            let (device_id, api_key) = (self.device_id, self.session_key.clone());
+            self.messages.push_back(ServerMessage { device_id, api_key, sequence: None, body });
+        }
+    }
+
+    /// Whether a device that gives this key can be the one that it says it is. The first key that is seen is believed.
+    #[must_use]
+    pub fn admits(&self, factory_key: &ApiKey) -> bool {
+        self.factory_key.as_ref().is_none_or(|known| known == factory_key)
+    }
+
+    /// It has asked for its server. `false`: with another key than before, refuse it.
+    pub fn dispatched(&mut self, request: &DispatchRequest) -> bool {
+        if !self.admits(&request.api_key) {
+            self.tell(Event::WrongKey);
+            return false;
+        }
+        self.factory_key = Some(request.api_key.clone());
+        self.tell(Event::Dispatched);
+        true
+    }
+
+    /// Its WebSocket is gone.
+    pub fn closed(&mut self, now: Duration) {
+        if self.presence == Presence::Away {
+            return;
+        }
+        self.presence = Presence::Away;
+        self.messages.clear();
+        self.tell(Event::Away);
+        if let Some(job) = &mut self.job {
+            job.lost(now);
+        }
+    }
+
+    /// A message of it. `unix_milliseconds` is the time of day, for its clock and the numbers of requests.
+    pub fn handle_message(
+        &mut self,
+        now: Duration,
+        unix_milliseconds: u64,
+        address: Option<IpAddr>,
+        message: &DeviceMessage,
+    ) {
+        if message.device_id != self.device_id {
+            return self.refuse(Event::Unexpected);
+        }
+        if let DeviceBody::Register(register) = &message.body {
+            return self.registered(now, unix_milliseconds, address, &message.api_key, register);
+        }
+        if self.presence == Presence::Away {
+            // Not an error for the device: it registers, sooner or later.
+            return self.refuse(Event::Unexpected);
+        }
+        let is_known = message.api_key == self.session_key
+            || self.factory_key.as_ref().is_some_and(|key| *key == message.api_key);
+        if !is_known {
+            return self.refuse(Event::WrongKey);
+        }
+        match &message.body {
+            DeviceBody::Register(_) => {}
+            DeviceBody::Date => {
+                self.say(ServerBody::Date { date: Date::from_unix_milliseconds(unix_milliseconds) });
+                self.presence = self.presence.max(Presence::Dated);
+            }
+            DeviceBody::Update(Update { switches, rssi, .. }) => {
+                self.say(ServerBody::Answer { error: 0 });
+                let (switches, rssi) = (switches.clone(), rssi.and_then(|rssi| i16::try_from(rssi).ok()));
+                self.tell(Event::State { switches, rssi });
+                self.ready(now, unix_milliseconds);
+            }
+            DeviceBody::Query { .. } => {
+                self.say(ServerBody::NothingKnown);
+                self.ready(now, unix_milliseconds);
+            }
+            DeviceBody::Result { error, sequence } => {
+                let is_job = |job: &&mut Job| Some(job.sequence) == *sequence;
+                if let Some(job) = self.job.as_mut().filter(is_job) {
+                    let before = job.stage.clone();
+                    let verdict = job.result(now, *error, false);
+                    self.follow(now, unix_milliseconds, before, verdict);
+                }
+            }
+            DeviceBody::UpgradeState { code, sequence } => {
+                // With one upgrade at a time, a state without its number is that one's.
+                let is_job = |job: &&mut Job| sequence.is_none_or(|sequence| sequence == job.sequence);
+                if let Some(job) = self.job.as_mut().filter(is_job) {
+                    let before = job.stage.clone();
+                    let verdict = job.result(now, *code, true);
+                    self.follow(now, unix_milliseconds, before, verdict);
+                }
+            }
+            DeviceBody::Unknown { .. } => self.refuse(Event::Unexpected),
+        }
+    }
+
+    fn refuse(&mut self, event: Event) {
+        self.say(ServerBody::Answer { error: 400 });
+        self.tell(event);
+    }
+
+    fn registered(
+        &mut self,
+        now: Duration,
+        unix_milliseconds: u64,
+        address: Option<IpAddr>,
+        key: &ApiKey,
+        register: &Register,
+    ) {
+        if !self.admits(key) {
+            return self.refuse(Event::WrongKey);
+        }
+        if *key == self.session_key {
+            // The answer would not be recognised: the two must differ.
+            return self.refuse(Event::WrongKey);
+        }
+        self.factory_key = Some(key.clone());
+        self.address = address;
+        self.presence = Presence::Registered;
+        let (model, rom_version) = (register.model, register.rom_version);
+        self.register = Some(register.clone());
+        self.say(ServerBody::Registered { hb_interval: limits::HEARTBEAT_INTERVAL });
+        self.tell(Event::Registered { model, rom_version });
+        if let Some(job) = &mut self.job {
+            let before = job.stage.clone();
+            // What is to be offered again waits until the device is ready.
+            match job.registered(now, rom_version) {
+                Verdict::Again(failure) => self.again = Some(failure),
+                verdict => self.follow(now, unix_milliseconds, before, verdict),
+            }
+        }
+    }
+
+    fn ready(&mut self, now: Duration, unix_milliseconds: u64) {
+        if self.presence != Presence::Dated {
+            return;
+        }
+        self.presence = Presence::Ready;
+        self.tell(Event::Ready);
+        if let (Some(failure), Some(job)) = (self.again.take(), &self.job) {
+            let before = job.stage.clone();
+            self.follow(now, unix_milliseconds, before, Verdict::Again(failure));
+        }
+    }
+
+    /// Checks an upgrade against everything that is known of the device, and sends it.
+    ///
+    /// # Errors
+    /// Every [`Refusal`]; nothing is sent then.
+    pub fn offer(
+        &mut self,
+        now: Duration,
+        unix_milliseconds: u64,
+        offer: &Offer,
+    ) -> Result<Vec<Warning>, Vec<Refusal>> {
+        let Some(register) = self.register.as_ref().filter(|_| self.presence != Presence::Away) else {
+            return Err([Refusal::NotReady].into());
+        };
+        let rom_version = register.rom_version;
+        let checked = offer.check(&Registered {
+            model: register.model,
+            rom_version,
+            dated: self.presence >= Presence::Dated,
+            upgrading: self.is_upgrading(),
+            address: self.address,
+        })?;
+        let sequence = self.sequences.next(unix_milliseconds);
+        let mut job = Job::new(now, checked.upgrade, sequence, rom_version, self.policy.attempts);
+        job.paced = self.paced;
+        (self.job, self.again) = (Some(job), None);
+        self.send_offer();
+        Ok(checked.warnings)
+    }
+
+    fn send_offer(&mut self) {
+        let Some(job) = &self.job else { return };
+        let message = ServerMessage {
+            device_id: self.device_id,
+            api_key: self.session_key.clone(),
+            sequence: Some(job.sequence),
+            body: ServerBody::Upgrade(job.upgrade.clone()),
+        };
+        let attempt = job.attempt;
+        self.messages.push_back(message);
+        self.tell(Event::Offered { attempt });
+    }
+
+    /// Forgets an upgrade that is not wanted any more. The device is not told: it has no word for that.
+    pub fn forget_upgrade(&mut self) {
+        (self.job, self.again) = (None, None);
+    }
+
+    /// The device asks for the image of this slot, of `total` bytes: for these, or for all. The answer says how to send them.
+    pub fn requested(&mut self, now: Duration, slot: Slot, total: u32, range: Option<Range<u32>>) -> Delivery {
+        let Some(job) = &mut self.job else { return Delivery::Direct };
+        let before = job.stage.clone();
+        let delivery = job.requested(now, slot, total, range, self.policy.full_speed_first);
+        self.tell_stage(&before);
+        delivery
+    }
+
+    /// These bytes of the image of this slot were given to the network.
+    pub fn sent(&mut self, now: Duration, slot: Slot, part: Range<u32>) {
+        let Some(job) = &mut self.job else { return };
+        let before = job.stage.clone();
+        job.sent(now, slot, part);
+        self.tell_stage(&before);
+    }
+
+    /// The intermediate image asks for its files, or got `sent` bytes of the final one.
+    pub fn in_final_stage(&mut self, sent: u32, total: u32) {
+        let Some(job) = &mut self.job else { return };
+        let before = job.stage.clone();
+        job.in_final_stage(sent, total);
+        self.tell_stage(&before);
+    }
+
+    /// The final image has arrived.
+    pub fn finished(&mut self) {
+        let Some(job) = &mut self.job else { return };
+        let before = job.stage.clone();
+        job.finished();
+        self.tell_stage(&before);
+    }
+
+    fn tell_stage(&mut self, before: &Stage) {
+        let Some(stage) = self.job.as_ref().map(|job| job.stage.clone()) else { return };
+        if core::mem::discriminant(&stage) != core::mem::discriminant(before) {
+            self.tell(Event::Stage(stage));
+        }
+    }
+
+    fn follow(&mut self, now: Duration, unix_milliseconds: u64, before: Stage, verdict: Verdict) {
+        match verdict {
+            Verdict::Continues => self.tell_stage(&before),
+            Verdict::Ended => {
+                if let Some(stage) = self.job.as_ref().map(|job| job.stage.clone()).filter(|stage| *stage != before) {
+                    self.tell(Event::Stage(stage));
+                }
+            }
+            Verdict::Again(failure) => {
+                self.tell(Event::Retry { failure });
+                let sequence = self.sequences.next(unix_milliseconds);
+                if let Some(job) = &mut self.job {
+                    self.paced |= job.paced;
+                    job.offered(now, sequence);
+                }
+                self.send_offer();
+            }
+        }
+    }
+
+    /// When [`Session::handle_deadline`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.job.as_ref().and_then(Job::next_deadline)
+    }
+
+    /// The deadline has come. Early calls are harmless.
+    pub fn handle_deadline(&mut self, now: Duration, unix_milliseconds: u64) {
+        let Some(job) = &mut self.job else { return };
+        let before = job.stage.clone();
+        let verdict = job.expired(now);
+        self.follow(now, unix_milliseconds, before, verdict);
+    }
+}
