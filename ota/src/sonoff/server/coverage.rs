@@ -49,7 +49,8 @@ mod tests {
     #[test]
     fn pieces_grow_together() {
         let mut coverage = Coverage::default();
-        for (range, bytes) in [(0..10, 10), (20..30, 20), (20..30, 20), (30..40, 30), (5..25, 40), (7..7, 40)] {
+        for (range, bytes) in [(0..10, 10), (20..30, 20), (20..30, 20), (30..40, 30), (5..25, 40), (7..7, 40)]
+        {
             coverage.add(range);
             assert_eq!(coverage.bytes(), bytes);
         }

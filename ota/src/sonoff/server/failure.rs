@@ -167,15 +167,21 @@ impl Diagnosis {
             Self::Overrun => "older firmware (1.2.0 to 1.5.2) cannot write as fast as data comes",
             Self::Unreachable => "the device could not reach the port of the images",
             Self::Interrupted => "the Wi-Fi connection of the device broke during the download",
-            Self::FirstPiece => "the device does not take a file of this length, or something between rewrites answers",
+            Self::FirstPiece => {
+                "the device does not take a file of this length, or something between rewrites answers"
+            }
             Self::NeverCame => "the device could not join the network, or cannot reach this computer in it",
-            Self::Certificate => "the firmware checks the certificate of the server (1.6 to before 2.0, and from 2.6 on)",
+            Self::Certificate => {
+                "the firmware checks the certificate of the server (1.6 to before 2.0, and from 2.6 on)"
+            }
             Self::TlsSettings => "the two ends have no version of TLS or no cipher in common",
             Self::Model => "the images are offered for another model",
             Self::Version => "devices compare the first five characters of versions as text",
             Self::Digest => "the image was damaged on its way or in the flash",
             Self::BadRequest => "this firmware wants something else in an upgrade",
-            Self::DoesNotBoot => "the image does not start: its slot, its flash mode or its format does not fit",
+            Self::DoesNotBoot => {
+                "the image does not start: its slot, its flash mode or its format does not fit"
+            }
             Self::Unknown => "the device has not said enough to know",
             Self::FinalStageSilent => "nobody at 192.168.4.2:8080 answers the device",
             Self::FinalStageRepeats => "the device has trouble to write or to receive the file",
@@ -186,7 +192,9 @@ impl Diagnosis {
     #[must_use]
     pub const fn advice(self) -> &'static str {
         match self {
-            Self::Overrun => "offer it again, paced; or upgrade the device to 1.5.5 with the vendor's app first",
+            Self::Overrun => {
+                "offer it again, paced; or upgrade the device to 1.5.5 with the vendor's app first"
+            }
             Self::Unreachable => {
                 "allow the port of the images in the firewall of this computer, and check that the address in the URL is that of this computer in the device's network"
             }
@@ -195,8 +203,12 @@ impl Diagnosis {
             Self::NeverCame => {
                 "check the Wi-Fi password, use a network of 2.4 GHz that lets its clients talk to each other (a phone's hotspot does), and provision the device again"
             }
-            Self::Certificate => "no other server than the vendor's is taken by it: use its DIY mode or the serial pins",
-            Self::TlsSettings => "offer TLS 1.0 to 1.2 with an RSA certificate and the ciphers of RSA key exchange",
+            Self::Certificate => {
+                "no other server than the vendor's is taken by it: use its DIY mode or the serial pins"
+            }
+            Self::TlsSettings => {
+                "offer TLS 1.0 to 1.2 with an RSA certificate and the ciphers of RSA key exchange"
+            }
             Self::Model => "use the model that the device has registered with",
             Self::Version => "offer the images as version 9.9.9",
             Self::Digest => "try again; if it stays so, the flash of the device is worn",
@@ -204,7 +216,9 @@ impl Diagnosis {
             Self::DoesNotBoot => {
                 "check the images, each for its slot, with flash mode DOUT; switch the device off and on once"
             }
-            Self::Unknown => "wait a minute, look whether the device or its access point comes back, and try again",
+            Self::Unknown => {
+                "wait a minute, look whether the device or its access point comes back, and try again"
+            }
             Self::FinalStageSilent => {
                 "join the network FinalStage as its first client, so that this computer gets 192.168.4.2, and allow port 8080 in the firewall for it, which takes it for a new and public network"
             }

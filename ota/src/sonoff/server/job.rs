@@ -15,6 +15,8 @@ pub const OFFERED: Duration = Duration::from_secs(15);
 pub const STALLED: Duration = Duration::from_secs(45);
 /// After the last byte a result has to come within this.
 pub const SERVED: Duration = Duration::from_secs(60);
+/// A device that registers this long after the last byte has restarted in between: it hashes the image, and restarts after 3 s.
+const RESTARTED: Duration = Duration::from_secs(10);
 /// A download is remembered this long while the device has no connection.
 pub const REMEMBERED: Duration = Duration::from_secs(180);
 
@@ -119,8 +121,9 @@ pub(super) struct Job {
     lost_at: Option<Duration>,
     /// The connection was closed between the offer and the first request.
     closed_on_offer: bool,
-    /// The connection was there when the last byte was sent.
-    served_in_sight: bool,
+    served_at: Duration,
+    /// It came back with the old version so soon after the last byte that it may not have restarted yet.
+    came_back: bool,
 }
 
 impl Job {
@@ -147,7 +150,8 @@ impl Job {
             deadline: None,
             lost_at: None,
             closed_on_offer: false,
-            served_in_sight: false,
+            served_at: now,
+            came_back: false,
         };
         job.offered(now, sequence);
         job
@@ -224,7 +228,7 @@ impl Job {
         self.deadline = Some(now.saturating_add(STALLED));
         if self.coverage.is_whole(total) {
             self.stage = Stage::Served;
-            self.served_in_sight = self.lost_at.is_none();
+            (self.served_at, self.came_back) = (now, false);
             self.deadline = Some(now.saturating_add(SERVED));
         } else if let Stage::Downloading { sent, .. } | Stage::Streaming { sent, .. } = &mut self.stage {
             *sent = bytes;
@@ -248,7 +252,11 @@ impl Job {
                 }
                 // A device that is content with an image of which not all was sent has not got it from here.
                 let (sent, total) = (self.coverage.bytes(), self.total);
-                return if last_word { self.failed(Failure::NotServed { sent, total }) } else { Verdict::Continues };
+                return if last_word {
+                    self.failed(Failure::NotServed { sent, total })
+                } else {
+                    Verdict::Continues
+                };
             }
             UpgradeCode::Download => return self.download_failed(),
             UpgradeCode::BadRequest => Failure::BadRequest,
@@ -305,6 +313,7 @@ impl Job {
             }
         }
         let failure = match (&self.stage, self.last.clone()) {
+            (Stage::Served, _) if self.came_back => Failure::DidNotBoot { rom_version: self.rom_version },
             (Stage::Served, _) => Failure::NoResult,
             (_, None) if self.closed_on_offer => Failure::ClosedOnUpgrade,
             (_, None) => Failure::NoDownload { answered: false },
@@ -338,9 +347,10 @@ impl Job {
             }
             _ if !self.is_open() => return Verdict::Continues,
             _ if !is_old => return self.end(Stage::Installed { version: Some(version) }),
-            Stage::Served if self.served_in_sight => {
+            Stage::Served if now >= self.served_at.saturating_add(RESTARTED) => {
                 return self.end(Stage::Failed(Failure::DidNotBoot { rom_version: version }));
             }
+            Stage::Served => self.came_back = true,
             _ => {}
         }
         self.lost_at = None;
@@ -360,10 +370,8 @@ impl Job {
     /// The intermediate image has asked for a file, or got bytes of the final one.
     pub(super) fn in_final_stage(&mut self, sent: u32, total: u32) {
         // Also after the end: a device that asks once more has not got it.
-        let may = matches!(
-            self.stage,
-            Stage::Served | Stage::Installed { .. } | Stage::Final { .. } | Stage::Done
-        );
+        let may =
+            matches!(self.stage, Stage::Served | Stage::Installed { .. } | Stage::Final { .. } | Stage::Done);
         if may {
             self.stage = Stage::Final { sent, total };
         }

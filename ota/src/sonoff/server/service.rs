@@ -222,8 +222,11 @@ impl Service {
     /// The session of a device; `None` if there are too many.
     fn known(&mut self, now: Duration, device_id: DeviceId, session_key: &ApiKey) -> Option<&mut Known> {
         if !self.sessions.contains_key(&device_id) && self.sessions.len() >= self.config.max_devices {
-            let idle = |known: &&(&DeviceId, &Known)| known.1.connection.is_none() && !known.1.session.is_upgrading();
-            let oldest = self.sessions.iter().filter(|known| idle(&known)).min_by_key(|(_, known)| known.seen);
+            let idle = |known: &&(&DeviceId, &Known)| {
+                known.1.connection.is_none() && !known.1.session.is_upgrading()
+            };
+            let oldest =
+                self.sessions.iter().filter(|known| idle(&known)).min_by_key(|(_, known)| known.seen);
             let oldest = *oldest?.0;
             self.sessions.remove(&oldest);
         }
@@ -320,8 +323,7 @@ impl Service {
                 }
                 Err(error) => {
                     let status = match error {
-                        HeadError::TooLong { .. }
-                        | HeadError::TooManyHeaders { .. } => 431,
+                        HeadError::TooLong { .. } | HeadError::TooManyHeaders { .. } => 431,
                         HeadError::BodyTooLong { .. } => 413,
                         _ => 400,
                     };
@@ -443,7 +445,9 @@ impl Service {
             let range = (found.status == 206).then(|| found.body.clone());
             let session = device_id.and_then(|id| self.sessions.get_mut(&id)).map(|known| &mut known.session);
             match (role, session) {
-                (Role::Upgrade(slot), Some(session)) => delivery = session.requested(now, slot, length, range),
+                (Role::Upgrade(slot), Some(session)) => {
+                    delivery = session.requested(now, slot, length, range)
+                }
                 (Role::Upgrade(_), None) => {}
                 (Role::FinalUser2 | Role::FinalImage, session) => {
                     if let Some(session) = session {
@@ -661,7 +665,8 @@ impl Service {
             self.requests(now, id);
             self.list(id);
         }
-        part.map(|range| Output::SendFile { file, range }).or_else(|| if is_over { self.poll_output(now, id) } else { None })
+        part.map(|range| Output::SendFile { file, range })
+            .or_else(|| if is_over { self.poll_output(now, id) } else { None })
     }
 
     /// Bytes of a file are on their way.

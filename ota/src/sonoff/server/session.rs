@@ -427,7 +427,13 @@ impl Session {
     }
 
     /// The device asks for the image of this slot, of `total` bytes: for these, or for all. The answer says how to send them.
-    pub fn requested(&mut self, now: Duration, slot: Slot, total: u32, range: Option<Range<u32>>) -> Delivery {
+    pub fn requested(
+        &mut self,
+        now: Duration,
+        slot: Slot,
+        total: u32,
+        range: Option<Range<u32>>,
+    ) -> Delivery {
         let Some(job) = &mut self.job else { return Delivery::Direct };
         let before = job.stage.clone();
         let delivery = job.requested(now, slot, total, range, self.policy.full_speed_first);
@@ -470,7 +476,9 @@ impl Session {
         match verdict {
             Verdict::Continues => self.tell_stage(&before),
             Verdict::Ended => {
-                if let Some(stage) = self.job.as_ref().map(|job| job.stage.clone()).filter(|stage| *stage != before) {
+                if let Some(stage) =
+                    self.job.as_ref().map(|job| job.stage.clone()).filter(|stage| *stage != before)
+                {
                     self.tell(Event::Stage(stage));
                 }
             }

@@ -7,9 +7,9 @@ mod code;
 mod refusal;
 mod url;
 
+pub use crate::esp8266::Slot;
 pub use code::UpgradeCode;
 pub use refusal::{Refusal, Warning};
-pub use crate::esp8266::Slot;
 pub use url::{UrlParts, UrlProblem};
 
 use super::limits;
