@@ -1,0 +1,51 @@
+//! Where devices find this computer.
+
+use crate::ui::Ui;
+use core::net::{IpAddr, Ipv4Addr};
+
+/// The network of the intermediate image.
+const FINAL_STAGE: [u8; 3] = [192, 168, 4];
+/// The port that the intermediate image asks at.
+const FINAL_PORT: u16 = 8080;
+
+/// Says which addresses devices can be given, and warns of those that they cannot reach.
+pub(super) fn say(ui: &Ui, listen: IpAddr, told: Option<&str>, has_final: bool, http_port: u16) {
+    let found = own_addresses();
+    let usable: Vec<_> = match listen {
+        IpAddr::V4(address) if !address.is_unspecified() => vec![address],
+        _ => found.iter().map(|(address, _)| *address).filter(|address| !address.is_loopback()).collect(),
+    };
+    if usable.iter().all(Ipv4Addr::is_loopback) {
+        ui.line("warning: this computer has no address that a device can reach, only itself can connect");
+    }
+    if let Some(told) = told {
+        ui.line(&format!("devices are told that this computer is {told}"));
+        if let Ok(address) = told.parse::<Ipv4Addr>()
+            && !found.iter().any(|(own, _)| *own == address)
+        {
+            ui.line(&format!("warning: {address} is no address of this computer: does something pass it on?"));
+        }
+    } else {
+        for address in &usable {
+            let name = found.iter().find(|(own, _)| own == address).map_or("", |(_, name)| name.as_str());
+            ui.line(&format!("address of this computer: {address} {name}"));
+        }
+    }
+    if has_final {
+        if http_port != FINAL_PORT {
+            ui.line(&format!("warning: the final stage asks at port {FINAL_PORT}, and images are at port {http_port}"));
+        }
+        if usable.iter().any(|address| address.octets().starts_with(&FINAL_STAGE)) {
+            ui.line("warning: your network is 192.168.4.x, as that of the final stage: leave it before you join FinalStage");
+        }
+    }
+}
+
+fn own_addresses() -> Vec<(Ipv4Addr, String)> {
+    let all = if_addrs::get_if_addrs().unwrap_or_default();
+    let v4 = |interface: if_addrs::Interface| match interface.ip() {
+        IpAddr::V4(address) => Some((address, format!("({})", interface.name))),
+        IpAddr::V6(_) => None,
+    };
+    all.into_iter().filter_map(v4).collect()
+}
