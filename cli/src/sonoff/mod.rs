@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod patch;
+pub mod tls;
 
 use crate::exit::Failure;
 use clap::Subcommand;
