@@ -104,7 +104,11 @@ struct Candidate<'a> {
     parsed: Result<ImageFile<'a>, ImageError>,
 }
 
-impl Candidate<'_> {
+impl<'a> Candidate<'a> {
+    fn new(path: &'a Path, content: &'a [u8]) -> Self {
+        Self { path, content, parsed: ImageFile::parse(content) }
+    }
+
     fn linked(&self) -> Option<Slot> {
         self.parsed.ok().and_then(|parsed| parsed.program().linked_slot())
     }
@@ -121,7 +125,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         .images
         .iter()
         .zip(&contents)
-        .map(|(path, content)| Candidate { path, content, parsed: ImageFile::parse(content) })
+        .map(|(path, content)| Candidate::new(path, content))
         .collect();
     let report = match &candidates[..] {
         [first, second] => {
@@ -173,14 +177,81 @@ fn single(candidate: &Candidate<'_>, args: &Args) -> Report {
     Report { valid: checked.valid, images: vec![checked], problems: Vec::new(), warnings }
 }
 
-fn pair(first: &Candidate<'_>, second: &Candidate<'_>, strict: bool) -> Report {
-    // Where neither tells, and where both tell the same, their order decides.
-    let slot = match (first.linked(), second.linked()) {
+/// The slot of the first image of a pair. Where neither tells, and where both tell the same, their order decides.
+fn slot_of_first(first: &Candidate<'_>, second: &Candidate<'_>) -> Slot {
+    match (first.linked(), second.linked()) {
         (Some(one), Some(other)) if one == other => Slot::User1,
         (Some(slot), _) => slot,
         (None, Some(slot)) => slot.other(),
         (None, None) => Slot::User1,
+    }
+}
+
+/// Images that are good for an upgrade.
+pub(super) struct ForUpgrade {
+    /// The slot of each, in their order.
+    pub(super) slots: Vec<Slot>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Checks one or two images for an upgrade of devices that run from `running`, if that is known.
+pub(super) fn for_upgrade(
+    paths: &[PathBuf],
+    contents: &[Vec<u8>],
+    running: Option<Slot>,
+) -> Result<ForUpgrade, Failure> {
+    let candidates: Vec<_> =
+        paths.iter().zip(contents).map(|(path, content)| Candidate::new(path, content)).collect();
+    let (slots, report) = match &candidates[..] {
+        [first, second] => {
+            let slot = slot_of_first(first, second);
+            (vec![slot, slot.other()], pair(first, second, false))
+        }
+        [one] => {
+            let Some(slot) = running.map(Slot::other) else {
+                return Err(Failure::new(
+                    Code::Usage,
+                    "there is one image, and a device may ask for that of the other slot",
+                    "give user1.bin and user2.bin, or the slot that the device runs from with --running",
+                ));
+            };
+            let checked = check(one, Purpose::Upgrade(slot), false);
+            let valid = checked.valid;
+            let report =
+                Report { valid, images: vec![checked], problems: Vec::new(), warnings: Vec::new() };
+            (vec![slot], report)
+        }
+        _ => return Err(Failure::new(Code::Usage, "there is no image", "give one or two")),
     };
+    Ok(ForUpgrade { slots, warnings: report.good()? })
+}
+
+/// Checks an image for the beginning of the flash, and gives the warnings.
+pub(super) fn for_final_stage(path: &Path, content: &[u8]) -> Result<Vec<String>, Failure> {
+    let checked = check(&Candidate::new(path, content), Purpose::FinalStage, false);
+    let valid = checked.valid;
+    Report { valid, images: vec![checked], problems: Vec::new(), warnings: Vec::new() }.good()
+}
+
+impl Report {
+    /// Its warnings, if there is nothing wrong.
+    fn good(self) -> Result<Vec<String>, Failure> {
+        if !self.valid {
+            return Err(Failure::new(
+                Code::Data,
+                format_args!("a device would not take or not start this:\n{self}"),
+                "nothing is served; `spark sonoff check` and `patch` help",
+            ));
+        }
+        let of_images = self.images.iter().flat_map(|image| {
+            image.warnings.iter().map(move |said| format!("{}: {said}", image.file))
+        });
+        Ok(of_images.chain(self.warnings.iter().map(ToString::to_string)).collect())
+    }
+}
+
+fn pair(first: &Candidate<'_>, second: &Candidate<'_>, strict: bool) -> Report {
+    let slot = slot_of_first(first, second);
     let mut images = vec![
         check(first, Purpose::Upgrade(slot), strict),
         check(second, Purpose::Upgrade(slot.other()), strict),

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod patch;
+pub mod serve;
 pub mod tls;
 
 use crate::exit::Failure;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 pub enum Command {
     Check(check::Args),
     Patch(patch::Args),
+    Serve(serve::Args),
 }
 
 /// Runs a subcommand.
@@ -24,6 +26,7 @@ pub enum Command {
 pub fn run(command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Check(args) => check::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Patch(args) => patch::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -66,8 +66,8 @@ pub struct Args {
     #[arg(long)]
     no_tls: bool,
     /// Version that the images are offered as. Devices compare five characters as text.
-    #[arg(long, value_name = "TEXT", default_value = "9.9.9")]
-    version: String,
+    #[arg(long = "as", value_name = "VERSION", default_value = "9.9.9")]
+    offered_as: String,
     /// Times that a device is offered the images before it has failed.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
     attempts: u8,

@@ -60,7 +60,7 @@ impl Server {
             start: Instant::now(),
             address: args.address.clone(),
             http_port,
-            version: args.version.clone(),
+            version: args.offered_as.clone(),
             clock: Notify::new(),
             told,
         }

@@ -126,6 +126,27 @@ pub enum Diagnosis {
 }
 
 impl Failure {
+    /// A word for it that stays the same.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NoDownload { .. } => "no-download",
+            Self::ClosedOnUpgrade => "closed-on-upgrade",
+            Self::Overrun => "overrun",
+            Self::FirstPiece { .. } => "first-piece",
+            Self::Download { .. } => "download",
+            Self::Lost { .. } => "lost",
+            Self::BadRequest => "bad-request",
+            Self::Model { .. } => "model",
+            Self::Digest => "digest",
+            Self::Version => "version",
+            Self::Code { .. } => "unknown-code",
+            Self::NoResult => "no-result",
+            Self::NotServed { .. } => "not-served",
+            Self::DidNotBoot { .. } => "did-not-boot",
+        }
+    }
+
     /// What it is called by.
     #[must_use]
     pub const fn diagnosis(&self) -> Diagnosis {

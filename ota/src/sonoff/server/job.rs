@@ -64,6 +64,22 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// A word for it that stays the same.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Offered => "offered",
+            Self::Accepted => "accepted",
+            Self::Downloading { .. } => "downloading",
+            Self::Streaming { .. } => "streaming",
+            Self::Served => "served",
+            Self::Installed { .. } => "installed",
+            Self::Final { .. } => "final",
+            Self::Done => "done",
+            Self::Failed(_) => "failed",
+        }
+    }
+
     /// Nothing more is expected.
     #[must_use]
     pub const fn is_end(&self) -> bool {

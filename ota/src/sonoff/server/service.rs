@@ -195,6 +195,13 @@ impl Service {
         self.sessions.get(device_id).map(|known| &known.session)
     }
 
+    /// Name and port by which the WebSocket of a device has found this server.
+    #[must_use]
+    pub fn reached_at(&self, device_id: &DeviceId) -> Option<(ServerName, u16)> {
+        let id = self.sessions.get(device_id)?.connection?;
+        self.connections.get(&id).map(|(_, local)| (local.host, local.port))
+    }
+
     /// Makes the factory key of a device known, from its access point: another one is refused then.
     pub fn set_factory_key(&mut self, now: Duration, device_id: DeviceId, key: ApiKey) {
         if let Some(known) = self.known(now, device_id, &key) {

@@ -1,0 +1,294 @@
+//! What happens, for a person or as JSON.
+
+use crate::exit::{Failure, chain};
+use crate::sonoff::tls::HandshakeFailure;
+use crate::ui::{Ui, print};
+use core::fmt::Write;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+use spark_ota::sonoff::DeviceId;
+use spark_ota::sonoff::server::{Diagnosis, Event, Failure as Reason, Rejection, Report, Stage};
+use spark_ota::sonoff::upgrade::{Refusal, Warning};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use tokio::time::Instant;
+
+/// After the end of the first device the server stays so long, in case it asks again.
+const STAY: Duration = Duration::from_secs(8);
+
+/// Something to tell.
+pub(super) enum News {
+    Report(Report),
+    /// What was said when the images were offered.
+    Warnings { device_id: DeviceId, warnings: Vec<Warning> },
+    /// The images are not offered.
+    Refused { device_id: DeviceId, refusals: Vec<Refusal> },
+    /// A connection that did not get as far as its first byte.
+    NoTls { peer: IpAddr, failure: HandshakeFailure },
+}
+
+impl News {
+    pub(super) const fn is_of_a_device(&self) -> bool {
+        !matches!(self, Self::Report(Report::Rejected { .. }))
+    }
+}
+
+/// How it ended for a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    Succeeded,
+    Failed,
+}
+
+pub(super) struct Story {
+    ui: Ui,
+    json: bool,
+    /// Names of the files.
+    names: Vec<String>,
+    has_final: bool,
+    bars: BTreeMap<DeviceId, ProgressBar>,
+    ended: BTreeMap<DeviceId, End>,
+    leave_at: Option<Instant>,
+}
+
+impl Story {
+    pub(super) const fn new(ui: Ui, json: bool, names: Vec<String>, has_final: bool) -> Self {
+        Self { ui, json, names, has_final, bars: BTreeMap::new(), ended: BTreeMap::new(), leave_at: None }
+    }
+
+    /// When a server that serves one device may go.
+    pub(super) const fn leave_at(&self) -> Option<Instant> {
+        self.leave_at
+    }
+
+    /// Downloads are shown.
+    pub(super) fn is_watching(&self) -> bool {
+        !self.bars.is_empty()
+    }
+
+    pub(super) fn end(&self, end: Option<End>) -> ExitCode {
+        match end {
+            Some(End::Failed) => ExitCode::from(crate::exit::Code::Protocol as u8),
+            _ => ExitCode::SUCCESS,
+        }
+    }
+
+    fn line(&self, who: impl core::fmt::Display, text: impl core::fmt::Display) {
+        let text = format!("{who}  {text}");
+        match self.bars.values().next() {
+            Some(bar) if !bar.is_hidden() => bar.suspend(|| self.ui.line(&text)),
+            _ => self.ui.line(&text),
+        }
+    }
+
+    fn object(&self, value: &Value) -> Result<(), Failure> {
+        if self.json { print(value) } else { Ok(()) }
+    }
+
+    pub(super) fn listening(&self, address: SocketAddr, what: &str) -> Result<(), Failure> {
+        self.ui.line(&format!("listening on {address}: {what}"));
+        self.object(&json!({"event": "listening", "address": address.to_string(), "for": what}))
+    }
+
+    /// Nobody has come.
+    pub(super) fn nobody(&self) {
+        let diagnosis = Diagnosis::NeverCame;
+        self.ui.line(&format!("no device has come yet. If one was provisioned: {}", diagnosis.advice()));
+    }
+
+    /// Tells it, and whether a device has come to its end.
+    pub(super) fn tell(
+        &mut self,
+        news: &News,
+        progress: &[(DeviceId, Stage)],
+    ) -> Result<Option<End>, Failure> {
+        match news {
+            News::Report(Report::Device { device_id, event }) => return self.device(*device_id, event, progress),
+            News::Report(Report::Requested { device_id, peer, file, range, status, paced, remark }) => {
+                let name = self.names.get(file.index()).map_or("?", String::as_str);
+                let slowly = if *paced { ", slowly" } else { "" };
+                // Ranges are in the bar.
+                if *status != 206 || range.start == 0 {
+                    let who = device_id.map_or_else(|| peer.to_string(), |id| id.to_string());
+                    self.line(who, format_args!("asks for {name}: {status}{slowly}"));
+                }
+                if let Some(remark) = remark {
+                    self.line(peer, remark);
+                }
+                self.object(&json!({
+                    "event": "requested", "device": device_id, "peer": peer, "file": name, "status": status,
+                    "first": range.start, "end": range.end, "paced": paced,
+                }))?;
+            }
+            News::Report(Report::FinalImageArrived { peer }) => {
+                self.line(peer, "has got the whole final image");
+                self.object(&json!({"event": "final-image-arrived", "peer": peer}))?;
+            }
+            News::Report(Report::Rejected { peer, why }) => self.rejected(*peer, why)?,
+            News::Report(_) => {}
+            News::Warnings { device_id, warnings } => {
+                for warning in warnings {
+                    self.line(device_id, format_args!("warning: {warning}"));
+                    self.object(&json!({"event": "warning", "device": device_id, "text": warning.to_string()}))?;
+                }
+            }
+            News::Refused { device_id, refusals } => {
+                for refusal in refusals {
+                    self.line(device_id, format_args!("is not offered the images: {}", chain(refusal)));
+                    self.object(&json!({"event": "refused", "device": device_id, "text": chain(refusal)}))?;
+                }
+                return Ok(Some(self.ended(*device_id, End::Failed)));
+            }
+            News::NoTls { peer, failure } => {
+                // Devices of the final stage look whether somebody is there, and say nothing.
+                if !matches!(failure, HandshakeFailure::Silent) {
+                    self.line(peer, format_args!("{}\n  next: {}", chain(failure), failure.next()));
+                }
+                self.object(&json!({"event": "no-connection", "peer": peer, "code": failure.code()}))?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn rejected(&self, peer: IpAddr, why: &Rejection) -> Result<(), Failure> {
+        let silent = matches!(why, Rejection::Silent);
+        if !silent {
+            self.line(peer, format_args!("was refused: {}", chain(why)));
+        }
+        self.object(&json!({"event": "rejected", "peer": peer, "text": chain(why)}))
+    }
+
+    fn device(
+        &mut self,
+        device_id: DeviceId,
+        event: &Event,
+        progress: &[(DeviceId, Stage)],
+    ) -> Result<Option<End>, Failure> {
+        let mut end = None;
+        let (name, text) = match event {
+            Event::Dispatched => ("dispatched", "asks for its server".to_owned()),
+            Event::Registered { model, rom_version } => ("registered", format!("is a {model} with {rom_version}")),
+            Event::Ready => ("ready", "is ready".to_owned()),
+            Event::Away => ("away", "has closed its connection".to_owned()),
+            Event::State { .. } => ("state", String::new()),
+            Event::Offered { attempt: 1 } => ("offered", "is offered the images".to_owned()),
+            Event::Offered { attempt } => ("offered", format!("is offered the images again, attempt {attempt}")),
+            Event::Retry { failure } => ("retry", format!("{failure}: {}", failure.diagnosis().cause())),
+            Event::WrongKey => ("wrong-key", "was refused: its key is another one than before".to_owned()),
+            Event::Unexpected => ("unexpected", "has said something that does not belong here".to_owned()),
+            Event::Stage(stage) => {
+                end = self.stage(device_id, stage);
+                ("stage", describe(stage))
+            }
+            _ => ("other", String::new()),
+        };
+        if !text.is_empty() {
+            self.line(device_id, text);
+        }
+        self.show(progress);
+        let mut object = json!({"event": name, "device": device_id});
+        match event {
+            Event::Registered { model, rom_version } => {
+                (object["model"], object["romVersion"]) = (json!(model), json!(rom_version));
+            }
+            Event::State { switches, rssi } => {
+                (object["switches"], object["rssi"]) = (json!(switches), json!(rssi));
+            }
+            Event::Offered { attempt } => object["attempt"] = json!(attempt),
+            Event::Retry { failure } => add(&mut object, failure),
+            Event::Stage(stage) => {
+                object["stage"] = json!(stage.code());
+                match stage {
+                    Stage::Failed(failure) => add(&mut object, failure),
+                    Stage::Installed { version } => object["romVersion"] = json!(version),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+        self.object(&object)?;
+        Ok(end)
+    }
+
+    fn stage(&mut self, device_id: DeviceId, stage: &Stage) -> Option<End> {
+        match stage {
+            Stage::Installed { .. } if !self.has_final => Some(self.ended(device_id, End::Succeeded)),
+            Stage::Installed { .. } => {
+                self.line(device_id, FINAL_STAGE);
+                None
+            }
+            Stage::Done => Some(self.ended(device_id, End::Succeeded)),
+            Stage::Failed(_) => Some(self.ended(device_id, End::Failed)),
+            Stage::Final { .. } => {
+                // Also after the end: it asks again.
+                self.leave_at = None;
+                self.ended.remove(&device_id);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn ended(&mut self, device_id: DeviceId, end: End) -> End {
+        self.ended.insert(device_id, end);
+        if let Some(bar) = self.bars.remove(&device_id) {
+            bar.finish_and_clear();
+        }
+        self.leave_at = Some(Instant::now() + STAY);
+        end
+    }
+
+    /// Draws the bars.
+    pub(super) fn show(&mut self, progress: &[(DeviceId, Stage)]) {
+        for (device_id, stage) in progress {
+            let (sent, total) = match stage {
+                Stage::Downloading { sent, total } | Stage::Streaming { sent, total } => (*sent, *total),
+                Stage::Final { sent, total } if *total != 0 => (*sent, *total),
+                _ => {
+                    if let Some(bar) = self.bars.remove(device_id) {
+                        bar.finish_and_clear();
+                    }
+                    continue;
+                }
+            };
+            let new = || self.ui.bar(device_id.as_str(), total.into());
+            let bar = self.bars.entry(*device_id).or_insert_with(new);
+            bar.set_length(total.into());
+            bar.set_position(sent.into());
+        }
+    }
+}
+
+fn add(object: &mut Value, failure: &Reason) {
+    object["failure"] = json!(failure.code());
+    object["text"] = json!(failure.to_string());
+    object["advice"] = json!(failure.advice());
+}
+
+/// What a person does between the two stages.
+const FINAL_STAGE: &str = "has the intermediate image. Join the open network FinalStage now, which it opens in 10 to 20 s; \
+    this computer must get the address 192.168.4.2";
+
+fn describe(stage: &Stage) -> String {
+    let mut text = String::new();
+    let _ = match stage {
+        Stage::Offered => write!(text, "is offered the images"),
+        Stage::Accepted => write!(text, "has accepted them"),
+        Stage::Downloading { total, .. } => write!(text, "downloads {total} bytes in ranges"),
+        Stage::Streaming { total, .. } => write!(text, "downloads {total} bytes at once"),
+        Stage::Served => write!(text, "has got all bytes"),
+        Stage::Installed { version: Some(version) } => write!(text, "came back with {version}"),
+        Stage::Installed { version: None } => write!(text, "has installed the image and restarts"),
+        Stage::Final { total: 0, .. } => write!(text, "is in the final stage"),
+        Stage::Final { total, .. } => write!(text, "fetches the final image of {total} bytes"),
+        Stage::Done => write!(text, "has got the whole final image: done"),
+        Stage::Failed(failure) => {
+            let diagnosis = failure.diagnosis();
+            write!(text, "FAILED: {failure}\n  why:  {}\n  next: {}", diagnosis.cause(), diagnosis.advice())
+        }
+        _ => Ok(()),
+    };
+    text
+}
