@@ -121,12 +121,8 @@ impl<'a> Candidate<'a> {
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let contents =
         args.images.iter().map(|path| files::read_up_to(path, LIMIT)).collect::<Result<Vec<_>, _>>()?;
-    let candidates: Vec<_> = args
-        .images
-        .iter()
-        .zip(&contents)
-        .map(|(path, content)| Candidate::new(path, content))
-        .collect();
+    let candidates: Vec<_> =
+        args.images.iter().zip(&contents).map(|(path, content)| Candidate::new(path, content)).collect();
     let report = match &candidates[..] {
         [first, second] => {
             if args.slot.is_some() || args.purpose.is_some_and(|purpose| purpose != For::Upgrade) {
@@ -217,8 +213,7 @@ pub(super) fn for_upgrade(
             };
             let checked = check(one, Purpose::Upgrade(slot), false);
             let valid = checked.valid;
-            let report =
-                Report { valid, images: vec![checked], problems: Vec::new(), warnings: Vec::new() };
+            let report = Report { valid, images: vec![checked], problems: Vec::new(), warnings: Vec::new() };
             (vec![slot], report)
         }
         _ => return Err(Failure::new(Code::Usage, "there is no image", "give one or two")),
@@ -243,9 +238,10 @@ impl Report {
                 "nothing is served; `spark sonoff check` and `patch` help",
             ));
         }
-        let of_images = self.images.iter().flat_map(|image| {
-            image.warnings.iter().map(move |said| format!("{}: {said}", image.file))
-        });
+        let of_images = self
+            .images
+            .iter()
+            .flat_map(|image| image.warnings.iter().map(move |said| format!("{}: {said}", image.file)));
         Ok(of_images.chain(self.warnings.iter().map(ToString::to_string)).collect())
     }
 }

@@ -23,7 +23,9 @@ pub(super) fn say(ui: &Ui, listen: IpAddr, told: Option<&str>, has_final: bool, 
         if let Ok(address) = told.parse::<Ipv4Addr>()
             && !found.iter().any(|(own, _)| *own == address)
         {
-            ui.line(&format!("warning: {address} is no address of this computer: does something pass it on?"));
+            ui.line(&format!(
+                "warning: {address} is no address of this computer: does something pass it on?"
+            ));
         }
     } else {
         for address in &usable {
@@ -33,7 +35,9 @@ pub(super) fn say(ui: &Ui, listen: IpAddr, told: Option<&str>, has_final: bool, 
     }
     if has_final {
         if http_port != FINAL_PORT {
-            ui.line(&format!("warning: the final stage asks at port {FINAL_PORT}, and images are at port {http_port}"));
+            ui.line(&format!(
+                "warning: the final stage asks at port {FINAL_PORT}, and images are at port {http_port}"
+            ));
         }
         if usable.iter().any(|address| address.octets().starts_with(&FINAL_STAGE)) {
             ui.line("warning: your network is 192.168.4.x, as that of the final stage: leave it before you join FinalStage");

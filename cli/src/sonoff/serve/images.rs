@@ -27,7 +27,8 @@ impl Images {
         running: Option<Slot>,
         ui: &Ui,
     ) -> Result<Self, Failure> {
-        let contents = upgrade.iter().map(|path| files::read_up_to(path, LIMIT)).collect::<Result<Vec<_>, _>>()?;
+        let contents =
+            upgrade.iter().map(|path| files::read_up_to(path, LIMIT)).collect::<Result<Vec<_>, _>>()?;
         let judged = check::for_upgrade(upgrade, &contents, running)?;
         let mut images = Self { contents: Vec::new(), paths: Vec::new(), roles: Vec::new(), running };
         let mut user2 = None;

@@ -89,9 +89,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let ui = Ui::new(args.json);
     let running = args.running.and_then(Slot::from_number);
     let images = Images::load(&args.images, args.final_image.as_deref(), running, &ui)?;
-    let acceptor = if args.no_tls { Acceptor::plain() } else { Acceptor::new().map_err(|error| error.failure())? };
+    let acceptor =
+        if args.no_tls { Acceptor::plain() } else { Acceptor::new().map_err(|error| error.failure())? };
     if acceptor.has_tls() {
-        ui.line("TLS 1.0 to 1.2 at security level 0, for the devices' port only: old devices know nothing better");
+        ui.line(
+            "TLS 1.0 to 1.2 at security level 0, for the devices' port only: old devices know nothing better",
+        );
     }
     let runtime = tokio::runtime::Runtime::new().map_err(|error| {
         Failure::new(Code::Software, format_args!("cannot start: {error}"), "free some memory or threads")

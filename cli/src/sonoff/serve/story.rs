@@ -22,11 +22,20 @@ const STAY: Duration = Duration::from_secs(8);
 pub(super) enum News {
     Report(Report),
     /// What was said when the images were offered.
-    Warnings { device_id: DeviceId, warnings: Vec<Warning> },
+    Warnings {
+        device_id: DeviceId,
+        warnings: Vec<Warning>,
+    },
     /// The images are not offered.
-    Refused { device_id: DeviceId, refusals: Vec<Refusal> },
+    Refused {
+        device_id: DeviceId,
+        refusals: Vec<Refusal>,
+    },
     /// A connection that did not get as far as its first byte.
-    NoTls { peer: IpAddr, failure: HandshakeFailure },
+    NoTls {
+        peer: IpAddr,
+        failure: HandshakeFailure,
+    },
 }
 
 impl News {
@@ -105,7 +114,9 @@ impl Story {
         progress: &[(DeviceId, Stage)],
     ) -> Result<Option<End>, Failure> {
         match news {
-            News::Report(Report::Device { device_id, event }) => return self.device(*device_id, event, progress),
+            News::Report(Report::Device { device_id, event }) => {
+                return self.device(*device_id, event, progress);
+            }
             News::Report(Report::Requested { device_id, peer, file, range, status, paced, remark }) => {
                 let name = self.names.get(file.index()).map_or("?", String::as_str);
                 let slowly = if *paced { ", slowly" } else { "" };
@@ -131,7 +142,9 @@ impl Story {
             News::Warnings { device_id, warnings } => {
                 for warning in warnings {
                     self.line(device_id, format_args!("warning: {warning}"));
-                    self.object(&json!({"event": "warning", "device": device_id, "text": warning.to_string()}))?;
+                    self.object(
+                        &json!({"event": "warning", "device": device_id, "text": warning.to_string()}),
+                    )?;
                 }
             }
             News::Refused { device_id, refusals } => {
@@ -169,12 +182,16 @@ impl Story {
         let mut end = None;
         let (name, text) = match event {
             Event::Dispatched => ("dispatched", "asks for its server".to_owned()),
-            Event::Registered { model, rom_version } => ("registered", format!("is a {model} with {rom_version}")),
+            Event::Registered { model, rom_version } => {
+                ("registered", format!("is a {model} with {rom_version}"))
+            }
             Event::Ready => ("ready", "is ready".to_owned()),
             Event::Away => ("away", "has closed its connection".to_owned()),
             Event::State { .. } => ("state", String::new()),
             Event::Offered { attempt: 1 } => ("offered", "is offered the images".to_owned()),
-            Event::Offered { attempt } => ("offered", format!("is offered the images again, attempt {attempt}")),
+            Event::Offered { attempt } => {
+                ("offered", format!("is offered the images again, attempt {attempt}"))
+            }
             Event::Retry { failure } => ("retry", format!("{failure}: {}", failure.diagnosis().cause())),
             Event::WrongKey => ("wrong-key", "was refused: its key is another one than before".to_owned()),
             Event::Unexpected => ("unexpected", "has said something that does not belong here".to_owned()),

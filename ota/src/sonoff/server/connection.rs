@@ -147,11 +147,14 @@ impl Connection {
         self.outputs.push_back(Output::Close);
         self.kind = Kind::Ending;
         self.sending = None;
+        self.deadline = Duration::MAX;
         self.received = Zeroizing::new(Vec::new());
     }
 
     pub(super) fn next_deadline(&self) -> Duration {
-        let pace = self.sending.as_ref().and_then(|sending| sending.pacer.as_ref());
+        // What was told once is not due again before it is polled.
+        let sending = self.sending.as_ref().filter(|_| !self.is_listed);
+        let pace = sending.and_then(|sending| sending.pacer.as_ref());
         pace.and_then(Pacer::next_deadline).map_or(self.deadline, |due| due.min(self.deadline))
     }
 }

@@ -44,6 +44,8 @@ impl Default for Config {
 const REPORTS: usize = 1024;
 /// Requests for the same file in the final stage after which it is sent slowly.
 const FINAL_TRIES: u8 = 3;
+/// Answers of a connection that wait to be polled. Who makes more is no device.
+const OUTPUTS: usize = 1024;
 /// Characters of a path in a report.
 const PATH: usize = 64;
 
@@ -276,6 +278,9 @@ impl Service {
         let mut rest = bytes;
         while !rest.is_empty() {
             let Some((connection, _)) = self.connections.get_mut(&id) else { return };
+            if connection.outputs.len() >= OUTPUTS {
+                return self.drop_websocket(now, id);
+            }
             match &mut connection.kind {
                 Kind::Ending => return,
                 Kind::WebSocket { frames, .. } => {
@@ -565,7 +570,8 @@ impl Service {
                 self.reject(id, Rejection::WrongKey { device_id: claimed });
                 return self.drop_websocket(now, id);
             }
-            // The newest connection is the device's.
+            // The newest connection is the device's, with a key of its own.
+            known.session.set_session_key(session_key.clone());
             let before = known.connection.replace(id);
             if let Some(before) = before {
                 known.session.closed(now);

@@ -187,6 +187,11 @@ impl Session {
         self.factory_key = Some(key);
     }
 
+    /// Gives it another key for a new connection, before its `register` is handled.
+    pub fn set_session_key(&mut self, key: ApiKey) {
+        self.session_key = key;
+    }
+
     /// How near it is.
     #[must_use]
     pub const fn presence(&self) -> Presence {

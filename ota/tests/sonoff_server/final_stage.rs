@@ -1,0 +1,105 @@
+//! The final stage, decided by bytes.
+
+use super::client::{Bench, LENGTH, Sent, id};
+use core::time::Duration;
+use spark_ota::esp8266::Slot;
+use spark_ota::sonoff::server::{Config, ConnectionId, FileProblem, Files, Report, Role, Stage};
+
+const AT: [u8; 4] = [192, 168, 4, 1];
+
+fn installed() -> Bench {
+    let mut bench = Bench::new(Config::default());
+    let connection = bench.ready();
+    let sequence = bench.offer(connection);
+    for first in (0..LENGTH).step_by(4096) {
+        bench.get(Slot::User2, Some((first, first + 4095)));
+    }
+    bench.act(connection, &format!(r#""error":0,"sequence":"{sequence}""#));
+    bench.service.closed(bench.now, connection, false);
+    bench
+}
+
+fn stage(bench: &Bench) -> Stage {
+    bench.service.session(&id()).unwrap().stage().unwrap().clone()
+}
+
+fn get(bench: &mut Bench, role: Role) -> (ConnectionId, Vec<Sent>) {
+    let connection = bench.connect_from(AT, super::client::SESSION_KEY);
+    let request = format!("GET {} HTTP/1.0\r\nHost: 192.168.4.2:8080\r\n\r\n", role.final_path().unwrap());
+    let sent = bench.input(connection, request.as_bytes());
+    (connection, sent)
+}
+
+#[test]
+fn whole_way_from_slot_1() {
+    let mut bench = installed();
+    // It looks whether somebody is there, several times.
+    for _ in 0..3 {
+        let empty = bench.connect_from(AT, super::client::SESSION_KEY);
+        bench.service.closed(bench.now, empty, true);
+    }
+    let (connection, sent) = get(&mut bench, Role::FinalUser2);
+    assert!(matches!(&sent[..], [Sent::Bytes(head), Sent::File(_, range), Sent::Finish]
+        if head.starts_with(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n") && *range == (0..LENGTH)));
+    bench.service.closed(bench.now, connection, true);
+    assert_eq!(stage(&bench), Stage::Final { sent: 0, total: 0 });
+    let (connection, _) = get(&mut bench, Role::FinalImage);
+    assert_eq!(stage(&bench), Stage::Final { sent: LENGTH, total: LENGTH });
+    bench.service.closed(bench.now, connection, true);
+    assert_eq!(stage(&bench), Stage::Done);
+}
+
+#[test]
+fn broken_transfer_is_no_end_and_a_new_one_begins_again() {
+    let mut bench = installed();
+    let (connection, _) = get(&mut bench, Role::FinalImage);
+    bench.service.closed(bench.now, connection, false);
+    assert_eq!(stage(&bench), Stage::Final { sent: LENGTH, total: LENGTH });
+    let (connection, _) = get(&mut bench, Role::FinalImage);
+    bench.service.closed(bench.now, connection, true);
+    assert_eq!(stage(&bench), Stage::Done);
+    // It asks once more: so it had not got it.
+    let (connection, _) = get(&mut bench, Role::FinalImage);
+    assert!(matches!(stage(&bench), Stage::Final { .. }));
+    // A device that restarts does not close.
+    assert_eq!(bench.pass(connection, Duration::from_secs(10)), [Sent::Close]);
+    assert_eq!(stage(&bench), Stage::Done);
+}
+
+#[test]
+fn device_that_asks_again_and_again_is_served_slowly() {
+    let mut bench = installed();
+    let mut paced = Vec::new();
+    for _ in 0..5 {
+        let (connection, sent) = get(&mut bench, Role::FinalImage);
+        paced.push(sent.iter().any(|sent| matches!(sent, Sent::File(_, range) if *range == (0..10))));
+        bench.service.closed(bench.now, connection, false);
+    }
+    assert_eq!(paced, [false, false, false, true, true]);
+    let (connection, _) = get(&mut bench, Role::FinalImage);
+    bench.pass(connection, Duration::from_secs(4));
+    bench.service.closed(bench.now, connection, true);
+    assert_eq!(stage(&bench), Stage::Done);
+}
+
+#[test]
+fn without_an_upgrade_the_arrival_is_told_all_the_same() {
+    let mut bench = Bench::new(Config::default());
+    let (connection, _) = get(&mut bench, Role::FinalImage);
+    bench.service.closed(bench.now, connection, true);
+    bench.drain(connection);
+    assert!(bench.reports.iter().any(|report| matches!(report, Report::FinalImageArrived { .. })));
+}
+
+#[test]
+fn lengths_of_the_final_stage_have_their_limits() {
+    for (role, limit) in [(Role::FinalImage, 0x8_0000), (Role::FinalUser2, 0x7_f000)] {
+        let path = role.final_path().unwrap();
+        for (length, fits) in [(4095, false), (4096, true), (limit, true), (limit + 1, false)] {
+            let added = Files::new().add(path, role, length);
+            assert_eq!(added.is_ok(), fits, "{role:?} {length}");
+            assert!(fits || matches!(added, Err(FileProblem::FinalLength { .. })));
+        }
+    }
+    assert_eq!(Files::new().add("/a", Role::Upgrade(Slot::User1), 0), Err(FileProblem::Empty));
+}
