@@ -979,5 +979,31 @@ fn ota_sonoff() -> Result<(), Box<dyn Error>> {
         b"POST /ap HTTP/1.1\r\n\r\n{\"ssid\":\"a\",\"password\":\"\",\"serverName\":\"b\",\"port\":1}";
     let paired = [&[9, 3, 0, 5, 0][..], &block(request), &up].concat();
     put("ota_sonoff_device", "paired", &paired)?;
-    put("ota_sonoff_device", "redirected", &[&[2][..], &up, &[14, 0, 3, 2, 13, 12, 4, 2, 0]].concat())
+    put("ota_sonoff_device", "redirected", &[&[2][..], &up, &[14, 0, 3, 2, 13, 12, 4, 2, 0]].concat())?;
+    ota_sonoff_server()
+}
+
+fn ota_sonoff_server() -> Result<(), Box<dyn Error>> {
+    let seed = |name: &str, parts: &[&[u8]]| put("ota_sonoff_server", name, &parts.concat());
+    // A WebSocket of the first device; registered, dated, updated; offered.
+    let offered = [0, 0x80, 7, 0, 8, 9, 4, 0];
+    // A connection for downloads of it, and both ranges of the second image.
+    let ranges = [0, 3, 13, 65, 0, 0, 13, 65, 16, 0];
+    let paced = [0, 3, 13, 5, 0, 0, 2, 2, 2, 2, 2, 2, 2];
+    for (name, choice) in [("once", 0), ("fast", 4), ("few", 8), ("often", 3)] {
+        let start = [&[choice][..], &offered].concat();
+        seed(&format!("ranges_{name}"), &[&start, &ranges, &[1, 0, 11, 0]])?;
+        seed(&format!("whole_{name}"), &[&start, &paced, &[1, 0, 12, 0]])?;
+        seed(&format!("refused_{name}"), &[&start, &[11, 2, 11, 2, 11, 4, 2, 2]])?;
+        seed(&format!("silent_{name}"), &[&start, &[2, 2, 2, 2, 2, 2]])?;
+        seed(&format!("lost_{name}"), &[&start, &ranges, &[1, 0, 5, 1, 0, 0x80, 7, 0, 2, 2]])?;
+        let last = [1, 0, 11, 0, 5, 0, 0, 3, 13, 28 | 2, 0, 0, 5, 0];
+        seed(&format!("final_{name}"), &[&start, &ranges, &last])?;
+    }
+    seed(
+        "strangers",
+        &[&[0, 0, 1, 6], &block(b"GET / HTTP/1.1\r\n\r\n"), &[0, 0x81, 6], &block(&[0x82; 20])],
+    )?;
+    let many: Vec<u8> = (0..8).flat_map(|i| [0, 0x80 | i, 7, 1, 8, 10, 4, i]).collect();
+    seed("many", &[&[8], &many])
 }

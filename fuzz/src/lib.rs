@@ -18,6 +18,7 @@ pub mod ota_esp8266;
 pub mod ota_module;
 pub mod ota_serial;
 pub mod ota_sonoff;
+pub mod ota_sonoff_server;
 pub mod ota_v3;
 
 /// A body.
@@ -75,4 +76,5 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("ota_sonoff_frame", ota_sonoff::frame),
     ("ota_sonoff_http", ota_sonoff::http),
     ("ota_sonoff_device", ota_sonoff::device),
+    ("ota_sonoff_server", ota_sonoff_server::server),
 ];

@@ -74,7 +74,7 @@ pub(crate) fn identity(number: usize) -> Identity {
         factory_key: ApiKey::from_random([0x40 + u8::try_from(number).unwrap(); 16]),
         model: Model::new(MODEL).unwrap(),
         rom_version: Version::new(OLD_VERSION).unwrap(),
-        running: if number % 2 == 0 { Slot::User1 } else { Slot::User2 },
+        running: if number.is_multiple_of(2) { Slot::User1 } else { Slot::User2 },
     }
 }
 

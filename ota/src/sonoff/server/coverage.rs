@@ -76,7 +76,7 @@ mod tests {
                 bytes[start as usize..(start + length) as usize].fill(true);
             }
             prop_assert_eq!(coverage.bytes() as usize, bytes.iter().filter(|byte| **byte).count());
-            let whole = bytes.iter().take_while(|byte| **byte).count() as u32;
+            let whole = u32::try_from(bytes.iter().take_while(|byte| **byte).count()).unwrap();
             prop_assert!(whole == 0 || coverage.is_whole(whole));
             prop_assert!(!coverage.is_whole(whole + 1));
         }
