@@ -22,7 +22,7 @@ struct Device {
     factory_key: ApiKey,
     session_key: ApiKey,
     sequence: Option<Sequence>,
-    /// Bytes of each image that were sent after the last offer.
+    /// Bytes of each image that were sent to anybody after the last offer.
     given: [Vec<bool>; 2],
 }
 
@@ -89,9 +89,12 @@ impl Watched {
             Output::SendFile { file, range } => {
                 let (role, length) = self.service.files().describe(file).expect("a file");
                 assert!(range.start < range.end && range.end <= length);
-                if let (Role::Upgrade(slot), Some(link)) = (role, link) {
-                    let given = &mut self.devices[link.device].given[usize::from(slot.number()) - 1];
-                    given[range.start as usize..range.end as usize].fill(true);
+                if let Role::Upgrade(slot) = role {
+                    // Without an id in the request the address of the device counts.
+                    for device in &mut self.devices {
+                        let given = &mut device.given[usize::from(slot.number()) - 1];
+                        given[range.start as usize..range.end as usize].fill(true);
+                    }
                 }
             }
             Output::Finish => {}

@@ -387,6 +387,23 @@ impl Replay {
         }
     }
 
+    /// The image in the recorded rhythm.
+    fn paced(&mut self, records: &[Value], image: &[u8]) {
+        let record = records.iter().find(|record| record["step"] == "slow_get").unwrap();
+        let asked = RequestHead::parse(text(record, "device_request_text").as_bytes()).unwrap().unwrap().0;
+        assert_eq!(self.gets.last().unwrap().path, asked.path);
+        let head = text(record, "server_response_head").as_bytes();
+        self.input(Link::Download, &[head, &image[..10]].concat());
+        self.now += Pace::SLOW.pause;
+        for piece in image[10..].chunks(Pace::SLOW.piece) {
+            self.input(Link::Download, piece);
+            self.now += Pace::SLOW.interval;
+        }
+        assert_eq!(self.device.state(), State::Rebooting, "{:?}", self.said);
+        assert_eq!(self.said.last().unwrap()["error"], 0);
+        assert_eq!(&self.flash[..image.len()], image);
+    }
+
     fn compare(&self, records: &[Value]) {
         let mut said = self.said.clone();
         for record in records.iter().filter(|record| record["step"] == "ws_tx") {
@@ -475,17 +492,19 @@ fn old_downloader_breaks_on_a_file_at_once_and_takes_a_paced_one() {
     replay.wait(Duration::from_secs(4));
     replay.connection(&connections[1]);
     replay.wait(Duration::ZERO);
-    let record = connections[1].iter().find(|record| record["step"] == "slow_get").unwrap();
-    let head = text(record, "server_response_head").as_bytes();
-    replay.input(Link::Download, &[head, &image[..10]].concat());
-    replay.now += Pace::SLOW.pause;
-    for piece in image[10..].chunks(Pace::SLOW.piece) {
-        replay.input(Link::Download, piece);
-        replay.now += Pace::SLOW.interval;
-    }
-    assert_eq!(replay.device.state(), State::Rebooting, "{:?}", replay.said);
-    assert_eq!(replay.said.last().unwrap()["error"], 0);
-    assert_eq!(&replay.flash[..image.len()], &image[..]);
+    replay.paced(&connections[1], &image);
+}
+
+#[test]
+fn old_downloader_comes_through_the_recorded_paced_download() {
+    let records = session("session_slowstream");
+    let image = file("images/image_user2-0x81000.bin");
+    let mut replay = Replay::new(Profile::OLD);
+    replay.start(&records);
+    replay.connection(&records);
+    replay.wait(Duration::ZERO);
+    replay.paced(&records, &image);
+    replay.compare(&records);
 }
 
 #[test]
