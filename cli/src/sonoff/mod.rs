@@ -1,6 +1,7 @@
 //! `spark sonoff`: Itead Sonoff devices, which get other firmware over the vendor's own update protocol.
 
 pub mod check;
+pub mod device;
 pub mod patch;
 pub mod tls;
 
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 #[allow(missing_docs, reason = "help texts are those of the arguments")]
 pub enum Command {
     Check(check::Args),
+    Device(Box<device::Args>),
     Patch(patch::Args),
 }
 
@@ -24,6 +26,7 @@ pub enum Command {
 pub fn run(command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Check(args) => check::run(args),
+        Command::Device(args) => device::run(args).map(|()| ExitCode::SUCCESS),
         Command::Patch(args) => patch::run(args).map(|()| ExitCode::SUCCESS),
     }
 }
