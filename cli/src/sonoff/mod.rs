@@ -3,6 +3,7 @@
 pub mod check;
 pub mod device;
 pub mod patch;
+pub mod provision;
 pub mod tls;
 
 use crate::exit::Failure;
@@ -17,6 +18,7 @@ pub enum Command {
     Check(check::Args),
     Device(Box<device::Args>),
     Patch(patch::Args),
+    Provision(provision::Args),
 }
 
 /// Runs a subcommand.
@@ -28,6 +30,7 @@ pub fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Check(args) => check::run(args),
         Command::Device(args) => device::run(args).map(|()| ExitCode::SUCCESS),
         Command::Patch(args) => patch::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Provision(args) => provision::run(args).map(|()| ExitCode::SUCCESS),
     }
 }
 
