@@ -196,15 +196,12 @@ fn carry_out(
             report.tell(format_args!("relay: {on}"), "switched", json!({ "switch": on }));
         }
         Output::Erase { address } => {
-            if !simulation.flash.erase(address) {
-                machine.flash_failed(simulation.now());
-            }
+            let done = simulation.flash.erase(address);
+            flashed(simulation, machine, done, address, trouble);
         }
         Output::Write { address, data } => {
-            if !simulation.flash.write(address, &data) {
-                *trouble = Some(format!("flash cannot be written at {address:#x}"));
-                machine.flash_failed(simulation.now());
-            }
+            let done = simulation.flash.write(address, &data);
+            flashed(simulation, machine, done, address, trouble);
         }
         Output::Hash { address, length } => {
             let fields = json!({ "address": address, "length": length });
@@ -218,6 +215,19 @@ fn carry_out(
         _ => {}
     }
     None
+}
+
+fn flashed(
+    simulation: &Simulation,
+    machine: &mut Device,
+    done: bool,
+    address: u32,
+    trouble: &mut Option<String>,
+) {
+    if !done {
+        *trouble = Some(format!("flash cannot be written at {address:#x}"));
+        machine.flash_failed(simulation.now());
+    }
 }
 
 fn happened(simulation: &mut Simulation, machine: &mut Device, event: Event, trouble: &mut Option<String>) {
