@@ -57,7 +57,8 @@ enum CipherOption {
     AesTkip,
 }
 
-fn read_password(path: &Path) -> Result<Zeroizing<String>, Failure> {
+/// The first line of a file, or of standard input.
+pub(crate) fn read_password(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let content = if path == Path::new("-") {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).map_err(|error| Failure::reading(path, &error))?;

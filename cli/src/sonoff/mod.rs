@@ -1,7 +1,9 @@
 //! `spark sonoff`: Itead Sonoff devices, which get other firmware over the vendor's own update protocol.
 
 pub mod check;
+pub mod device;
 pub mod patch;
+pub mod provision;
 pub mod serve;
 pub mod tls;
 
@@ -15,8 +17,10 @@ use std::process::ExitCode;
 #[allow(missing_docs, reason = "help texts are those of the arguments")]
 pub enum Command {
     Check(check::Args),
+    Device(Box<device::Args>),
     Patch(patch::Args),
-    Serve(serve::Args),
+    Provision(provision::Args),
+    Serve(Box<serve::Args>),
 }
 
 /// Runs a subcommand.
@@ -26,8 +30,10 @@ pub enum Command {
 pub fn run(command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Check(args) => check::run(args),
-        Command::Serve(args) => serve::run(args),
+        Command::Device(args) => device::run(args).map(|()| ExitCode::SUCCESS),
         Command::Patch(args) => patch::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Provision(args) => provision::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => serve::run(args),
     }
 }
 

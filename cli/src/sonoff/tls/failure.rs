@@ -39,7 +39,8 @@ pub struct Alert(pub u8);
 
 impl Alert {
     /// It is about the certificate: bad, unsupported, revoked, expired, unknown, of an unknown issuer, or not allowed.
-    pub(super) const fn is_of_certificate(self) -> bool {
+    #[must_use]
+    pub const fn is_of_certificate(self) -> bool {
         matches!(self.0, 42..=46 | 48 | 49)
     }
 }

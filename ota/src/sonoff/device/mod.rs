@@ -8,9 +8,13 @@
 //! [`Device`] takes bytes and time and gives connections to open, bytes to send and flash work. Where firmware generations
 //! differ there is one [`Profile`]. It has the limits of real devices ([`limits`]), and fails as they fail.
 //!
+//! What such a device may run next is [`final_stage`]: the intermediate image with which other firmware takes its place.
+//!
 //! # Source
 //! Firmware of the IoTgo 2.0 generation; for the generation before it, recorded sessions and users' logs. What is not
 //! known of that one is said at [`Profile`].
+
+pub mod final_stage;
 
 mod download;
 mod profile;
