@@ -236,7 +236,7 @@ impl Shared {
 
     /// What is refused, because the device has it, is not offered.
     fn offer(&self, registered: &Registered) -> Option<ServerBody> {
-        let candidates = Slot::BOTH.map(|slot| {
+        let candidates = Slot::ALL.map(|slot| {
             let path = if slot == Slot::User1 { USER1 } else { USER2 };
             let file = &self.files[path];
             Candidate {

@@ -1,7 +1,7 @@
 //! The intermediate image over sockets.
 
 use super::link::What;
-use super::{Simulation, Stop, slot};
+use super::{Simulation, Stop};
 use crate::exit::{Code, Failure};
 use serde_json::json;
 use spark_ota::sonoff::device::Link;
@@ -32,7 +32,7 @@ pub(super) async fn run(
         let (restart, length) = once(simulation, stage, server, hurry).await?;
         match restart {
             Restart::Slot2 => {
-                if let Err(error) = simulation.flash.boots(slot(Slot::User2)) {
+                if let Err(error) = simulation.flash.boots(Slot::User2) {
                     return Err(stopped(
                         Code::Data,
                         format_args!("{}: what is in slot 2 does not start: {error}", report.id),
@@ -54,7 +54,7 @@ pub(super) async fn run(
                 report.tell(text, "done", json!({ "length": length }));
                 return Ok(());
             }
-            _ => report.tell("restarts", "restarted", json!({ "slot": running.name() })),
+            _ => report.tell("restarts", "restarted", json!({ "slot": running.file_name() })),
         }
     }
 }

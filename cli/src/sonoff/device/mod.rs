@@ -15,7 +15,6 @@ use flash::Flash;
 use link::Links;
 use report::Report;
 use serde_json::json;
-use spark_ota::esp8266;
 use spark_ota::sonoff::device::{Identity, Profile};
 use spark_ota::sonoff::provisioning::Access;
 use spark_ota::sonoff::upgrade::Slot;
@@ -199,13 +198,6 @@ impl Simulation {
     }
 }
 
-const fn slot(slot: Slot) -> esp8266::Slot {
-    match slot {
-        Slot::User1 => esp8266::Slot::User1,
-        Slot::User2 => esp8266::Slot::User2,
-    }
-}
-
 /// Cuts `HOST:PORT`.
 fn address(text: &str) -> Result<(&str, u16), Failure> {
     let cut = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(':'));
@@ -254,7 +246,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     };
     let flash = match &args.flash {
         Some(path) if path.exists() => Flash::read(path)?,
-        _ => Flash::new(slot(running))?,
+        _ => Flash::new(running)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Failure::new(Code::Software, format_args!("cannot start: {error}"), "free some memory or threads")
@@ -305,14 +297,14 @@ async fn live(
     let installed =
         vendor::until_reboot(simulation, &mut device.machine, listener, &mut device.access).await?;
     let nothing = args.boots == Boots::Nothing && !args.final_stage;
-    let boots = match simulation.flash.boots(slot(installed)) {
+    let boots = match simulation.flash.boots(installed) {
         Ok(()) if nothing => Err("it was told not to start".to_owned()),
         Ok(()) => Ok(()),
         Err(error) => Err(error.to_string()),
     };
     let report = simulation.report;
     if let Err(reason) = boots {
-        let fields = json!({ "slot": installed.name(), "boots": false, "reason": reason });
+        let fields = json!({ "slot": installed.file_name(), "boots": false, "reason": reason });
         report.tell(format_args!("the image in {installed} does not start: {reason}"), "booted", fields);
         vendor::come_back(simulation, identity, profile, device.access).await?;
         return Err(Stop::Failed(Failure::new(
@@ -322,12 +314,12 @@ async fn live(
         )));
     }
     if args.final_stage || args.boots == Boots::FinalStage {
-        let fields = json!({ "slot": installed.name(), "boots": true, "as": "final-stage" });
+        let fields = json!({ "slot": installed.file_name(), "boots": true, "as": "final-stage" });
         report.tell(format_args!("{installed} starts: the intermediate image"), "booted", fields);
         return final_stage::run(simulation, installed, &final_server, args.hurry).await;
     }
     let fields =
-        json!({ "slot": installed.name(), "boots": true, "rom_version": args.new_rom_version.as_str() });
+        json!({ "slot": installed.file_name(), "boots": true, "rom_version": args.new_rom_version.as_str() });
     let text = format_args!("{installed} starts: firmware {}", args.new_rom_version.as_str());
     report.tell(text, "booted", fields);
     let identity = Identity { rom_version: args.new_rom_version, running: installed, ..identity };

@@ -90,7 +90,7 @@ impl Goal {
 
     const fn address(self) -> u32 {
         match self {
-            Self::User2 => Slot::User2.offset(),
+            Self::User2 => Slot::User2.flash_offset(),
             Self::Final => 0,
         }
     }

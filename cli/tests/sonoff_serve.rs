@@ -1,0 +1,280 @@
+//! `spark sonoff serve` and `spark sonoff device` as programs, against each other over real sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    reason = "test code"
+)]
+
+use serde_json::Value;
+use spark_ota::esp8266::{FlashMode, FlashParameters, ImageBuilder, Slot};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+const KEY: &str = "11111111-2222-4333-8444-555555555555";
+const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ota/tests/vectors/sonoff/images");
+
+fn image(slot: Slot, len: usize) -> Vec<u8> {
+    let mut code = vec![7; len];
+    for (at, word) in (0..400_u32).zip(code.as_chunks_mut::<4>().0) {
+        *word = (slot.link_address() + at * 8).to_le_bytes();
+    }
+    let parameters = FlashParameters { mode: FlashMode::Dout, ..FlashParameters::SONOFF };
+    let segments = [(0x4010_0000, &[1; 300][..]), (0x3ffe_8000, &[2; 40])];
+    ImageBuilder::v2(parameters, 0x4010_0004, &code).segments(&segments).build().unwrap()
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    /// With user1.bin and user2.bin of about this length.
+    fn new(len: usize) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        for slot in Slot::ALL {
+            std::fs::write(folder.path(slot.file_name()), image(slot, len)).unwrap();
+        }
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+/// A running server. It is killed when it is dropped.
+struct Server {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    devices: String,
+    images: String,
+    said: Vec<Value>,
+}
+
+impl Server {
+    fn start(folder: &Folder, options: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_spark"))
+            .args([
+                "sonoff",
+                "serve",
+                "--listen",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--http-port",
+                "0",
+                "--json",
+                "--no-tls",
+            ])
+            // In the wrong order: they tell their slot.
+            .args([folder.path("user2.bin"), folder.path("user1.bin")])
+            .args(options)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let mut server =
+            Self { child, lines, devices: String::new(), images: String::new(), said: Vec::new() };
+        server.devices =
+            server.until(|said| said["event"] == "listening")["address"].as_str().unwrap().to_owned();
+        server.images =
+            server.until(|said| said["event"] == "listening")["address"].as_str().unwrap().to_owned();
+        server
+    }
+
+    /// Reads what it says up to this.
+    fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut line = String::new();
+        while self.lines.read_line(&mut line).unwrap() != 0 {
+            let said: Value = serde_json::from_str(&line).unwrap();
+            self.said.push(said.clone());
+            if wanted(&said) {
+                return said;
+            }
+            line.clear();
+        }
+        panic!("it has ended: {:#?}", self.said);
+    }
+
+    fn stage(&mut self, stage: &str) -> Value {
+        self.until(|said| said["stage"] == stage)
+    }
+
+    /// Its exit code, after its own end.
+    fn end(mut self) -> Option<i32> {
+        std::io::copy(&mut self.lines, &mut std::io::sink()).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn device(server: &Server, options: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_spark"))
+        .args(["sonoff", "device", "--plain", "--give-up-after", "90", "--server", &server.devices])
+        .args(options)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn ended(device: Child, code: i32) -> Output {
+    let output = device.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+#[test]
+fn every_generation_gets_its_image_from_either_slot() {
+    let folder = Folder::new(20_000);
+    for (profile, running) in [("ranges", "user1"), ("ranges", "user2"), ("later", "user1"), ("old", "user2")]
+    {
+        let mut server = Server::start(&folder, &["--once"]);
+        let device = device(
+            &server,
+            &["--profile", profile, "--running", running, "--id", "1000abcdef", "--key", KEY],
+        );
+        server.stage("installed");
+        ended(device, 0);
+        let whole = server.said.iter().any(|said| said["event"] == "requested" && said["paced"] == true);
+        assert_eq!(whole, profile == "old");
+        let names: Vec<_> = server.said.iter().filter_map(|said| said["file"].as_str()).collect();
+        let expected = if running == "user1" { "user2.bin" } else { "user1.bin" };
+        assert!(!names.is_empty() && names.iter().all(|name| *name == expected), "{names:?}");
+        let said = serde_json::to_string(&server.said).unwrap();
+        assert!(!said.contains(KEY) && !said.contains("apikey"), "a key was told");
+        assert_eq!(server.end(), Some(0));
+    }
+}
+
+#[test]
+fn several_devices_at_once_and_one_of_them_loses_its_connection() {
+    let folder = Folder::new(60_000);
+    let mut server = Server::start(&folder, &[]);
+    let devices: Vec<_> = (0..6)
+        .map(|number| {
+            let id = format!("10000000a{number}");
+            let options = ["--id", &id, "--lose-after", "9000"];
+            device(&server, if number == 0 { &options } else { &options[..2] })
+        })
+        .collect();
+    for _ in &devices {
+        server.stage("installed");
+    }
+    for device in devices {
+        ended(device, 0);
+    }
+}
+
+#[test]
+fn image_that_does_not_start_is_found_out() {
+    let folder = Folder::new(20_000);
+    let mut server = Server::start(&folder, &[]);
+    let device = device(&server, &["--new-rom-version", "1.5.5", "--rom-version", "1.5.5"]);
+    server.stage("installed");
+    let failed = server.stage("failed");
+    assert_eq!(failed["failure"], "did-not-boot");
+    assert!(failed["advice"].as_str().unwrap().contains("slot"), "{failed}");
+    let _ = device.wait_with_output();
+}
+
+#[test]
+fn final_stage_ends_with_the_last_byte() {
+    let folder = Folder::new(20_000);
+    let last = format!("{VECTORS}/image_arduino.bin");
+    for running in ["user1", "user2"] {
+        let mut server = Server::start(&folder, &["--once", "--final", &last]);
+        let images = server.images.clone();
+        let device =
+            device(&server, &["--running", running, "--final-stage", "--hurry", "--final-server", &images]);
+        server.stage("installed");
+        server.stage("final");
+        server.stage("done");
+        ended(device, 0);
+        assert_eq!(server.end(), Some(0));
+    }
+}
+
+#[test]
+fn device_of_another_opinion_about_versions_is_told_why() {
+    let folder = Folder::new(20_000);
+    let mut server = Server::start(&folder, &["--once", "--as", "1.5.5"]);
+    let device = device(&server, &["--rom-version", "2.0.4", "--give-up-after", "3"]);
+    let refused = server.until(|said| said["event"] == "refused");
+    assert!(refused["text"].as_str().unwrap().contains("not newer"), "{refused}");
+    ended(device, 69);
+    assert_eq!(server.end(), Some(76));
+}
+
+#[test]
+fn bad_images_are_not_served() {
+    let folder = Folder::new(20_000);
+    let serve = |images: &[&str], options: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_spark"))
+            .args(["sonoff", "serve", "--listen", "127.0.0.1", "--port", "0", "--http-port", "0", "--no-tls"])
+            .args(images.iter().map(|name| folder.path(name)))
+            .args(options)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let mut damaged = image(Slot::User2, 20_000);
+    damaged[300] ^= 1;
+    std::fs::write(folder.path("damaged.bin"), damaged).unwrap();
+    std::fs::write(folder.path("text.bin"), "not an image").unwrap();
+    std::fs::write(folder.path("long.bin"), image(Slot::User2, 480_000)).unwrap();
+    for (images, options, code, words) in [
+        (&["user1.bin"][..], &[][..], 64, "--running"),
+        (&["user1.bin", "user1.bin"], &[], 65, "same"),
+        (&["user1.bin", "damaged.bin"], &[], 65, "crc"),
+        (&["user1.bin", "text.bin"], &[], 65, "text.bin"),
+        (&["user1.bin", "long.bin"], &[], 65, "too-long"),
+        (&["user1.bin", "none.bin"], &[], 66, "none.bin"),
+        (&["user1.bin"], &["--running", "1"], 65, "slot"),
+        (&["user1.bin", "user2.bin"], &["--final", "/dev/null"], 65, "/dev/null"),
+    ] {
+        let (found, said) = serve(images, options);
+        assert_eq!(found, Some(code), "{images:?} {options:?}: {said}");
+        assert!(said.to_lowercase().contains(words), "{images:?} {options:?}: {said}");
+    }
+}
+
+#[test]
+fn nothing_but_the_table_is_read() {
+    let folder = Folder::new(20_000);
+    std::fs::write(folder.path("secret.txt"), "secret").unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("/etc/passwd", folder.path("link.bin")).unwrap();
+    let server = Server::start(&folder, &[]);
+    let ask = |path: &str| {
+        let mut socket = TcpStream::connect(&server.images).unwrap();
+        write!(socket, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer[9..12]).into_owned()
+    };
+    let outside = folder.path("user1.bin").display().to_string();
+    for path in [
+        "/secret.txt",
+        "/ota/secret.txt",
+        "/ota/link.bin",
+        "/ota/../secret.txt",
+        "/ota/%2e%2e/secret.txt",
+        "/ota/%2e%2e%2fuser1.bin",
+        "/ota/./user1.bin",
+        "//ota/user1.bin",
+        "/etc/passwd",
+        &outside,
+    ] {
+        assert_eq!(ask(path), "404", "{path}");
+    }
+    assert_eq!(ask("/ota/user1.bin"), "200");
+}
