@@ -209,7 +209,11 @@ fn carry_out(
             machine.hashed(simulation.now(), simulation.flash.hash(address, length));
         }
         Output::Reboot(slot) => {
-            report.tell(format_args!("reboots into {slot}"), "rebooting", json!({ "slot": slot.file_name() }));
+            report.tell(
+                format_args!("reboots into {slot}"),
+                "rebooting",
+                json!({ "slot": slot.file_name() }),
+            );
             return Some(slot);
         }
         _ => {}

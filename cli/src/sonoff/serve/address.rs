@@ -9,7 +9,7 @@ const FINAL_STAGE: [u8; 3] = [192, 168, 4];
 const FINAL_PORT: u16 = 8080;
 
 /// Says which addresses devices can be given, and warns of those that they cannot reach.
-pub(super) fn say(ui: &Ui, listen: IpAddr, told: Option<&str>, has_final: bool, http_port: u16) {
+pub(super) fn say(ui: &Ui, listen: IpAddr, told: Option<&str>, has_final: bool, [port, http_port]: [u16; 2]) {
     let found = own_addresses();
     let usable: Vec<_> = match listen {
         IpAddr::V4(address) if !address.is_unspecified() => vec![address],
@@ -31,6 +31,11 @@ pub(super) fn say(ui: &Ui, listen: IpAddr, told: Option<&str>, has_final: bool, 
         for address in &usable {
             let name = found.iter().find(|(own, _)| own == address).map_or("", |(_, name)| name.as_str());
             ui.line(&format!("address of this computer: {address} {name}"));
+        }
+        if let Some(address) = usable.iter().find(|address| !address.is_loopback()) {
+            ui.line(&format!(
+                "tell it to a device: spark sonoff provision --ssid NETWORK --server {address}:{port}"
+            ));
         }
     }
     if has_final {

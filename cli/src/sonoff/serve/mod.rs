@@ -118,7 +118,9 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, ui: Ui) -> Resul
     let (told, mut news) = mpsc::unbounded_channel();
     let has_final = images.has_final();
     let mut story = Story::new(ui.clone(), args.json, images.names(), has_final);
-    address::say(&ui, args.listen, args.address.as_deref(), has_final, http_port);
+    let port = listeners.first().and_then(|(listener, _)| listener.local_addr().ok());
+    let ports = [port.map_or(8443, |address| address.port()), http_port];
+    address::say(&ui, args.listen, args.address.as_deref(), has_final, ports);
     for (listener, acceptor) in &listeners {
         if let Ok(address) = listener.local_addr() {
             let what = match (address.port() == http_port, acceptor.has_tls()) {

@@ -195,14 +195,14 @@ impl Story {
             Event::Retry { failure } => ("retry", format!("{failure}: {}", failure.diagnosis().cause())),
             Event::WrongKey => ("wrong-key", "was refused: its key is another one than before".to_owned()),
             Event::Unexpected => ("unexpected", "has said something that does not belong here".to_owned()),
-            Event::Stage(stage) => {
-                end = self.stage(device_id, stage);
-                ("stage", describe(stage))
-            }
+            Event::Stage(stage) => ("stage", describe(stage)),
             _ => ("other", String::new()),
         };
         if !text.is_empty() {
             self.line(device_id, text);
+        }
+        if let Event::Stage(stage) = event {
+            end = self.stage(device_id, stage);
         }
         self.show(progress);
         let mut object = json!({"event": name, "device": device_id});
