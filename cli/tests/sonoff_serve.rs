@@ -118,7 +118,8 @@ impl Drop for Server {
 
 fn device(server: &Server, options: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_spark"))
-        .args(["sonoff", "device", "--plain", "--give-up-after", "90", "--server", &server.devices])
+        .args(["sonoff", "device", "--plain", "--server", &server.devices])
+        .args(if options.contains(&"--give-up-after") { &[][..] } else { &["--give-up-after", "90"] })
         .args(options)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

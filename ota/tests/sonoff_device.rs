@@ -180,7 +180,7 @@ fn ready(profile: Profile) -> Bench {
 fn entry(slot: Slot) -> Entry {
     Entry {
         name: Text::new(slot.file_name()).unwrap(),
-        download_url: Text::new(&format!("http://192.168.77.10:8080/ota/{slot}")).unwrap(),
+        download_url: Text::new(&format!("http://192.168.77.10:8080/ota/{}", slot.file_name())).unwrap(),
         digest: Text::new(&hex::encode(Sha256::digest(image()))).unwrap(),
     }
 }

@@ -12,7 +12,9 @@
 //! RFC 6455; firmware of the IoTgo 2.0 generation.
 
 use super::limits;
+use super::secret::Hidden;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// Answer to every ping of a device.
 pub const PONG: [u8; 2] = [0x8a, 0];
@@ -43,7 +45,7 @@ impl End {
 }
 
 /// A whole message.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Frame {
     /// A text, not yet known to be UTF-8.
@@ -57,6 +59,17 @@ pub enum Frame {
         /// Why, if it was told.
         code: Option<u16>,
     },
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.debug_tuple("Text").field(&Hidden(text)).finish(),
+            Self::Ping => f.write_str("Ping"),
+            Self::Pong => f.write_str("Pong"),
+            Self::Close { code } => f.debug_struct("Close").field("code", code).finish(),
+        }
+    }
 }
 
 /// Why a frame was refused. The connection is of no use any more.
@@ -201,11 +214,21 @@ fn apply(mask: [u8; 4], payload: &mut [u8]) {
 }
 
 /// Puts frames together out of bytes as they come. It keeps at most one frame, some 2 KiB.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FrameReader {
     end: End,
     buffer: Vec<u8>,
     failed: Option<FrameError>,
+}
+
+impl fmt::Debug for FrameReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameReader")
+            .field("end", &self.end)
+            .field("buffer", &Hidden(&self.buffer))
+            .field("failed", &self.failed)
+            .finish()
+    }
 }
 
 impl FrameReader {

@@ -122,6 +122,15 @@ impl fmt::Debug for Password {
     }
 }
 
+/// In place of bytes that may hold keys or passwords, in `Debug`.
+pub(crate) struct Hidden<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Debug for Hidden<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
 /// Refuses control characters only: names and passwords of networks are anything else.
 pub(super) fn printable(text: &str, limit: usize) -> Result<(), TextError> {
     if text.len() > limit {

@@ -3,12 +3,16 @@
 use super::client::{Bench, LENGTH, Sent, id};
 use core::time::Duration;
 use spark_ota::esp8266::Slot;
-use spark_ota::sonoff::server::{Config, ConnectionId, FileProblem, Files, Report, Role, Stage};
+use spark_ota::sonoff::server::{
+    Config, ConnectionId, Diagnosis, Event, FINAL_STAGE, Failure, FileProblem, Files, HINT, Output, Policy,
+    Report, Role, Stage,
+};
 
 const AT: [u8; 4] = [192, 168, 4, 1];
 
 fn installed() -> Bench {
-    let mut bench = Bench::new(Config::default());
+    let policy = Policy { final_stage: true, ..Policy::ONCE };
+    let mut bench = Bench::new(Config { policy, ..Config::default() });
     let connection = bench.ready();
     let sequence = bench.offer(connection);
     for first in (0..LENGTH).step_by(4096) {
@@ -46,7 +50,7 @@ fn whole_way_from_slot_1() {
     let (connection, _) = get(&mut bench, Role::FinalImage);
     assert_eq!(stage(&bench), Stage::Final { sent: LENGTH, total: LENGTH });
     bench.service.closed(bench.now, connection, true);
-    assert_eq!(stage(&bench), Stage::Done);
+    assert_eq!(stage(&bench), Stage::Done { closed: true });
 }
 
 #[test]
@@ -57,13 +61,15 @@ fn broken_transfer_is_no_end_and_a_new_one_begins_again() {
     assert_eq!(stage(&bench), Stage::Final { sent: LENGTH, total: LENGTH });
     let (connection, _) = get(&mut bench, Role::FinalImage);
     bench.service.closed(bench.now, connection, true);
-    assert_eq!(stage(&bench), Stage::Done);
+    assert_eq!(stage(&bench), Stage::Done { closed: true });
     // It asks once more: so it had not got it.
     let (connection, _) = get(&mut bench, Role::FinalImage);
     assert!(matches!(stage(&bench), Stage::Final { .. }));
-    // A device that restarts does not close.
-    assert_eq!(bench.pass(connection, Duration::from_secs(10)), [Sent::Close]);
-    assert_eq!(stage(&bench), Stage::Done);
+    // A device that restarts does not close: after a minute without another request that is probable, and said so.
+    assert!(bench.pass(connection, Duration::from_millis(59_999)).is_empty());
+    assert!(matches!(stage(&bench), Stage::Final { .. }));
+    assert_eq!(bench.pass(connection, Duration::from_millis(1)), [Sent::Close]);
+    assert_eq!(stage(&bench), Stage::Done { closed: false });
 }
 
 #[test]
@@ -79,7 +85,7 @@ fn device_that_asks_again_and_again_is_served_slowly() {
     let (connection, _) = get(&mut bench, Role::FinalImage);
     bench.pass(connection, Duration::from_secs(4));
     bench.service.closed(bench.now, connection, true);
-    assert_eq!(stage(&bench), Stage::Done);
+    assert_eq!(stage(&bench), Stage::Done { closed: true });
 }
 
 #[test]
@@ -102,4 +108,45 @@ fn lengths_of_the_final_stage_have_their_limits() {
         }
     }
     assert_eq!(Files::new().add("/a", Role::Upgrade(Slot::User1), 0), Err(FileProblem::Empty));
+}
+
+#[test]
+fn part_of_the_image_and_bytes_that_nobody_takes_are_no_end() {
+    let mut bench = installed();
+    // One byte of it.
+    let connection = bench.connect_from(AT, super::client::SESSION_KEY);
+    let request = "GET /ota/image_arduino.bin HTTP/1.0\r\nRange: bytes=9999-9999\r\n\r\n";
+    bench.input(connection, request.as_bytes());
+    bench.service.closed(bench.now, connection, true);
+    assert!(matches!(stage(&bench), Stage::Final { .. }));
+    // All of it, but the network does not take it: the output after it is never polled.
+    let connection = bench.connect_from(AT, super::client::SESSION_KEY);
+    let request = "GET /ota/image_arduino.bin HTTP/1.0\r\n\r\n";
+    bench.service.handle_input(bench.now, connection, request.as_bytes());
+    assert!(matches!(bench.service.poll_output(bench.now, connection), Some(Output::Send(_))));
+    assert!(matches!(bench.service.poll_output(bench.now, connection), Some(Output::SendFile { .. })));
+    bench.now += Duration::from_secs(100);
+    bench.service.handle_deadline(bench.now);
+    assert!(matches!(stage(&bench), Stage::Final { sent: 0, .. }));
+    bench.service.closed(bench.now, connection, false);
+    assert!(matches!(stage(&bench), Stage::Final { .. }));
+}
+
+#[test]
+fn silence_is_explained_and_has_an_end() {
+    let mut bench = installed();
+    let connection = bench.connect();
+    bench.pass(connection, HINT);
+    assert!(bench.events().contains(&Event::Hint(Diagnosis::FinalStageSilent)));
+    bench.pass(connection, FINAL_STAGE - HINT);
+    assert_eq!(stage(&bench), Stage::Failed(Failure::NoFinalStage));
+
+    let mut bench = installed();
+    let (broken, _) = get(&mut bench, Role::FinalImage);
+    bench.service.closed(bench.now, broken, false);
+    let connection = bench.connect();
+    bench.pass(connection, HINT);
+    assert!(bench.events().contains(&Event::Hint(Diagnosis::FinalStageRepeats)));
+    bench.pass(connection, FINAL_STAGE - HINT);
+    assert_eq!(stage(&bench), Stage::Failed(Failure::FinalStage { sent: LENGTH, total: LENGTH }));
 }

@@ -4,7 +4,8 @@ use super::client::{Bench, ID, LENGTH, SESSION_KEY, Sent, id, messages, offer, s
 use core::time::Duration;
 use spark_ota::esp8266::Slot;
 use spark_ota::sonoff::server::{
-    Config, ConnectionId, Event, Failure, OFFERED, Policy, Presence, REMEMBERED, SERVED, STALLED, Stage,
+    Config, ConnectionId, DOWNLOADED, Event, Failure, OFFERED, Policy, Presence, REMEMBERED, SERVED, STALLED,
+    Stage,
 };
 use spark_ota::sonoff::upgrade::Refusal;
 
@@ -209,6 +210,28 @@ fn deadlines_by_state() {
         case.bench.pass(connection, Duration::from_millis(1));
         assert_eq!(case.stage(), Some(Stage::Failed(failure)), "{state:?}");
     }
+    // A paced file stalls when its connection is gone.
+    let mut case = start(Start::Offered, once());
+    let connection = case.bench.connect();
+    case.bench.input(connection, format!("GET /ota/user2.bin?deviceid={ID} HTTP/1.1\r\n\r\n").as_bytes());
+    case.bench.service.closed(case.bench.now, connection, false);
+    let connection = case.connection;
+    case.bench.pass(connection, STALLED - Duration::from_millis(1));
+    assert_eq!(case.code(), "streaming");
+    case.bench.pass(connection, Duration::from_millis(1));
+    let failure = Failure::Download { sent: 10, total: LENGTH, last: 0..LENGTH };
+    assert_eq!(case.stage(), Some(Stage::Failed(failure)));
+    // However often something is asked for, a download has its end.
+    let mut case = start(Start::Downloading, once());
+    let connection = case.connection;
+    for _ in 0..7 {
+        assert_eq!(case.code(), "downloading");
+        case.bench.pass(connection, Duration::from_secs(32));
+        case.bench.get(Slot::User2, Some((0, 4095)));
+        case.bench.input(connection, &spark_ota::sonoff::frame::device_ping([0; 4]));
+    }
+    case.bench.pass(connection, Duration::from_secs(1));
+    assert_eq!((case.code(), case.bench.now), ("download", DOWNLOADED));
     let mut installed = start(Start::Installed, once());
     let connection = installed.connection;
     installed.bench.pass(connection, Duration::from_secs(10_000));
@@ -248,7 +271,9 @@ fn registering_again_by_state() {
         case.bench.register(connection, version);
         case.code()
     };
-    table(|case| again(case, "9.9.9", 1), ["installed"; 6]);
+    // With another version before all of the image was sent, it is not from here.
+    let other = "other-version";
+    table(|case| again(case, "9.9.9", 1), [other, other, other, other, "installed", "installed"]);
     table(
         |case| again(case, "1.5.5", 12),
         [
@@ -317,10 +342,8 @@ fn offers_by_state() {
 
 #[test]
 fn attempts_are_made_on_the_same_connection_each_with_its_own_number() {
-    let mut case = start(
-        Start::Offered,
-        Config { policy: Policy { attempts: 3, full_speed_first: false }, ..Config::default() },
-    );
+    let mut case =
+        start(Start::Offered, Config { policy: Policy { attempts: 3, ..Policy::ONCE }, ..Config::default() });
     let mut seen = vec![case.sequence.clone()];
     for _ in 0..2 {
         let rest = format!(r#""error":404,"sequence":"{}""#, case.sequence);
@@ -376,4 +399,65 @@ fn paced_files_keep_their_rhythm_and_nothing_is_said_between() {
     assert!(
         rest.iter().any(|sent| matches!(sent, Sent::Bytes(head) if head.starts_with(b"HTTP/1.1 200 OK")))
     );
+}
+
+#[test]
+fn what_has_failed_stays_so_when_the_device_listens_again() {
+    let mut case =
+        start(Start::Offered, Config { policy: Policy { attempts: 3, ..Policy::ONCE }, ..Config::default() });
+    case.bench.service.closed(case.bench.now, case.connection, false);
+    case.connection = case.bench.websocket();
+    let connection = case.connection;
+    case.bench.register(connection, "1.5.5");
+    // It registers, and does not ask for the date: nothing is offered to it.
+    case.bench.pass(connection, REMEMBERED - Duration::from_secs(1));
+    assert!(case.bench.events().iter().filter(|event| matches!(event, Event::Offered { .. })).count() == 1);
+    case.bench.pass(connection, Duration::from_secs(1));
+    assert_eq!(case.code(), "closed-on-upgrade");
+    let again = case.bench.websocket();
+    case.bench.register(again, "1.5.5");
+    case.bench.act(again, r#""action":"date""#);
+    let said = case.bench.act(again, r#""action":"update""#);
+    assert_eq!((said.len(), case.code()), (1, "closed-on-upgrade"));
+}
+
+#[test]
+fn another_attempt_waits_until_the_date_was_asked() {
+    let policy = Policy { attempts: 3, ..Policy::ONCE };
+    let mut case = start(Start::Downloading, Config { policy, ..Config::default() });
+    case.bench.service.closed(case.bench.now, case.connection, false);
+    case.connection = case.bench.websocket();
+    let connection = case.connection;
+    case.bench.register(connection, "1.5.5");
+    let sent = case.bench.pass(connection, STALLED + Duration::from_secs(1));
+    assert!(messages(&sent).is_empty(), "{sent:?}");
+    case.bench.act(connection, r#""action":"date""#);
+    let said = case.bench.act(connection, r#""action":"update""#);
+    assert_eq!(said.last().unwrap()["action"], "upgrade");
+    assert_eq!(case.code(), "offered");
+}
+
+#[test]
+fn device_that_does_not_restart_by_itself_runs_what_it_ran() {
+    let mut bench = Bench::new(once());
+    let connection = bench.ready();
+    let now = bench.now;
+    bench
+        .service
+        .offer(now, &id(), &spark_ota::sonoff::upgrade::Offer { auto_restart: Some(false), ..offer() })
+        .unwrap();
+    let sequence = sequence(&messages(&bench.drain(connection)));
+    let mut case = Case { bench, connection, sequence };
+    for first in (0..LENGTH).step_by(4096) {
+        case.bench.get(Slot::User2, Some((first, first + 4095)));
+    }
+    assert_eq!(case.state(0), "installed");
+    for version in ["1.5.5", "9.9.9", "1.5.5"] {
+        case.bench.now += Duration::from_secs(30);
+        case.bench.service.closed(case.bench.now, case.connection, false);
+        case.connection = case.bench.websocket();
+        let connection = case.connection;
+        case.bench.register(connection, version);
+        assert_eq!(case.code(), "installed", "{version}");
+    }
 }

@@ -162,10 +162,19 @@ fn broken_frames_and_messages() {
     let connection = bench.ready();
     for json in ["", "{", "[]", "{}", r#"{"deviceid":"1000abcdef"}"#, r#"{"action":"date"}"#] {
         bench.reports.clear();
-        assert!(bench.say(connection, json).is_empty(), "{json}");
+        assert_eq!(bench.say(connection, json)[0]["error"], 400, "{json}");
         assert!(matches!(&rejections(&mut bench)[..], [Rejection::Message(_)]), "{json}");
     }
     assert_eq!(bench.act(connection, r#""action":"date""#).len(), 1, "nothing is lost by that");
+    // Fields that can be done without may be anything.
+    for rest in [
+        r#""action":"update","params":{"switch":"","rssi":-50.5,"startup":"a very long word","fwVersion":2}"#,
+        r#""action":"update","params":{"switches":{},"power":[]}"#,
+        r#""action":"update","params":[]"#,
+        r#""action":"update""#,
+    ] {
+        assert_eq!(bench.act(connection, rest)[0]["error"], 0, "{rest}");
+    }
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Damage { answer: usize },
     /// The device starts the old image again.
     DoesNotBoot,
+    /// The images are linked for each other's slot, and nobody has noticed.
+    WrongSlot,
     /// The device closes its WebSocket when it is offered an upgrade, so many times.
     ClosesOnOffer { times: usize },
 }
@@ -84,7 +86,14 @@ pub(crate) fn path(slot: Slot) -> String {
 
 impl World {
     pub(crate) fn new(policy: Policy, length: usize, faults: &[Fault]) -> Self {
-        let images = [image(length), image(length + 1)];
+        let mut images = [image(length), image(length + 1)];
+        // What a boot stage looks at here.
+        for (slot, image) in Slot::ALL.into_iter().zip(&mut images) {
+            let slot = if faults.contains(&Fault::WrongSlot) { slot.other() } else { slot };
+            if let Some(first) = image.first_mut() {
+                *first = slot.number();
+            }
+        }
         let mut files = Files::new();
         for (slot, image) in Slot::ALL.into_iter().zip(&images) {
             files.add(&path(slot), Role::Upgrade(slot), u32::try_from(image.len()).unwrap()).unwrap();
@@ -290,7 +299,8 @@ impl World {
                 }
                 let node = &mut self.nodes[number];
                 let mut identity = node.device.identity().clone();
-                if !self.faults.contains(&Fault::DoesNotBoot) {
+                let fits = node.flash[slot.flash_offset() as usize] == slot.number();
+                if fits && !self.faults.contains(&Fault::DoesNotBoot) {
                     (identity.running, identity.rom_version) = (slot, Version::new("9.9.9").unwrap());
                 }
                 node.device = Device::with_access(now, identity, node.profile, node.access.clone());

@@ -28,12 +28,13 @@ pub use random::Random;
 use super::limits;
 use super::message::Switches;
 use super::provisioning::{Access, ApRequest, DeviceInfo};
-use super::secret::ApiKey;
+use super::secret::{ApiKey, Hidden};
 use super::text::{DeviceId, Model, Version};
 use super::upgrade::Slot;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 use session::Session;
 use upgrade::Job;
@@ -69,7 +70,7 @@ pub enum Link {
 }
 
 /// What to do next.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Output {
     /// Join this network, then call [`Device::joined`].
@@ -117,6 +118,34 @@ pub enum Output {
     },
     /// Start from this slot. The machine is at its end.
     Reboot(Slot),
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Join(access) => f.debug_tuple("Join").field(access).finish(),
+            Self::Connect { link, host, port, tls } => f
+                .debug_struct("Connect")
+                .field("link", link)
+                .field("host", host)
+                .field("port", port)
+                .field("tls", tls)
+                .finish(),
+            Self::Send { link, bytes } => {
+                f.debug_struct("Send").field("link", link).field("bytes", &Hidden(bytes)).finish()
+            }
+            Self::Close(link) => f.debug_tuple("Close").field(link).finish(),
+            Self::Switch(switches) => f.debug_tuple("Switch").field(switches).finish(),
+            Self::Erase { address } => f.debug_struct("Erase").field("address", address).finish(),
+            Self::Write { address, data } => {
+                f.debug_struct("Write").field("address", address).field("data", &Hidden(data)).finish()
+            }
+            Self::Hash { address, length } => {
+                f.debug_struct("Hash").field("address", address).field("length", length).finish()
+            }
+            Self::Reboot(slot) => f.debug_tuple("Reboot").field(slot).finish(),
+        }
+    }
 }
 
 /// Where the device is.

@@ -1,8 +1,10 @@
 //! Heads of requests and answers.
 
 use crate::sonoff::limits;
+use crate::sonoff::secret::Hidden;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 
 /// Why bytes are no head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -121,12 +123,18 @@ impl RequestHead {
 }
 
 /// A request with its body.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request<'a> {
     /// Its head.
     pub head: RequestHead,
     /// Its body. It may hold secrets.
     pub body: &'a [u8],
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("head", &self.head).field("body", &Hidden(self.body)).finish()
+    }
 }
 
 impl<'a> Request<'a> {

@@ -166,22 +166,19 @@ fn body(fields: Fields<'_>) -> Result<DeviceBody, MessageError> {
         "register" => DeviceBody::Register(Register {
             rom_version: in_field("romVersion", required(fields.text("romVersion")))?,
             model: in_field("model", required(fields.text("model")))?,
-            version: in_field("version", fields.number("version"))?,
-            ts: in_field("ts", fields.number("ts"))?,
+            // What a server can do without is not a reason to refuse a device.
+            version: fields.number("version").ok().flatten(),
+            ts: fields.number("ts").ok().flatten(),
         }),
         "date" => DeviceBody::Date,
         "update" => {
             let empty = Map::new();
-            let params = match fields.get("params") {
-                None => Some(&empty),
-                Some(params) => params.as_object(),
-            };
-            let params = Fields(in_field("params", params.ok_or(FieldProblem::Kind))?);
+            let params = Fields(fields.get("params").and_then(Value::as_object).unwrap_or(&empty));
             match in_field("upgradeState", params.number("upgradeState"))? {
                 Some(code) => {
                     DeviceBody::UpgradeState { code, sequence: in_field("d_seq", fields.text("d_seq"))? }
                 }
-                None => DeviceBody::Update(Update::read(params)?),
+                None => DeviceBody::Update(Update::read(params)),
             }
         }
         "query" => DeviceBody::Query { params: in_field("params", names(fields.get("params")))? },
@@ -203,20 +200,18 @@ fn names(params: Option<&Value>) -> Result<Names, FieldProblem> {
 }
 
 impl Update {
-    fn read(params: Fields<'_>) -> Result<Self, MessageError> {
-        let printed = |name| match params.printed(name)? {
+    /// What cannot be read is left out: a device in an unusual state is still one.
+    fn read(params: Fields<'_>) -> Self {
+        let printed = params.printed("power").ok().flatten();
+        Self {
+            switches: Switches::read(params).ok().flatten(),
+            fw_version: params.text("fwVersion").ok().flatten(),
+            rssi: params.number("rssi").ok().flatten(),
+            sta_mac: params.text("staMac").ok().flatten(),
+            startup: params.text("startup").ok().flatten(),
             // Values that were not measured are empty.
-            Some(text) if !text.is_empty() => Ok(Some(Text::new(&text)?)),
-            _ => Ok(None),
-        };
-        Ok(Self {
-            switches: in_field("switch", Switches::read(params))?,
-            fw_version: in_field("fwVersion", params.text("fwVersion"))?,
-            rssi: in_field("rssi", params.number("rssi"))?,
-            sta_mac: in_field("staMac", params.text("staMac"))?,
-            startup: in_field("startup", params.text("startup"))?,
-            power: in_field("power", printed("power"))?,
-        })
+            power: printed.and_then(|text| Text::new(&text).ok()),
+        }
     }
 
     fn write(&self, writer: Writer) -> Writer {

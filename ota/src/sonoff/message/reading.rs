@@ -2,6 +2,8 @@
 
 use super::{MessageError, object};
 use crate::sonoff::limits;
+use crate::sonoff::secret::Hidden;
+use core::fmt;
 
 /// A message as the device's streaming parser sees it: the first occurrence of a name counts, wherever it is.
 ///
@@ -14,9 +16,15 @@ use crate::sonoff::limits;
 /// assert_eq!(reading.number("error"), Some(0));
 /// # Ok::<(), spark_ota::sonoff::message::MessageError>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Reading<'a> {
     json: &'a str,
+}
+
+impl fmt::Debug for Reading<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reading").field(&Hidden(self.json.as_bytes())).finish()
+    }
 }
 
 /// Something that devices are known to have trouble with. The vendor's server writes 0 and 1 instead.

@@ -6,7 +6,7 @@ use super::session::SILENCE;
 use crate::sonoff::frame::{End, FrameReader};
 use crate::sonoff::http::{Pace, Pacer};
 use crate::sonoff::limits;
-use crate::sonoff::secret::ApiKey;
+use crate::sonoff::secret::{ApiKey, Hidden};
 use crate::sonoff::text::DeviceId;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -27,8 +27,8 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// What to do with a connection.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// What to do with a connection. Do it, and then poll the next one.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Output {
     /// Send these bytes. They may hold keys.
@@ -46,12 +46,27 @@ pub enum Output {
     Close,
 }
 
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send(bytes) => f.debug_tuple("Send").field(&Hidden(bytes)).finish(),
+            Self::SendFile { file, range } => {
+                f.debug_struct("SendFile").field("file", file).field("range", range).finish()
+            }
+            Self::Finish => f.write_str("Finish"),
+            Self::Close => f.write_str("Close"),
+        }
+    }
+}
+
 /// A head or a first message has to be complete within this.
 pub(super) const HEAD: Duration = Duration::from_secs(10);
 /// Without a request for so long a connection is closed.
 pub(super) const IDLE: Duration = Duration::from_secs(120);
 /// An end that was told to close has to do so within this.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
+/// After the final image: a device that has not got it asks again within this.
+pub(super) const ARRIVED: Duration = Duration::from_secs(60);
 
 /// What a connection is.
 pub(super) enum Kind {
@@ -65,6 +80,14 @@ pub(super) enum Kind {
     },
     /// Over, except for what is to be sent.
     Ending,
+}
+
+/// Bytes of a file on their way.
+#[derive(Clone)]
+pub(super) struct Writing {
+    pub(super) file: FileId,
+    pub(super) device_id: Option<DeviceId>,
+    pub(super) range: Range<u32>,
 }
 
 /// An answer with a file that is being sent.
@@ -93,8 +116,12 @@ pub(super) struct Connection {
     pub(super) received: Zeroizing<Vec<u8>>,
     pub(super) outputs: VecDeque<Output>,
     pub(super) sending: Option<Sending>,
-    /// The final image was sent over it, as a whole.
+    /// Bytes of a file that were polled last: they are taken by the network when the next output is polled.
+    pub(super) writing: Option<Writing>,
+    /// The final image is sent over it, as a whole …
     pub(super) final_image: bool,
+    /// … and has gone.
+    pub(super) final_image_gone: bool,
     pub(super) deadline: Duration,
     /// It is in the list of those with something to poll.
     pub(super) is_listed: bool,
@@ -109,7 +136,9 @@ impl Connection {
             received: Zeroizing::new(Vec::new()),
             outputs: VecDeque::new(),
             sending: None,
+            writing: None,
             final_image: false,
+            final_image_gone: false,
             deadline: now.saturating_add(HEAD),
             is_listed: false,
         }

@@ -78,6 +78,27 @@ pub enum Failure {
         /// Bytes of the image; 0 if it was not asked for.
         total: u32,
     },
+    /// The device came back with another version before it had got the whole image: it is not from here.
+    #[error("the device came back with {rom_version} after {sent} bytes of {total}")]
+    OtherVersion {
+        /// That version.
+        rom_version: Version,
+        /// Different bytes that were sent.
+        sent: u32,
+        /// Bytes of the image; 0 if it was not asked for.
+        total: u32,
+    },
+    /// The image was installed, and the final stage has not asked for its files.
+    #[error("the device has taken the image, and nobody has asked for the final one")]
+    NoFinalStage,
+    /// The final stage has asked for a file and not got the final image as a whole.
+    #[error("the final stage has stopped after {sent} bytes of {total}")]
+    FinalStage {
+        /// Bytes of the last attempt.
+        sent: u32,
+        /// Bytes of the final image; 0 if it was not asked for.
+        total: u32,
+    },
     /// The device came back with the version that it had.
     #[error("the device has taken the image and came back with the old firmware {rom_version}")]
     DidNotBoot {
@@ -143,6 +164,9 @@ impl Failure {
             Self::Code { .. } => "unknown-code",
             Self::NoResult => "no-result",
             Self::NotServed { .. } => "not-served",
+            Self::OtherVersion { .. } => "other-version",
+            Self::NoFinalStage => "no-final-stage",
+            Self::FinalStage { .. } => "final-stage",
             Self::DidNotBoot { .. } => "did-not-boot",
         }
     }
@@ -160,7 +184,11 @@ impl Failure {
             Self::Digest => Diagnosis::Digest,
             Self::Version => Diagnosis::Version,
             Self::DidNotBoot { .. } => Diagnosis::DoesNotBoot,
-            Self::Code { .. } | Self::NoResult | Self::NotServed { .. } => Diagnosis::Unknown,
+            Self::NoFinalStage => Diagnosis::FinalStageSilent,
+            Self::FinalStage { .. } => Diagnosis::FinalStageRepeats,
+            Self::Code { .. } | Self::NoResult | Self::NotServed { .. } | Self::OtherVersion { .. } => {
+                Diagnosis::Unknown
+            }
         }
     }
 
@@ -209,6 +237,28 @@ impl Diagnosis {
         }
     }
 
+    /// A word for it that stays the same.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Overrun => "overrun",
+            Self::Unreachable => "unreachable",
+            Self::Interrupted => "interrupted",
+            Self::FirstPiece => "first-piece",
+            Self::NeverCame => "never-came",
+            Self::Certificate => "certificate",
+            Self::TlsSettings => "tls-settings",
+            Self::Model => "model",
+            Self::Version => "version",
+            Self::Digest => "digest",
+            Self::BadRequest => "bad-request",
+            Self::DoesNotBoot => "does-not-boot",
+            Self::Unknown => "unknown",
+            Self::FinalStageSilent => "final-stage-silent",
+            Self::FinalStageRepeats => "final-stage-repeats",
+        }
+    }
+
     /// What a person can do.
     #[must_use]
     pub const fn advice(self) -> &'static str {
@@ -241,7 +291,7 @@ impl Diagnosis {
                 "wait a minute, look whether the device or its access point comes back, and try again"
             }
             Self::FinalStageSilent => {
-                "join the network FinalStage as its first client, so that this computer gets 192.168.4.2, and allow port 8080 in the firewall for it, which takes it for a new and public network"
+                "join the network FinalStage as its first client, so that this computer gets 192.168.4.2, and allow port 8080 in the firewall for it, which takes it for a new and public network; if there is no such network, switch the device off and on once, and check the images"
             }
             Self::FinalStageRepeats => "switch the device off and on, and stay close to it",
         }

@@ -1,7 +1,8 @@
 //! One upgrade of one device.
 
 use super::coverage::Coverage;
-use super::failure::Failure;
+use super::failure::{Diagnosis, Failure};
+use super::session::Policy;
 use crate::esp8266::Slot;
 use crate::sonoff::message::Upgrade;
 use crate::sonoff::text::{Sequence, Version};
@@ -15,6 +16,12 @@ pub const OFFERED: Duration = Duration::from_secs(15);
 pub const STALLED: Duration = Duration::from_secs(45);
 /// After the last byte a result has to come within this.
 pub const SERVED: Duration = Duration::from_secs(60);
+/// Longest download: the device's own limit, and the longest silence.
+pub const DOWNLOADED: Duration = Duration::from_secs(180 + 45);
+/// After the image is installed, the intermediate one has to ask for its files within this. A person has to change the network.
+pub const FINAL_STAGE: Duration = Duration::from_secs(15 * 60);
+/// After this silence in the final stage what may be wrong is told, once.
+pub const HINT: Duration = Duration::from_secs(120);
 /// A device that registers this long after the last byte has restarted in between: it hashes the image, and restarts after 3 s.
 const RESTARTED: Duration = Duration::from_secs(10);
 /// A download is remembered this long while the device has no connection.
@@ -58,7 +65,10 @@ pub enum Stage {
         total: u32,
     },
     /// The final image has arrived.
-    Done,
+    Done {
+        /// The device has closed the connection after the last byte. Otherwise the bytes have gone, and nothing more was heard.
+        closed: bool,
+    },
     /// It failed.
     Failed(Failure),
 }
@@ -75,21 +85,21 @@ impl Stage {
             Self::Served => "served",
             Self::Installed { .. } => "installed",
             Self::Final { .. } => "final",
-            Self::Done => "done",
+            Self::Done { .. } => "done",
             Self::Failed(_) => "failed",
         }
     }
 
-    /// Nothing more is expected.
+    /// Nothing more is expected, unless a final stage follows the image that is installed.
     #[must_use]
     pub const fn is_end(&self) -> bool {
-        matches!(self, Self::Installed { .. } | Self::Done | Self::Failed(_))
+        matches!(self, Self::Installed { .. } | Self::Done { .. } | Self::Failed(_))
     }
 
-    /// The device has the image.
+    /// The device has what it was to have, unless a final stage follows the image that is installed.
     #[must_use]
     pub const fn is_success(&self) -> bool {
-        matches!(self, Self::Installed { .. } | Self::Final { .. } | Self::Done)
+        matches!(self, Self::Installed { .. } | Self::Done { .. })
     }
 }
 
@@ -111,6 +121,8 @@ pub(super) enum Verdict {
     Continues,
     /// Offer it again.
     Again(Failure),
+    /// Goes on, and this may be wrong.
+    Hint(Diagnosis),
     /// The stage is an end.
     Ended,
 }
@@ -127,10 +139,19 @@ pub(super) struct Job {
     attempts: u8,
     /// The downloader was found to be an old one.
     pub(super) paced: bool,
-    coverage: Coverage,
+    /// It is to be offered again, when the device listens.
+    again: Option<Failure>,
+    final_stage: bool,
+    hinted: bool,
+    /// Handed to the network.
+    given: Coverage,
+    /// Taken by the network.
+    sent: Coverage,
     slot: Option<Slot>,
     total: u32,
     last: Option<Range<u32>>,
+    /// Of the download.
+    begun_at: Option<Duration>,
     whole_direct: bool,
     deadline: Option<Duration>,
     /// The device has no connection since.
@@ -148,7 +169,7 @@ impl Job {
         upgrade: Upgrade,
         sequence: Sequence,
         rom_version: Version,
-        attempts: u8,
+        policy: Policy,
     ) -> Self {
         let mut job = Self {
             upgrade,
@@ -156,12 +177,17 @@ impl Job {
             stage: Stage::Offered,
             rom_version,
             attempt: 0,
-            attempts,
+            attempts: policy.attempts,
             paced: false,
-            coverage: Coverage::default(),
+            again: None,
+            final_stage: policy.final_stage,
+            hinted: false,
+            given: Coverage::default(),
+            sent: Coverage::default(),
             slot: None,
             total: 0,
             last: None,
+            begun_at: None,
             whole_direct: false,
             deadline: None,
             lost_at: None,
@@ -177,7 +203,8 @@ impl Job {
     pub(super) fn offered(&mut self, now: Duration, sequence: Sequence) {
         self.attempt = self.attempt.saturating_add(1);
         (self.stage, self.sequence) = (Stage::Offered, sequence);
-        (self.coverage, self.last, self.slot) = (Coverage::default(), None, None);
+        (self.given, self.sent) = (Coverage::default(), Coverage::default());
+        (self.last, self.slot, self.begun_at, self.again) = (None, None, None, None);
         (self.whole_direct, self.closed_on_offer, self.lost_at) = (false, false, None);
         self.deadline = Some(now.saturating_add(OFFERED));
     }
@@ -187,8 +214,25 @@ impl Job {
         !self.stage.is_end() && !matches!(self.stage, Stage::Final { .. })
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Duration> {
-        if self.is_open() { self.deadline } else { None }
+    pub(super) const fn next_deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+
+    /// Silence of a download, and its end.
+    fn download_deadline(&self, now: Duration) -> Duration {
+        let begun_at = self.begun_at.unwrap_or(now);
+        now.saturating_add(STALLED).min(begun_at.saturating_add(DOWNLOADED))
+    }
+
+    /// It is to be offered again; the device does not listen now.
+    pub(super) fn postpone(&mut self, now: Duration, failure: Failure) {
+        self.again = Some(failure);
+        self.deadline = Some(now.saturating_add(REMEMBERED));
+    }
+
+    /// Why it is to be offered again, if it is.
+    pub(super) fn take_again(&mut self) -> Option<Failure> {
+        self.again.take()
     }
 
     /// A file is asked for: all of it, or a range.
@@ -204,17 +248,18 @@ impl Job {
             return Delivery::Direct;
         }
         if self.slot != Some(slot) {
-            (self.coverage, self.slot) = (Coverage::default(), Some(slot));
+            (self.given, self.sent, self.slot) = (Coverage::default(), Coverage::default(), Some(slot));
         }
         self.total = total;
         let is_whole = range.is_none();
         self.last = Some(range.unwrap_or(0..total));
-        self.deadline = Some(now.saturating_add(STALLED));
-        let sent = self.coverage.bytes();
+        self.begun_at = Some(self.begun_at.unwrap_or(now));
+        self.deadline = Some(self.download_deadline(now));
+        let sent = self.sent.bytes();
         if self.stage != Stage::Served {
             self.stage = if is_whole {
                 // A whole file begins anew.
-                self.coverage = Coverage::default();
+                (self.given, self.sent) = (Coverage::default(), Coverage::default());
                 Stage::Streaming { sent: 0, total }
             } else {
                 Stage::Downloading { sent, total }
@@ -230,24 +275,31 @@ impl Job {
         }
     }
 
-    /// Bytes of a file were sent.
+    /// Bytes of a file are handed to the network.
+    pub(super) fn given(&mut self, slot: Slot, part: Range<u32>) {
+        if self.is_open() && self.slot == Some(slot) {
+            self.given.add(part);
+        }
+    }
+
+    /// The network has taken bytes of a file.
     pub(super) fn sent(&mut self, now: Duration, slot: Slot, part: Range<u32>) {
         if !self.is_open() || self.slot != Some(slot) {
             return;
         }
-        self.coverage.add(part);
-        let (bytes, total) = (self.coverage.bytes(), self.total);
+        self.sent.add(part);
+        let (bytes, total) = (self.sent.bytes(), self.total);
         if self.stage == Stage::Served {
             self.deadline = Some(now.saturating_add(SERVED));
-            return;
-        }
-        self.deadline = Some(now.saturating_add(STALLED));
-        if self.coverage.is_whole(total) {
+        } else if self.sent.is_whole(total) {
             self.stage = Stage::Served;
             (self.served_at, self.came_back) = (now, false);
             self.deadline = Some(now.saturating_add(SERVED));
-        } else if let Stage::Downloading { sent, .. } | Stage::Streaming { sent, .. } = &mut self.stage {
-            *sent = bytes;
+        } else {
+            self.deadline = Some(self.download_deadline(now));
+            if let Stage::Downloading { sent, .. } | Stage::Streaming { sent, .. } = &mut self.stage {
+                *sent = bytes;
+            }
         }
     }
 
@@ -259,7 +311,10 @@ impl Job {
         let failure = match UpgradeCode::new(code) {
             UpgradeCode::Done => {
                 match self.stage {
-                    Stage::Served => return self.end(Stage::Installed { version: None }),
+                    // Its word may come before that of the network.
+                    _ if self.total != 0 && self.given.is_whole(self.total) => {
+                        return self.installed(now, None);
+                    }
                     Stage::Offered => {
                         self.stage = Stage::Accepted;
                         self.deadline = Some(now.saturating_add(OFFERED));
@@ -267,7 +322,7 @@ impl Job {
                     _ => {}
                 }
                 // A device that is content with an image of which not all was sent has not got it from here.
-                let (sent, total) = (self.coverage.bytes(), self.total);
+                let (sent, total) = (self.sent.bytes(), self.total);
                 return if last_word {
                     self.failed(Failure::NotServed { sent, total })
                 } else {
@@ -298,7 +353,7 @@ impl Job {
                 Failure::Overrun
             }
             Some(last) if last.start == 0 && last.end < total => Failure::FirstPiece { last, total },
-            Some(last) => Failure::Download { sent: self.coverage.bytes(), total, last },
+            Some(last) => Failure::Download { sent: self.sent.bytes(), total, last },
         };
         self.failed(failure)
     }
@@ -311,7 +366,14 @@ impl Job {
     }
 
     fn end(&mut self, stage: Stage) -> Verdict {
-        (self.stage, self.deadline) = (stage, None);
+        (self.stage, self.deadline, self.again) = (stage, None, None);
+        Verdict::Ended
+    }
+
+    fn installed(&mut self, now: Duration, version: Option<Version>) -> Verdict {
+        self.end(Stage::Installed { version });
+        self.deadline = self.final_stage.then(|| now.saturating_add(HINT));
+        self.served_at = now;
         Verdict::Ended
     }
 
@@ -320,7 +382,13 @@ impl Job {
         if self.next_deadline().is_none_or(|deadline| now < deadline) {
             return Verdict::Continues;
         }
-        let (sent, total) = (self.coverage.bytes(), self.total);
+        if matches!(self.stage, Stage::Installed { .. } | Stage::Final { .. }) {
+            return self.final_stage_is_silent(now);
+        }
+        if let Some(failure) = self.again.take() {
+            return self.end(Stage::Failed(failure));
+        }
+        let (sent, total) = (self.sent.bytes(), self.total);
         if let Some(lost_at) = self.lost_at {
             let remembered = lost_at.saturating_add(REMEMBERED);
             if now < remembered {
@@ -343,6 +411,24 @@ impl Job {
         self.failed(failure)
     }
 
+    fn final_stage_is_silent(&mut self, now: Duration) -> Verdict {
+        let end = self.served_at.saturating_add(FINAL_STAGE);
+        let diagnosis = match self.stage {
+            Stage::Final { .. } => Diagnosis::FinalStageRepeats,
+            _ => Diagnosis::FinalStageSilent,
+        };
+        if now < end {
+            self.deadline = Some(end);
+            let first = !core::mem::replace(&mut self.hinted, true);
+            return if first { Verdict::Hint(diagnosis) } else { Verdict::Continues };
+        }
+        let failure = match self.stage {
+            Stage::Final { sent, total } => Failure::FinalStage { sent, total },
+            _ => Failure::NoFinalStage,
+        };
+        self.end(Stage::Failed(failure))
+    }
+
     /// The connection to the device is gone.
     pub(super) fn lost(&mut self, now: Duration) {
         if self.is_open() {
@@ -354,15 +440,19 @@ impl Job {
     /// The device has registered again.
     pub(super) fn registered(&mut self, now: Duration, version: Version) -> Verdict {
         let is_old = version == self.rom_version;
+        // Without its own restart it runs what it ran before.
+        let restarts = self.upgrade.auto_restart != Some(false);
         match &self.stage {
-            Stage::Installed { .. } if is_old => {
+            Stage::Installed { version: None } if is_old && restarts => {
                 return self.end(Stage::Failed(Failure::DidNotBoot { rom_version: version }));
             }
-            Stage::Installed { version: None } => {
-                return self.end(Stage::Installed { version: Some(version) });
-            }
+            Stage::Installed { version: None } if !is_old => return self.installed(now, Some(version)),
             _ if !self.is_open() => return Verdict::Continues,
-            _ if !is_old => return self.end(Stage::Installed { version: Some(version) }),
+            Stage::Served if !is_old => return self.installed(now, Some(version)),
+            _ if !is_old => {
+                let (sent, total) = (self.sent.bytes(), self.total);
+                return self.end(Stage::Failed(Failure::OtherVersion { rom_version: version, sent, total }));
+            }
             Stage::Served if now >= self.served_at.saturating_add(RESTARTED) => {
                 return self.end(Stage::Failed(Failure::DidNotBoot { rom_version: version }));
             }
@@ -378,25 +468,31 @@ impl Job {
                 self.end(Stage::Failed(Failure::ClosedOnUpgrade))
             };
         }
-        let wait = if self.stage == Stage::Served { SERVED } else { STALLED };
-        self.deadline = Some(now.saturating_add(wait));
+        self.deadline = Some(match self.stage {
+            Stage::Served => now.saturating_add(SERVED),
+            _ => self.download_deadline(now),
+        });
         Verdict::Continues
     }
 
     /// The intermediate image has asked for a file, or got bytes of the final one.
-    pub(super) fn in_final_stage(&mut self, sent: u32, total: u32) {
+    pub(super) fn in_final_stage(&mut self, now: Duration, sent: u32, total: u32) {
         // Also after the end: a device that asks once more has not got it.
-        let may =
-            matches!(self.stage, Stage::Served | Stage::Installed { .. } | Stage::Final { .. } | Stage::Done);
+        let may = matches!(
+            self.stage,
+            Stage::Served | Stage::Installed { .. } | Stage::Final { .. } | Stage::Done { .. }
+        );
         if may {
             self.stage = Stage::Final { sent, total };
+            (self.served_at, self.hinted) = (now, false);
+            self.deadline = Some(now.saturating_add(HINT));
         }
     }
 
     /// The final image has arrived.
-    pub(super) fn finished(&mut self) {
+    pub(super) fn finished(&mut self, closed: bool) {
         if let Stage::Final { .. } = self.stage {
-            self.stage = Stage::Done;
+            (self.stage, self.deadline) = (Stage::Done { closed }, None);
         }
     }
 }

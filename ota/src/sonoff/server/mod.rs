@@ -29,7 +29,7 @@ mod session;
 pub use connection::{ConnectionId, Output};
 pub use failure::{Diagnosis, Failure};
 pub use files::{FileId, FileProblem, Files, Role};
-pub use job::{Delivery, OFFERED, REMEMBERED, SERVED, STALLED, Stage};
+pub use job::{DOWNLOADED, Delivery, FINAL_STAGE, HINT, OFFERED, REMEMBERED, SERVED, STALLED, Stage};
 pub use report::{Rejection, Report};
 pub use service::{Config, Service};
 pub use session::{Event, Policy, Presence, SILENCE, Session};

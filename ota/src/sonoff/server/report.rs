@@ -43,6 +43,8 @@ pub enum Report {
     FinalImageArrived {
         /// At this address.
         peer: IpAddr,
+        /// It has closed the connection after the last byte. Otherwise nothing more was heard.
+        closed: bool,
     },
     /// Somebody said something that was refused.
     Rejected {

@@ -1,6 +1,8 @@
 //! All connections and all devices of a server.
 
-use super::connection::{Connection, ConnectionId, HEAD, IDLE, Kind, Output, Sending};
+use super::connection::{
+    ARRIVED, Connection, ConnectionId, HEAD, IDLE, Kind, LINGER, Output, Sending, Writing,
+};
 use super::files::{FileId, Files, Role};
 use super::job::{Delivery, Stage};
 use super::report::{Rejection, Report};
@@ -18,7 +20,6 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::net::IpAddr;
-use core::ops::Range;
 use core::time::Duration;
 
 /// What a server is set to.
@@ -463,7 +464,7 @@ impl Service {
                 (Role::Upgrade(_), None) => {}
                 (Role::FinalUser2 | Role::FinalImage, session) => {
                     if let Some(session) = session {
-                        session.in_final_stage(0, if role == Role::FinalImage { length } else { 0 });
+                        session.in_final_stage(now, 0, if role == Role::FinalImage { length } else { 0 });
                     }
                     let tries = self.final_tries.entry(file).or_default();
                     *tries = tries.saturating_add(1);
@@ -483,6 +484,7 @@ impl Service {
             remark: found.remark,
         });
         if let Some((connection, _)) = self.connections.get_mut(&id) {
+            connection.final_image = role == Role::FinalImage && found.body == (0..length);
             let body_length = found.body.end.saturating_sub(found.body.start);
             connection.deadline = now.saturating_add(limits::DOWNLOAD);
             connection.sending = Some(Sending {
@@ -508,7 +510,7 @@ impl Service {
             Role::Upgrade(_) => known.session.is_upgrading() && known.session.address() == Some(peer),
             Role::FinalUser2 | Role::FinalImage => matches!(
                 known.session.stage(),
-                Some(Stage::Served | Stage::Installed { .. } | Stage::Final { .. } | Stage::Done)
+                Some(Stage::Served | Stage::Installed { .. } | Stage::Final { .. } | Stage::Done { .. })
             ),
         };
         let mut candidates = self.sessions.values().filter(may);
@@ -550,7 +552,10 @@ impl Service {
     fn message(&mut self, now: Duration, id: ConnectionId, json: &[u8]) {
         let message = match DeviceMessage::parse(json) {
             Ok(message) => message,
-            Err(error) => return self.reject(id, Rejection::Message(error)),
+            Err(error) => {
+                self.reject(id, Rejection::Message(error));
+                return self.answer_unreadable(id);
+            }
         };
         let unix = self.unix(now);
         let Some((connection, _)) = self.connections.get_mut(&id) else { return };
@@ -602,6 +607,15 @@ impl Service {
         self.settle(claimed);
     }
 
+    /// A device that has registered hears that its message was not understood.
+    fn answer_unreadable(&mut self, id: ConnectionId) {
+        let Some((connection, _)) = self.connections.get(&id) else { return };
+        if let Kind::WebSocket { device_id: Some(device_id), .. } = connection.kind {
+            let session_key = connection.session_key.clone();
+            self.answer_stranger(id, &session_key, device_id);
+        }
+    }
+
     fn answer_stranger(&mut self, id: ConnectionId, session_key: &ApiKey, device_id: DeviceId) {
         let body = ServerBody::Answer { error: 400 };
         let message = ServerMessage { device_id, api_key: session_key.clone(), sequence: None, body };
@@ -641,8 +655,14 @@ impl Service {
         }
     }
 
-    /// What to do next with a connection; poll until `None`. After [`Output::Close`] it need not be told as closed.
+    /// What to do next with a connection; poll until `None`, and each time only when the output before has been written: that
+    /// is how the service knows. After [`Output::Close`] it need not be told as closed.
     pub fn poll_output(&mut self, now: Duration, id: ConnectionId) -> Option<Output> {
+        if let Some(writing) =
+            self.connections.get_mut(&id).and_then(|(connection, _)| connection.writing.take())
+        {
+            self.written(now, id, writing);
+        }
         let (connection, _) = self.connections.get_mut(&id)?;
         if let Some(output) = connection.outputs.pop_front() {
             if output == Output::Close {
@@ -665,52 +685,62 @@ impl Service {
         let (file, device_id, keep) = (sending.file, sending.device_id, sending.keep);
         if is_over {
             connection.sending = None;
-            connection.deadline = now.saturating_add(IDLE);
             if !keep {
                 connection.finish(now, Vec::new());
             }
+            connection.deadline = now.saturating_add(if part.is_some() { limits::DOWNLOAD } else { IDLE });
         }
-        if let Some(part) = &part {
-            self.given(now, id, file, device_id, part.clone());
+        if let Some(range) = part {
+            connection.writing = Some(Writing { file, device_id, range: range.clone() });
+            if let (Some((Role::Upgrade(slot), _)), Some(known)) =
+                (self.files.describe(file), device_id.and_then(|id| self.sessions.get_mut(&id)))
+            {
+                known.session.given(slot, range.clone());
+            }
+            if is_over {
+                self.list(id);
+            }
+            return Some(Output::SendFile { file, range });
         }
         if is_over {
             // Requests that have come meanwhile.
             self.requests(now, id);
             self.list(id);
+            return self.poll_output(now, id);
         }
-        part.map(|range| Output::SendFile { file, range })
-            .or_else(|| if is_over { self.poll_output(now, id) } else { None })
+        None
     }
 
-    /// Bytes of a file are on their way.
-    fn given(
-        &mut self,
-        now: Duration,
-        id: ConnectionId,
-        file: FileId,
-        device_id: Option<DeviceId>,
-        part: Range<u32>,
-    ) {
-        let Some((role, length)) = self.files.describe(file) else { return };
-        let known = device_id.and_then(|id| self.sessions.get_mut(&id));
-        match role {
-            Role::Upgrade(slot) => {
-                if let Some(known) = known {
-                    known.session.sent(now, slot, part);
-                }
+    /// The network has taken bytes of a file.
+    fn written(&mut self, now: Duration, id: ConnectionId, writing: Writing) {
+        let Some((connection, _)) = self.connections.get_mut(&id) else { return };
+        let is_over = connection.sending.is_none();
+        let is_ending = matches!(connection.kind, Kind::Ending);
+        if let Some((role, length)) = self.files.describe(writing.file) {
+            connection.final_image_gone = connection.final_image && writing.range.end == length;
+            if is_over {
+                let wait = match connection.final_image_gone {
+                    true if is_ending => ARRIVED,
+                    _ if is_ending => LINGER,
+                    _ => IDLE,
+                };
+                connection.deadline = now.saturating_add(wait);
             }
-            Role::FinalUser2 => {}
-            Role::FinalImage => {
-                if let Some((connection, _)) = self.connections.get_mut(&id) {
-                    connection.final_image = part.end == length;
+            let known = writing.device_id.and_then(|id| self.sessions.get_mut(&id));
+            match (role, known) {
+                (Role::Upgrade(slot), Some(known)) => known.session.sent(now, slot, writing.range),
+                (Role::FinalImage, Some(known)) => {
+                    known.session.in_final_stage(now, writing.range.end, length);
                 }
-                if let Some(known) = known {
-                    known.session.in_final_stage(part.end, length);
-                }
+                _ => {}
             }
         }
-        if let Some(id) = device_id {
+        if let Some(id) = writing.device_id {
             self.settle(id);
+        }
+        if is_over && !is_ending {
+            // Requests that have come meanwhile.
+            self.requests(now, id);
         }
     }
 
@@ -718,22 +748,31 @@ impl Service {
     pub fn closed(&mut self, now: Duration, id: ConnectionId, orderly: bool) {
         self.forget(now, id);
         let Some((connection, _)) = self.connections.remove(&id) else { return };
-        if orderly && connection.final_image {
-            self.final_image_arrived(connection.peer);
+        // The last bytes were written when the other end could close behind them.
+        let gone = connection.final_image_gone
+            || connection.writing.is_some_and(|writing| {
+                connection.final_image
+                    && self
+                        .files
+                        .describe(writing.file)
+                        .is_some_and(|(_, length)| writing.range.end == length)
+            });
+        if orderly && gone {
+            self.final_image_arrived(connection.peer, true);
         }
     }
 
-    fn final_image_arrived(&mut self, peer: IpAddr) {
+    fn final_image_arrived(&mut self, peer: IpAddr, closed: bool) {
         self.final_tries.clear();
         let in_final = |known: &&mut Known| matches!(known.session.stage(), Some(Stage::Final { .. }));
         let mut found = self.sessions.values_mut().filter(in_final);
         match (found.next(), found.next()) {
             (Some(known), None) => {
-                known.session.finished();
+                known.session.finished(closed);
                 let device_id = known.session.device_id();
                 self.settle(device_id);
             }
-            _ => self.report(Report::FinalImageArrived { peer }),
+            _ => self.report(Report::FinalImageArrived { peer, closed }),
         }
     }
 
@@ -775,13 +814,13 @@ impl Service {
         let peer = connection.peer;
         let is_lingering = matches!(connection.kind, Kind::Ending);
         // A device that restarts at once does not close its connection.
-        let arrived = is_lingering && core::mem::take(&mut connection.final_image);
+        let arrived = is_lingering && core::mem::take(&mut connection.final_image_gone);
         let spoke = matches!(connection.kind, Kind::Http) && connection.received.is_empty();
         if !is_lingering && !spoke {
             self.reject(id, Rejection::Silent);
         }
         if arrived {
-            self.final_image_arrived(peer);
+            self.final_image_arrived(peer, false);
         }
         self.drop_websocket(now, id);
     }

@@ -1,6 +1,6 @@
 //! The server's side of one device, whichever connection it comes by.
 
-use super::failure::Failure;
+use super::failure::{Diagnosis, Failure};
 use super::job::{Delivery, Job, Stage, Verdict};
 use crate::esp8266::Slot;
 use crate::sonoff::dispatch::DispatchRequest;
@@ -69,6 +69,8 @@ pub enum Event {
     },
     /// The upgrade is in another stage than before. Progress within a download is not told, see [`Session::stage`].
     Stage(Stage),
+    /// Nothing was heard for some time, and this may be why.
+    Hint(Diagnosis),
     /// An attempt failed, and there is another one.
     Retry {
         /// Why.
@@ -88,11 +90,13 @@ pub struct Policy {
     pub attempts: u8,
     /// A file without ranges is sent at full speed first, and paced if that fails. Otherwise it is paced at once.
     pub full_speed_first: bool,
+    /// The images are intermediate ones, which get a final one: what is installed is not the end.
+    pub final_stage: bool,
 }
 
 impl Policy {
-    /// One attempt, paced at once.
-    pub const ONCE: Self = Self { attempts: 1, full_speed_first: false };
+    /// One attempt, paced at once, without a final stage.
+    pub const ONCE: Self = Self { attempts: 1, full_speed_first: false, final_stage: false };
 }
 
 impl Default for Policy {
@@ -116,6 +120,7 @@ impl Default for Policy {
 /// | | other codes, no request in time, silence | [`Stage::Failed`] |
 /// | downloading, streaming | last byte sent | [`Stage::Served`] |
 /// | served | code 0, or `register` with a new version | [`Stage::Installed`] |
+/// | before that | `register` with a new version | [`Failure::OtherVersion`] |
 /// | served, installed | `register` with the old version | [`Failure::DidNotBoot`] |
 /// | any | connection lost | the download is remembered for 180 s |
 ///
@@ -132,8 +137,6 @@ pub struct Session {
     policy: Policy,
     sequences: Sequences,
     job: Option<Job>,
-    /// The upgrade is offered again once the device listens.
-    again: Option<Failure>,
     /// Found in an earlier upgrade.
     paced: bool,
     messages: VecDeque<ServerMessage>,
@@ -157,7 +160,6 @@ impl Session {
             policy,
             sequences: Sequences::new(),
             job: None,
-            again: None,
             paced: false,
             messages: VecDeque::new(),
             events: VecDeque::new(),
@@ -364,11 +366,8 @@ impl Session {
         self.tell(Event::Registered { model, rom_version });
         if let Some(job) = &mut self.job {
             let before = job.stage.clone();
-            // What is to be offered again waits until the device is ready.
-            match job.registered(now, rom_version) {
-                Verdict::Again(failure) => self.again = Some(failure),
-                verdict => self.follow(now, unix_milliseconds, before, verdict),
-            }
+            let verdict = job.registered(now, rom_version);
+            self.follow(now, unix_milliseconds, before, verdict);
         }
     }
 
@@ -378,7 +377,9 @@ impl Session {
         }
         self.presence = Presence::Ready;
         self.tell(Event::Ready);
-        if let (Some(failure), Some(job)) = (self.again.take(), &self.job) {
+        if let Some(job) = &mut self.job
+            && let Some(failure) = job.take_again()
+        {
             let before = job.stage.clone();
             self.follow(now, unix_milliseconds, before, Verdict::Again(failure));
         }
@@ -406,9 +407,9 @@ impl Session {
             address: self.address,
         })?;
         let sequence = self.sequences.next(unix_milliseconds);
-        let mut job = Job::new(now, checked.upgrade, sequence, rom_version, self.policy.attempts);
+        let mut job = Job::new(now, checked.upgrade, sequence, rom_version, self.policy);
         job.paced = self.paced;
-        (self.job, self.again) = (Some(job), None);
+        self.job = Some(job);
         self.send_offer();
         Ok(checked.warnings)
     }
@@ -428,7 +429,7 @@ impl Session {
 
     /// Forgets an upgrade that is not wanted any more. The device is not told: it has no word for that.
     pub fn forget_upgrade(&mut self) {
-        (self.job, self.again) = (None, None);
+        self.job = None;
     }
 
     /// The device asks for the image of this slot, of `total` bytes: for these, or for all. The answer says how to send them.
@@ -446,7 +447,14 @@ impl Session {
         delivery
     }
 
-    /// These bytes of the image of this slot were given to the network.
+    /// These bytes of the image of this slot are handed to the network.
+    pub fn given(&mut self, slot: Slot, part: Range<u32>) {
+        if let Some(job) = &mut self.job {
+            job.given(slot, part);
+        }
+    }
+
+    /// The network has taken these bytes of the image of this slot.
     pub fn sent(&mut self, now: Duration, slot: Slot, part: Range<u32>) {
         let Some(job) = &mut self.job else { return };
         let before = job.stage.clone();
@@ -455,18 +463,18 @@ impl Session {
     }
 
     /// The intermediate image asks for its files, or got `sent` bytes of the final one.
-    pub fn in_final_stage(&mut self, sent: u32, total: u32) {
+    pub fn in_final_stage(&mut self, now: Duration, sent: u32, total: u32) {
         let Some(job) = &mut self.job else { return };
         let before = job.stage.clone();
-        job.in_final_stage(sent, total);
+        job.in_final_stage(now, sent, total);
         self.tell_stage(&before);
     }
 
-    /// The final image has arrived.
-    pub fn finished(&mut self) {
+    /// The final image has arrived: the device has `closed` the connection after the last byte, or nothing more was heard.
+    pub fn finished(&mut self, closed: bool) {
         let Some(job) = &mut self.job else { return };
         let before = job.stage.clone();
-        job.finished();
+        job.finished(closed);
         self.tell_stage(&before);
     }
 
@@ -485,6 +493,13 @@ impl Session {
                     self.job.as_ref().map(|job| job.stage.clone()).filter(|stage| *stage != before)
                 {
                     self.tell(Event::Stage(stage));
+                }
+            }
+            Verdict::Hint(diagnosis) => self.tell(Event::Hint(diagnosis)),
+            Verdict::Again(failure) if self.presence < Presence::Dated => {
+                // It does not listen yet, or is away.
+                if let Some(job) = &mut self.job {
+                    job.postpone(now, failure);
                 }
             }
             Verdict::Again(failure) => {
