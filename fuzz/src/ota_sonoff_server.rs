@@ -119,9 +119,9 @@ impl Watched {
     fn report(&self, report: &Report) {
         let Report::Device { device_id, event: Event::Stage(stage) } = report else { return };
         let device = self.devices.iter().find(|device| device.id == *device_id).expect("a known device");
-        if let Stage::Served = stage {
+        if matches!(stage, Stage::Served | Stage::Installed { .. } | Stage::Done { .. }) {
             let whole = device.given.iter().any(|given| given.iter().all(|byte| *byte));
-            assert!(whole, "served, and not all was sent");
+            assert!(whole, "{stage:?}, and not all was sent");
         }
     }
 
@@ -167,7 +167,7 @@ fn service(choice: u8) -> Service {
     for role in [Role::FinalUser2, Role::FinalImage] {
         files.add(role.final_path().expect("a path"), role, LENGTH).expect("a file");
     }
-    let policy = Policy { attempts: 1 + (choice & 3), full_speed_first: choice & 4 != 0 };
+    let policy = Policy { attempts: 1 + (choice & 3), full_speed_first: choice & 4 != 0, final_stage: choice & 2 != 0 };
     let config = Config {
         policy,
         check_sign: false,

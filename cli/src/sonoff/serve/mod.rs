@@ -110,13 +110,17 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, ui: Ui) -> Resul
     let http = listen(args.listen, args.http_port, "--http-port").await?;
     let http_port = http.local_addr().map_or(args.http_port, |address| address.port());
     listeners.push((http, Acceptor::plain()));
+    let has_final = images.has_final();
     let config = Config {
-        policy: Policy { attempts: args.attempts, full_speed_first: args.full_speed_first },
+        policy: Policy {
+            attempts: args.attempts,
+            full_speed_first: args.full_speed_first,
+            final_stage: has_final,
+        },
         check_sign: args.check_sign,
         ..Config::default()
     };
     let (told, mut news) = mpsc::unbounded_channel();
-    let has_final = images.has_final();
     let mut story = Story::new(ui.clone(), args.json, images.names(), has_final);
     let port = listeners.first().and_then(|(listener, _)| listener.local_addr().ok());
     let ports = [port.map_or(8443, |address| address.port()), http_port];

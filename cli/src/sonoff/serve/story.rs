@@ -133,9 +133,9 @@ impl Story {
                     "first": range.start, "end": range.end, "paced": paced,
                 }))?;
             }
-            News::Report(Report::FinalImageArrived { peer }) => {
-                self.line(peer, "has got the whole final image");
-                self.object(&json!({"event": "final-image-arrived", "peer": peer}))?;
+            News::Report(Report::FinalImageArrived { peer, closed }) => {
+                self.line(peer, arrived(*closed));
+                self.object(&json!({"event": "final-image-arrived", "peer": peer, "closed": closed}))?;
             }
             News::Report(Report::Rejected { peer, why }) => self.rejected(*peer, why)?,
             News::Report(_) => {}
@@ -159,7 +159,10 @@ impl Story {
                 if !matches!(failure, HandshakeFailure::Silent) {
                     self.line(peer, format_args!("{}\n  next: {}", chain(failure), failure.next()));
                 }
-                self.object(&json!({"event": "no-connection", "peer": peer, "code": failure.code()}))?;
+                let diagnosis = diagnosis(failure).map(Diagnosis::code);
+                self.object(
+                    &json!({"event": "no-connection", "peer": peer, "code": failure.code(), "diagnosis": diagnosis}),
+                )?;
             }
         }
         Ok(None)
@@ -192,6 +195,7 @@ impl Story {
             Event::Offered { attempt } => {
                 ("offered", format!("is offered the images again, attempt {attempt}"))
             }
+            Event::Hint(diagnosis) => ("hint", format!("nothing was heard for a while: {}", diagnosis.advice())),
             Event::Retry { failure } => ("retry", format!("{failure}: {}", failure.diagnosis().cause())),
             Event::WrongKey => ("wrong-key", "was refused: its key is another one than before".to_owned()),
             Event::Unexpected => ("unexpected", "has said something that does not belong here".to_owned()),
@@ -214,12 +218,16 @@ impl Story {
                 (object["switches"], object["rssi"]) = (json!(switches), json!(rssi));
             }
             Event::Offered { attempt } => object["attempt"] = json!(attempt),
+            Event::Hint(diagnosis) => {
+                (object["diagnosis"], object["advice"]) = (json!(diagnosis.code()), json!(diagnosis.advice()));
+            }
             Event::Retry { failure } => add(&mut object, failure),
             Event::Stage(stage) => {
                 object["stage"] = json!(stage.code());
                 match stage {
                     Stage::Failed(failure) => add(&mut object, failure),
                     Stage::Installed { version } => object["romVersion"] = json!(version),
+                    Stage::Done { closed } => object["closed"] = json!(closed),
                     _ => {}
                 }
             }
@@ -236,7 +244,7 @@ impl Story {
                 self.line(device_id, FINAL_STAGE);
                 None
             }
-            Stage::Done => Some(self.ended(device_id, End::Succeeded)),
+            Stage::Done { .. } => Some(self.ended(device_id, End::Succeeded)),
             Stage::Failed(_) => Some(self.ended(device_id, End::Failed)),
             Stage::Final { .. } => {
                 // Also after the end: it asks again.
@@ -280,6 +288,7 @@ impl Story {
 
 fn add(object: &mut Value, failure: &Reason) {
     object["failure"] = json!(failure.code());
+    object["diagnosis"] = json!(failure.diagnosis().code());
     object["text"] = json!(failure.to_string());
     object["advice"] = json!(failure.advice());
 }
@@ -287,6 +296,26 @@ fn add(object: &mut Value, failure: &Reason) {
 /// What a person does between the two stages.
 const FINAL_STAGE: &str = "has the intermediate image. Join the open network FinalStage now, which it opens in 10 to 20 s; \
     this computer must get the address 192.168.4.2";
+
+/// What a connection that did not come about is called by.
+const fn diagnosis(failure: &HandshakeFailure) -> Option<Diagnosis> {
+    match failure {
+        HandshakeFailure::CertificateRefused { .. } => Some(Diagnosis::Certificate),
+        HandshakeFailure::WithoutTls
+        | HandshakeFailure::Protocol { .. }
+        | HandshakeFailure::NoSharedCipher { .. }
+        | HandshakeFailure::BadRecord => Some(Diagnosis::TlsSettings),
+        _ => None,
+    }
+}
+
+const fn arrived(closed: bool) -> &'static str {
+    if closed {
+        "has got the whole final image: done"
+    } else {
+        "all bytes of the final image have gone, and it has not asked again: done, most probably"
+    }
+}
 
 fn describe(stage: &Stage) -> String {
     let mut text = String::new();
@@ -300,7 +329,7 @@ fn describe(stage: &Stage) -> String {
         Stage::Installed { version: None } => write!(text, "has installed the image and restarts"),
         Stage::Final { total: 0, .. } => write!(text, "is in the final stage"),
         Stage::Final { total, .. } => write!(text, "fetches the final image of {total} bytes"),
-        Stage::Done => write!(text, "has got the whole final image: done"),
+        Stage::Done { closed } => write!(text, "{}", arrived(*closed)),
         Stage::Failed(failure) => {
             let diagnosis = failure.diagnosis();
             write!(text, "FAILED: {failure}\n  why:  {}\n  next: {}", diagnosis.cause(), diagnosis.advice())
