@@ -46,7 +46,7 @@ enum Command {
         #[command(subcommand)]
         command: serial::Command,
     },
-    /// Itead Sonoff devices: check and patch images, tell a device its server, simulate one.
+    /// Itead Sonoff devices: check and patch images, tell a device its server, simulate one, flash in DIY mode.
     Sonoff {
         #[command(subcommand)]
         command: sonoff::Command,

@@ -167,7 +167,11 @@ fn service(choice: u8) -> Service {
     for role in [Role::FinalUser2, Role::FinalImage] {
         files.add(role.final_path().expect("a path"), role, LENGTH).expect("a file");
     }
-    let policy = Policy { attempts: 1 + (choice & 3), full_speed_first: choice & 4 != 0, final_stage: choice & 2 != 0 };
+    let policy = Policy {
+        attempts: 1 + (choice & 3),
+        full_speed_first: choice & 4 != 0,
+        final_stage: choice & 2 != 0,
+    };
     let config = Config {
         policy,
         check_sign: false,

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod device;
+pub mod diy;
 pub mod patch;
 pub mod provision;
 pub mod serve;
@@ -18,6 +19,11 @@ use std::process::ExitCode;
 pub enum Command {
     Check(check::Args),
     Device(Box<device::Args>),
+    /// Devices in DIY mode (firmware 3.3 and later): show, unlock, flash.
+    Diy {
+        #[command(subcommand)]
+        command: diy::Command,
+    },
     Patch(patch::Args),
     Provision(provision::Args),
     Serve(Box<serve::Args>),
@@ -31,6 +37,7 @@ pub fn run(command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Check(args) => check::run(args),
         Command::Device(args) => device::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Diy { command } => diy::run(command).map(|()| ExitCode::SUCCESS),
         Command::Patch(args) => patch::run(args).map(|()| ExitCode::SUCCESS),
         Command::Provision(args) => provision::run(args).map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => serve::run(args),

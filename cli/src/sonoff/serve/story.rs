@@ -195,7 +195,9 @@ impl Story {
             Event::Offered { attempt } => {
                 ("offered", format!("is offered the images again, attempt {attempt}"))
             }
-            Event::Hint(diagnosis) => ("hint", format!("nothing was heard for a while: {}", diagnosis.advice())),
+            Event::Hint(diagnosis) => {
+                ("hint", format!("nothing was heard for a while: {}", diagnosis.advice()))
+            }
             Event::Retry { failure } => ("retry", format!("{failure}: {}", failure.diagnosis().cause())),
             Event::WrongKey => ("wrong-key", "was refused: its key is another one than before".to_owned()),
             Event::Unexpected => ("unexpected", "has said something that does not belong here".to_owned()),
@@ -219,7 +221,8 @@ impl Story {
             }
             Event::Offered { attempt } => object["attempt"] = json!(attempt),
             Event::Hint(diagnosis) => {
-                (object["diagnosis"], object["advice"]) = (json!(diagnosis.code()), json!(diagnosis.advice()));
+                (object["diagnosis"], object["advice"]) =
+                    (json!(diagnosis.code()), json!(diagnosis.advice()));
             }
             Event::Retry { failure } => add(&mut object, failure),
             Event::Stage(stage) => {

@@ -55,6 +55,24 @@ pub enum Report {
     },
 }
 
+impl Report {
+    /// The device that it is about, as far as that is known.
+    #[must_use]
+    pub fn device_id(&self) -> Option<DeviceId> {
+        match self {
+            Self::Device { device_id, .. } => Some(*device_id),
+            Self::Requested { device_id, .. } => *device_id,
+            _ => None,
+        }
+    }
+
+    /// What happened to it.
+    #[must_use]
+    pub const fn event(&self) -> Option<&Event> {
+        if let Self::Device { event, .. } = self { Some(event) } else { None }
+    }
+}
+
 /// Why something was refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -1,0 +1,230 @@
+//! Requests over HTTP: dispatch, the WebSocket's beginning, files.
+
+use super::{FINAL_TRIES, Known, PATH, Service};
+use crate::sonoff::dispatch::{self, DispatchAnswer, DispatchRequest};
+use crate::sonoff::handshake;
+use crate::sonoff::http::{DownloadQuery, HeadError, Request, RequestHead, answer, status_response};
+use crate::sonoff::limits;
+use crate::sonoff::server::connection::{ConnectionId, IDLE, Kind, Output, Sending};
+use crate::sonoff::server::files::{FileId, Role};
+use crate::sonoff::server::job::{Delivery, Stage};
+use crate::sonoff::server::report::{Rejection, Report};
+use crate::sonoff::text::{DeviceId, Text};
+use core::net::IpAddr;
+use core::time::Duration;
+
+impl Service {
+    /// Answers the requests that are complete.
+    pub(super) fn requests(&mut self, now: Duration, id: ConnectionId) {
+        loop {
+            let Some((connection, _)) = self.connections.get_mut(&id) else { return };
+            if connection.sending.is_some() || !matches!(connection.kind, Kind::Http) {
+                return;
+            }
+            let received = core::mem::take(&mut connection.received);
+            if received.is_empty() {
+                return;
+            }
+            match Request::parse(&received) {
+                Ok(None) => {
+                    connection.received = received;
+                    return;
+                }
+                Ok(Some((request, used))) => {
+                    connection.deadline = now.saturating_add(IDLE);
+                    let behind = received.get(used..).unwrap_or_default().to_vec();
+                    connection.received.extend(behind);
+                    self.request(now, id, &request);
+                    self.list(id);
+                    self.behind_handshake(now, id);
+                }
+                Err(error) => {
+                    let status = match error {
+                        HeadError::TooLong { .. } | HeadError::TooManyHeaders { .. } => 431,
+                        HeadError::BodyTooLong { .. } => 413,
+                        _ => 400,
+                    };
+                    connection.finish(now, status_response(status));
+                    self.reject(id, Rejection::Request(error));
+                    self.list(id);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What came with the request for a WebSocket, behind it.
+    pub(super) fn behind_handshake(&mut self, now: Duration, id: ConnectionId) {
+        let Some((connection, _)) = self.connections.get_mut(&id) else { return };
+        if matches!(connection.kind, Kind::WebSocket { .. }) {
+            let behind = core::mem::take(&mut connection.received);
+            self.handle_input(now, id, &behind);
+        }
+    }
+
+    pub(super) fn request(&mut self, now: Duration, id: ConnectionId, request: &Request<'_>) {
+        let head = &request.head;
+        let path = head.path.chars().take(PATH).collect();
+        let answer = match head.path.as_str() {
+            dispatch::PATH if head.method == "POST" => return self.dispatch(now, id, request.body),
+            handshake::PATH if head.method == "GET" => return self.open_websocket(now, id, head),
+            dispatch::PATH | handshake::PATH => {
+                self.reject(id, Rejection::Method { path });
+                405
+            }
+            other => match self.files.find(other) {
+                Some(file) => return self.download(now, id, head, file),
+                None => {
+                    self.reject(id, Rejection::NotFound { path });
+                    404
+                }
+            },
+        };
+        if let Some((connection, _)) = self.connections.get_mut(&id) {
+            let bytes = status_response(answer);
+            if answer == 404 && head.keeps_alive() {
+                connection.outputs.push_back(Output::Send(bytes));
+            } else {
+                connection.finish(now, bytes);
+            }
+        }
+    }
+
+    pub(super) fn dispatch(&mut self, now: Duration, id: ConnectionId, body: &[u8]) {
+        let Some((connection, local)) = self.connections.get(&id) else { return };
+        let (session_key, ip, port) = (connection.session_key.clone(), local.host, local.port);
+        let refused = |reason: &str| match Text::new(reason) {
+            Ok(reason) => DispatchAnswer::Refused { error: 400, reason },
+            Err(_) => DispatchAnswer::Server { ip, port },
+        };
+        let answer = match DispatchRequest::from_json(body) {
+            Err(error) => {
+                self.reject(id, Rejection::Dispatch(error));
+                refused("the request cannot be used")
+            }
+            Ok(request) => match self.known(now, request.device_id, &session_key) {
+                None => {
+                    self.reject(id, Rejection::TooManyDevices);
+                    refused("too many devices")
+                }
+                Some(known) => {
+                    let is_admitted = known.session.dispatched(&request);
+                    self.settle(request.device_id);
+                    if is_admitted {
+                        DispatchAnswer::Server { ip, port }
+                    } else {
+                        self.reject(id, Rejection::WrongKey { device_id: request.device_id });
+                        refused("another key than before")
+                    }
+                }
+            },
+        };
+        if let Some((connection, _)) = self.connections.get_mut(&id) {
+            connection.finish(now, answer.to_http());
+        }
+    }
+
+    pub(super) fn open_websocket(&mut self, now: Duration, id: ConnectionId, head: &RequestHead) {
+        let answer = handshake::answer(head);
+        let Some((connection, _)) = self.connections.get_mut(&id) else { return };
+        match answer {
+            Ok(bytes) => {
+                connection.outputs.push_back(Output::Send(bytes));
+                connection.open_websocket(now);
+            }
+            Err(error) => {
+                connection.finish(now, status_response(400));
+                self.reject(id, Rejection::Handshake(error));
+            }
+        }
+    }
+
+    pub(super) fn download(&mut self, now: Duration, id: ConnectionId, head: &RequestHead, file: FileId) {
+        let Some((connection, _)) = self.connections.get(&id) else { return };
+        let peer = connection.peer;
+        let Some((role, length, name)) =
+            self.files.get(file).map(|file| (file.role, file.length, file.name.clone()))
+        else {
+            return;
+        };
+        let query = DownloadQuery::parse(head.query.as_deref().unwrap_or_default());
+        let device_id = self.whose(peer, role, &query);
+        if self.config.check_sign && !self.is_signed(&query) {
+            self.reject(id, Rejection::NotSigned);
+            if let Some((connection, _)) = self.connections.get_mut(&id) {
+                connection.finish(now, status_response(403));
+            }
+            return;
+        }
+        let found = answer(head, length, &name);
+        let mut delivery = Delivery::Direct;
+        if !found.body.is_empty() {
+            let range = (found.status == 206).then(|| found.body.clone());
+            let session = device_id.and_then(|id| self.sessions.get_mut(&id)).map(|known| &mut known.session);
+            match (role, session) {
+                (Role::Upgrade(slot), Some(session)) => {
+                    delivery = session.requested(now, slot, length, range)
+                }
+                (Role::Upgrade(_), None) => {}
+                (Role::FinalUser2 | Role::FinalImage, session) => {
+                    if let Some(session) = session {
+                        session.in_final_stage(now, 0, if role == Role::FinalImage { length } else { 0 });
+                    }
+                    let tries = self.final_tries.entry(file).or_default();
+                    *tries = tries.saturating_add(1);
+                    if *tries > FINAL_TRIES {
+                        delivery = Delivery::Paced;
+                    }
+                }
+            }
+        }
+        self.report(Report::Requested {
+            device_id,
+            peer,
+            file,
+            range: found.body.clone(),
+            status: found.status,
+            paced: delivery == Delivery::Paced,
+            remark: found.remark,
+        });
+        if let Some((connection, _)) = self.connections.get_mut(&id) {
+            connection.final_image = role == Role::FinalImage && found.body == (0..length);
+            let body_length = found.body.end.saturating_sub(found.body.start);
+            connection.deadline = now.saturating_add(limits::DOWNLOAD);
+            connection.sending = Some(Sending {
+                file,
+                device_id,
+                head: Some(found.head),
+                pacer: Sending::pace(delivery, body_length),
+                body: found.body,
+                keep: found.keep,
+            });
+        }
+        if let Some(id) = device_id {
+            self.settle(id);
+        }
+    }
+
+    /// The device that a download belongs to: the one that it names; without a name the only one that can be meant.
+    pub(super) fn whose(&self, peer: IpAddr, role: Role, query: &DownloadQuery) -> Option<DeviceId> {
+        if let Some(id) = query.device_id {
+            return self.sessions.contains_key(&id).then_some(id);
+        }
+        let may = |known: &&Known| match role {
+            Role::Upgrade(_) => known.session.is_upgrading() && known.session.address() == Some(peer),
+            Role::FinalUser2 | Role::FinalImage => matches!(
+                known.session.stage(),
+                Some(Stage::Served | Stage::Installed { .. } | Stage::Final { .. } | Stage::Done { .. })
+            ),
+        };
+        let mut candidates = self.sessions.values().filter(may);
+        let one = candidates.next()?;
+        candidates.next().is_none().then(|| one.session.device_id())
+    }
+
+    /// A name of a device whose key is known is proved.
+    pub(super) fn is_signed(&self, query: &DownloadQuery) -> bool {
+        let known = query.device_id.and_then(|id| self.sessions.get(&id));
+        known.and_then(|known| known.session.factory_key()).is_none_or(|key| query.is_signed_by(key))
+    }
+}

@@ -1,0 +1,135 @@
+//! What is sent, and what has gone.
+
+use super::{Known, Service};
+use crate::sonoff::http::Pacer;
+use crate::sonoff::limits;
+use crate::sonoff::server::connection::{ARRIVED, ConnectionId, IDLE, Kind, LINGER, Output, Writing};
+use crate::sonoff::server::files::Role;
+use crate::sonoff::server::job::Stage;
+use crate::sonoff::server::report::Report;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
+
+impl Service {
+    /// What to do next with a connection; poll until `None`, and each time only when the output before has been written: that
+    /// is how the service knows. After [`Output::Close`] it need not be told as closed.
+    pub fn poll_output(&mut self, now: Duration, id: ConnectionId) -> Option<Output> {
+        if let Some(writing) =
+            self.connections.get_mut(&id).and_then(|(connection, _)| connection.writing.take())
+        {
+            self.written(now, id, writing);
+        }
+        let (connection, _) = self.connections.get_mut(&id)?;
+        if let Some(output) = connection.outputs.pop_front() {
+            if output == Output::Close {
+                self.connections.remove(&id);
+            }
+            return Some(output);
+        }
+        let sending = connection.sending.as_mut()?;
+        if let Some(head) = sending.head.take() {
+            return Some(Output::Send(head));
+        }
+        let part = match &mut sending.pacer {
+            Some(pacer) => pacer.poll(now).map(|part| {
+                let start = sending.body.start;
+                start.saturating_add(part.start)..start.saturating_add(part.end)
+            }),
+            None => Some(core::mem::replace(&mut sending.body, 0..0)).filter(|body| !body.is_empty()),
+        };
+        let is_over = sending.pacer.as_ref().is_none_or(Pacer::is_finished);
+        let (file, device_id, keep) = (sending.file, sending.device_id, sending.keep);
+        if is_over {
+            connection.sending = None;
+            if !keep {
+                connection.finish(now, Vec::new());
+            }
+            connection.deadline = now.saturating_add(if part.is_some() { limits::DOWNLOAD } else { IDLE });
+        }
+        if let Some(range) = part {
+            connection.writing = Some(Writing { file, device_id, range: range.clone() });
+            if let (Some((Role::Upgrade(slot), _)), Some(known)) =
+                (self.files.describe(file), device_id.and_then(|id| self.sessions.get_mut(&id)))
+            {
+                known.session.given(slot, range.clone());
+            }
+            if is_over {
+                self.list(id);
+            }
+            return Some(Output::SendFile { file, range });
+        }
+        if is_over {
+            // Requests that have come meanwhile.
+            self.requests(now, id);
+            self.list(id);
+            return self.poll_output(now, id);
+        }
+        None
+    }
+
+    /// The network has taken bytes of a file.
+    pub(super) fn written(&mut self, now: Duration, id: ConnectionId, writing: Writing) {
+        let Some((connection, _)) = self.connections.get_mut(&id) else { return };
+        let is_over = connection.sending.is_none();
+        let is_ending = matches!(connection.kind, Kind::Ending);
+        if let Some((role, length)) = self.files.describe(writing.file) {
+            connection.final_image_gone = connection.final_image && writing.range.end == length;
+            if is_over {
+                let wait = match connection.final_image_gone {
+                    true if is_ending => ARRIVED,
+                    _ if is_ending => LINGER,
+                    _ => IDLE,
+                };
+                connection.deadline = now.saturating_add(wait);
+            }
+            let known = writing.device_id.and_then(|id| self.sessions.get_mut(&id));
+            match (role, known) {
+                (Role::Upgrade(slot), Some(known)) => known.session.sent(now, slot, writing.range),
+                (Role::FinalImage, Some(known)) => {
+                    known.session.in_final_stage(now, writing.range.end, length);
+                }
+                _ => {}
+            }
+        }
+        if let Some(id) = writing.device_id {
+            self.settle(id);
+        }
+        if is_over && !is_ending {
+            // Requests that have come meanwhile.
+            self.requests(now, id);
+        }
+    }
+
+    /// A connection has ended: the other end has closed it (`orderly`), or it broke.
+    pub fn closed(&mut self, now: Duration, id: ConnectionId, orderly: bool) {
+        self.forget(now, id);
+        let Some((connection, _)) = self.connections.remove(&id) else { return };
+        // The last bytes were written when the other end could close behind them.
+        let gone = connection.final_image_gone
+            || connection.writing.is_some_and(|writing| {
+                connection.final_image
+                    && self
+                        .files
+                        .describe(writing.file)
+                        .is_some_and(|(_, length)| writing.range.end == length)
+            });
+        if orderly && gone {
+            self.final_image_arrived(connection.peer, true);
+        }
+    }
+
+    pub(super) fn final_image_arrived(&mut self, peer: IpAddr, closed: bool) {
+        self.final_tries.clear();
+        let in_final = |known: &&mut Known| matches!(known.session.stage(), Some(Stage::Final { .. }));
+        let mut found = self.sessions.values_mut().filter(in_final);
+        match (found.next(), found.next()) {
+            (Some(known), None) => {
+                known.session.finished(closed);
+                let device_id = known.session.device_id();
+                self.settle(device_id);
+            }
+            _ => self.report(Report::FinalImageArrived { peer, closed }),
+        }
+    }
+}
