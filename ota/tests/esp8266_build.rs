@@ -226,6 +226,8 @@ fn sizes_are_refused_from_the_first_byte_above_the_limit() {
     assert_eq!(rest % 16, 4);
     assert_eq!(upgrade(Slot::User1, 438_272 + rest), []);
     assert_eq!(upgrade(Slot::User1, 438_288 + rest), [irom_too_long]);
+    assert_eq!(upgrade(Slot::User2, 438_272 + rest), []);
+    assert_eq!(upgrade(Slot::User2, 438_288 + rest), [irom_too_long]);
     for slot in Slot::ALL {
         assert_eq!(upgrade(slot, 470_996), [irom_too_long]);
         assert_eq!(upgrade(slot, 471_044), [too_long, irom_too_long]);
@@ -233,6 +235,7 @@ fn sizes_are_refused_from_the_first_byte_above_the_limit() {
     assert_eq!(upgrade(Slot::User1, 491_508), [too_long, irom_too_long]);
     assert_eq!(upgrade(Slot::User1, 491_524), [too_long, too_long, irom_too_long]);
     assert_eq!(upgrade(Slot::User2, 491_524), [too_long, irom_too_long]);
+    assert_eq!(upgrade(Slot::User2, 503_796), [too_long, irom_too_long]);
     assert_eq!(upgrade(Slot::User2, 503_812), [too_long, too_long, irom_too_long]);
 
     let one_range = (Severity::Warning, "one-range");

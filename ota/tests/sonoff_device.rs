@@ -624,6 +624,14 @@ fn what_is_longer_than_a_device_keeps_is_of_no_use_to_it() {
     assert_eq!(answered("/ota/user2.bin", &path(100)), [result(404, Some("7"))]);
     assert_eq!(answered("192.168.77.10:8080/", &host(49)), [result(0, Some("7"))]);
     assert_eq!(answered("192.168.77.10:8080/", &host(50)), [result(404, Some("7"))]);
+    // 149 bytes in all, with the longest host.
+    let url = |length: usize| {
+        let host = format!("http://{}/", "h".repeat(49));
+        format!("{host}{}", "p".repeat(length - host.len()))
+    };
+    let whole = "http://192.168.77.10:8080/ota/user2.bin";
+    assert_eq!(answered(whole, &url(149)), [result(0, Some("7"))]);
+    assert_eq!(answered(whole, &url(150)), [result(404, Some("7"))]);
     assert_eq!(answered("/ota/user2.bin", "/ota:user2.bin"), [result(404, Some("7"))]);
     assert_eq!(answered("9.9.9", &"9".repeat(40)), [result(400, Some("7"))]);
     assert_eq!(answered("\"7\"", &format!("\"{}\"", "7".repeat(50))), [result(0, Some(&"7".repeat(50)))]);

@@ -267,6 +267,13 @@ mod tests {
         {
             assert_eq!(read(&http(status, &body)), Err(DispatchError::Status), "{status}");
         }
+        let of_length = |length: usize| {
+            let rest = length - http(OK, &format!("{body}{}", " ".repeat(1900))).len() + 1900;
+            http(OK, &format!("{body}{}", " ".repeat(rest)))
+        };
+        assert_eq!(of_length(2048).len(), 2048);
+        assert!(matches!(read(&of_length(2048)), Ok(Some(_))));
+        assert_eq!(read(&of_length(2049)), Err(DispatchError::TooLong { limit: 2048 }));
         let long = format!("{body}{}", " ".repeat(2048));
         assert_eq!(read(&http(OK, &long)), Err(DispatchError::TooLong { limit: 2048 }));
         assert_eq!(read(&http(OK, &long)[..100]), Err(DispatchError::TooLong { limit: 2048 }));

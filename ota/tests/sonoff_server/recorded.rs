@@ -220,6 +220,40 @@ fn old_device_that_is_overrun_is_offered_it_again_on_the_same_socket() {
 }
 
 #[test]
+fn old_device_that_comes_again_is_served_slowly() {
+    let records = records("session_404_then_slow");
+    let second = records.iter().rposition(|record| record["step"] == "dispatch").unwrap();
+    let (recorded, sequence) = upgrade(&records[second..]);
+    // Its second life alone: SonOTA knows from the first that it has to be slow.
+    let mut replay = Replay::new("/slowota", Policy::ONCE, sequence);
+    replay.follow(&records[second..]);
+    same_upgrade(&replay.upgrades[0], &recorded);
+    assert_eq!((replay.downloads, replay.stage()), (1, Stage::Installed { version: None }));
+}
+
+#[test]
+fn recorded_requests_of_the_final_stage_are_answered_with_the_whole_file() {
+    let records = records("session_range");
+    let image = file("images/image_arduino.bin");
+    let mut files = Files::new();
+    let role = Role::FinalImage;
+    files.add(role.final_path().unwrap(), role, u32::try_from(image.len()).unwrap()).unwrap();
+    let mut bench = Bench::with_files(Config::default(), files, 0);
+    let found: Vec<_> = records.iter().filter(|record| record["step"] == "final_get").collect();
+    assert!(!found.is_empty());
+    for record in found {
+        let (status, sent) = bench.ask(text(record, "device_request_text"));
+        let recorded = text(record, "server_response_head");
+        assert!(recorded.starts_with("HTTP/1.1 200 OK"));
+        let Sent::Bytes(head) = &sent[0] else { panic!() };
+        let length = format!("\r\nContent-Length: {}\r\n", image.len());
+        assert!(recorded.contains(&length) && String::from_utf8_lossy(head).contains(&length));
+        assert!(matches!(&sent[1..], [Sent::File(_, range), Sent::Finish] if range.len() == image.len()));
+        assert_eq!(status, 200);
+    }
+}
+
+#[test]
 fn device_that_talks_to_a_cloud_substitute_gets_the_same_answers() {
     let records = records("session_simple_sonoff_server");
     let mut replay = Replay::new("/ota", Policy::ONCE, 1_795_232_913_130);

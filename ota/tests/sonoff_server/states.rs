@@ -290,6 +290,10 @@ fn registering_again_by_state() {
         |case| again(case, "1.5.5", 1),
         ["closed-on-upgrade", "closed-on-upgrade", "downloading", "streaming", "served", "did-not-boot"],
     );
+    for (wait, code) in [(9, "served"), (10, "did-not-boot")] {
+        let mut case = start(Start::Served, once());
+        assert_eq!(again(&mut case, "1.5.5", wait), code, "{wait} s");
+    }
     let mut case = start(Start::Served, once());
     again(&mut case, "1.5.5", 1);
     let connection = case.connection;

@@ -2,11 +2,10 @@
 
 use crate::ui::Ui;
 use core::net::{IpAddr, Ipv4Addr};
+use spark_ota::sonoff::device::final_stage;
 
 /// The network of the intermediate image.
 const FINAL_STAGE: [u8; 3] = [192, 168, 4];
-/// The port that the intermediate image asks at.
-const FINAL_PORT: u16 = 8080;
 
 /// Says which addresses devices can be given, and warns of those that they cannot reach.
 pub(super) fn say(ui: &Ui, listen: IpAddr, told: Option<&str>, has_final: bool, [port, http_port]: [u16; 2]) {
@@ -39,9 +38,10 @@ pub(super) fn say(ui: &Ui, listen: IpAddr, told: Option<&str>, has_final: bool, 
         }
     }
     if has_final {
-        if http_port != FINAL_PORT {
+        if http_port != final_stage::PORT {
             ui.line(&format!(
-                "warning: the final stage asks at port {FINAL_PORT}, and images are at port {http_port}"
+                "warning: the final stage asks at port {}, and images are at port {http_port}",
+                final_stage::PORT
             ));
         }
         if usable.iter().any(|address| address.octets().starts_with(&FINAL_STAGE)) {

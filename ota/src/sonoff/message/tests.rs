@@ -174,6 +174,16 @@ fn what_is_missing_or_too_long_is_told_by_name() {
     let long = "1".repeat(limits::SEQUENCE + 1);
     let too_long = FieldProblem::Text(TextError::TooLong { length: 51, limit: 50 });
     assert_eq!(problem(&format!(r#""error":0,"sequence":"{long}""#)), ("sequence", too_long));
+    let longest = &long[1..];
+    assert!(device(&format!(r#""error":0,"sequence":"{longest}""#)).is_ok());
+    for (length, is_read) in [(limits::ENTRY_NAME, true), (limits::ENTRY_NAME + 1, false)] {
+        let json = format!(
+            r#"{{"action":"upgrade","deviceid":"1000abcdef","apikey":"{KEY}","sequence":"7","params":{{"model":"m","version":"9","binList":[{{"name":"{}","downloadUrl":"http://a/b","digest":"{}"}}]}}}}"#,
+            "n".repeat(length),
+            "0".repeat(64),
+        );
+        assert_eq!(ServerMessage::parse(json.as_bytes()).is_ok(), is_read, "{length}");
+    }
     assert_eq!(device(r#""a":1"#), Err(MessageError::NoKind));
     assert_eq!(DeviceMessage::parse(b"[]"), Err(MessageError::NotAnObject));
     assert_eq!(DeviceMessage::parse(b""), Err(MessageError::NotJson { column: 0 }));

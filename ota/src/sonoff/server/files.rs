@@ -1,6 +1,7 @@
 //! What a server offers for download.
 
 use crate::esp8266::Slot;
+use crate::sonoff::device::final_stage;
 use crate::sonoff::http::{PathError, Routes};
 use crate::sonoff::limits;
 use alloc::string::{String, ToString};
@@ -26,8 +27,8 @@ impl Role {
     pub const fn final_path(self) -> Option<&'static str> {
         match self {
             Self::Upgrade(_) => None,
-            Self::FinalUser2 => Some("/ota/image_user2-0x81000.bin"),
-            Self::FinalImage => Some("/ota/image_arduino.bin"),
+            Self::FinalUser2 => Some(final_stage::USER2_PATH),
+            Self::FinalImage => Some(final_stage::FINAL_PATH),
         }
     }
 
