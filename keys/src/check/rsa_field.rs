@@ -98,7 +98,12 @@ fn examine_inside(field: &[u8], report: &mut Report) {
     {
         match RsaPrivateKeyView::walk(der) {
             Ok(key) => examine_numbers(&key, report),
-            Err(error) => report.push(Finding::Unreadable { error }),
+            Err(error) => match RsaPrivateKeyView::parse(der) {
+                Err(DerError::Truncated { offset: 0, needed, available }) => {
+                    report.push(Finding::Truncated { needed, available });
+                }
+                _ => report.push(Finding::Unreadable { error }),
+            },
         }
     }
     scratch.zeroize();
