@@ -63,7 +63,8 @@ const REJECTED: Failure = Failure { stage: Stage::OpenIdentity, cause: Cause::Re
 fn recorded_credentials_are_decrypted_and_ours_are_too() {
     let json = vector("pkcs1v15.json");
     let plaintext = bytes(&json["credentials"]["plaintext"]);
-    let by_device = (&json["credentials"]["device_code_decrypt_rc"], &json["credentials"]["device_code_plaintext"]);
+    let by_device =
+        (&json["credentials"]["device_code_decrypt_rc"], &json["credentials"]["device_code_plaintext"]);
     assert!(*by_device.0 == 0 && bytes(by_device.1) == plaintext, "the device's own code");
     for key in recorded("device1024.pem") {
         let name = key.name;
@@ -93,7 +94,8 @@ fn bare_signatures_are_made_and_checked_as_recorded_and_those_with_a_digest_info
     assert_eq!(bytes(&json["signature"]["encoded_message"]), encoded);
     #[cfg(feature = "openssl")]
     {
-        let pem = std::fs::read(format!("{}/tests/vectors/server2048.pem", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let pem =
+            std::fs::read(format!("{}/tests/vectors/server2048.pem", env!("CARGO_MANIFEST_DIR"))).unwrap();
         let key = openssl::pkey::PKey::private_key_from_pem(&pem).unwrap().rsa().unwrap();
         let mut raw = [0; 256];
         key.public_decrypt(&recorded_signature, &mut raw, openssl::rsa::Padding::NONE).unwrap();
