@@ -90,7 +90,7 @@ fn the_back_end_takes_what_its_crate_took_and_what_that_refused_for_its_der_alon
             assert!(case["rust_rsa0.10rc"] != "ok", "{file}");
             continue;
         };
-        let taken = rsa_backend::to_rsa_private(&view).is_ok();
+        let taken = to_rsa_private(&view).is_ok();
         match case["rust_rsa0.10rc"].as_str().unwrap() {
             "ok" => assert!(taken, "{file}"),
             refused if refused.contains("KeyMalformed") => assert!(!taken, "{file}"),
