@@ -320,7 +320,8 @@ fn check_of_a_file_says_what_the_device_would_do_with_it() {
     for (file, works, expected) in [
         ("rsa1024_608.der", true, &[][..]),
         ("rsa1024_608.pkcs8.pem", true, &[]),
-        ("rsa1024_608.openssl3_default.der", true, &[]),
+        ("rsa1024_608.openssl3_default.der", true, &["pkcs8-file"]),
+        ("ec_p256.pkcs8.der", true, &["pkcs8-file"]),
         ("field612_stale_tail.bin", true, &["stale-tail"]),
         ("devgen_v050.bin", true, &["not-minimal"]),
         ("bad_d_bit.der", true, &["private-exponent-mismatch"]),
@@ -339,6 +340,8 @@ fn check_of_a_file_says_what_the_device_would_do_with_it() {
         assert_eq!((&key["works"], codes(key)), (&Value::Bool(works), expected.to_vec()), "{file}");
         assert_eq!(output.status.code(), Some(if works { 0 } else { 65 }), "{file}");
     }
+    let (_, out, _) = bench.plain(&["check", "rsa1024_608.openssl3_default.der"]);
+    assert!(out.contains("works") && out.contains("pkcs8-file") && out.contains("keys load"), "{out}");
     // In a device's place PKCS#8 is wrong, whatever it is in a file.
     let mut field = vector("rsa1024_608.pkcs8.der");
     field.resize(700, 0xFF);
@@ -383,6 +386,14 @@ fn check_of_a_device_looks_at_both_keys_the_cache_the_address_and_the_cloud() {
     bench.cloud("cloud");
     assert_eq!(bench.device_fails(&["check", "--cloud", "cloud"]).0, 65);
     bench.device(&["send-ready", "--cloud", "cloud"]);
+    // The device still has the vendor's key and address: it will not reach this cloud.
+    let elsewhere = bench.json(&["check", "--cloud", "cloud", "--virtual", "flash"], 65);
+    assert_eq!((&elsewhere["ok"], &elsewhere["keys"][0]["works"]), (&Value::Bool(false), &Value::Bool(true)));
+    assert_eq!(codes(&elsewhere["keys"][0]), [""; 0]);
+    assert_eq!(codes(&elsewhere["keys"][1]), ["cloud-server-key-mismatch"]);
+    let (_, out, _) = bench.plain(&["check", "--cloud", "cloud", "--virtual", "flash"]);
+    assert!(out.contains("the vendor's own, particle-rsa") && out.contains("--host"), "{out}");
+    bench.device(&["server", "--cloud", "cloud", "--host", "10.0.0.1"]);
     bench.device(&["check", "--cloud", "cloud"]);
     bench.vector("rsa1024_609.der");
     bench.ok(&["convert", "rsa1024_609.der", "other.pem", "--to", "spki"]);
@@ -501,10 +512,10 @@ fn key_that_only_the_device_reads_is_kept_saved_and_written_back() {
     assert_eq!(bench.fails(&["check", "rsa1024_606_short_dp.der"]).0, 65);
     let loaded = bench.device(&["load", "rsa1024_606_short_dp.der"]);
     assert_eq!(loaded["key"]["der_len"], 611, "all numbers at full length");
-    bench.device(&["server", "--particle"]);
     bench.cloud("cloud");
+    bench.device(&["server", "--cloud", "cloud", "--host", "10.0.0.1"]);
     let cured = bench.device(&["doctor", "--cloud", "cloud"]);
-    assert_eq!(text(&cured["remedy"]), "keep");
+    assert_eq!((text(&cured["remedy"]), &cured["reaches_cloud"]), ("keep", &Value::Bool(true)));
     assert_eq!(bench.device(&["check", "--cloud", "cloud"])["keys"][0]["works"], true);
     bench.device(&["save", "saved"]);
     bench.vector("rsa1024_608.der");
@@ -626,7 +637,7 @@ fn unfinished_exchange_is_no_mismatch() {
     let bench = Bench::new("keys");
     bench.cloud("cloud");
     bench.device(&["send-ready", "--cloud", "cloud"]);
-    bench.device(&["server", "--particle"]);
+    bench.device(&["server", "--cloud", "cloud", "--host", "10.0.0.1"]);
     bench.vector("rsa1024_608.der");
     bench.device(&["load", "rsa1024_608.der"]);
     assert_eq!(bench.device_fails(&["check", "--cloud", "cloud"]).0, 65);
@@ -656,4 +667,93 @@ fn file_that_never_ends_is_refused() {
     let bench = Bench::new("keys");
     let (code, _, message) = bench.fails(&["check", "/dev/zero"]);
     assert!(code == 65 && message.contains("/dev/zero"), "{message}");
+}
+
+#[test]
+fn own_key_does_not_go_to_the_vendors_address() {
+    let bench = Bench::new("keys");
+    bench.cloud("cloud");
+    bench.vector("server2048.spki.der");
+    bench.device(&["server", "--particle"]);
+    let before = bench.read("flash");
+    for key in [&["--cloud", "cloud"][..], &["server2048.spki.der"]] {
+        let (code, message) = bench.device_fails(&[&["server"], key].concat());
+        assert!(code == 64 && message.contains("device.spark.io") && message.contains("--host"), "{message}");
+        assert!(bench.read("flash") == before);
+    }
+    bench.device(&["server", "--cloud", "cloud", "--host", "10.0.0.1"]);
+    bench.device(&["server", "server2048.spki.der"]);
+    assert_eq!(text(&bench.device(&["address"])["host"]), "10.0.0.1");
+    bench.device(&["check"]);
+
+    // Written so by another tool, or with the address erased, it is found.
+    for host in ["udp.particle.io", "device.spark.io"] {
+        bench.device(&["server", "server2048.spki.der", "--host", host]);
+        let checked = bench.json(&["check", "--virtual", "flash"], 65);
+        assert_eq!(codes(&checked["keys"][1]), ["server-address-of-vendor"], "{host}");
+    }
+    bench.damage(2466, &[0xFF; 128]);
+    let checked = bench.json(&["check", "--virtual", "flash"], 65);
+    assert_eq!(codes(&checked["keys"][1]), ["server-address-erased", "server-address-of-vendor"]);
+    // A name of others that only looks alike.
+    bench.device(&["server", "server2048.spki.der", "--host", "notparticle.io"]);
+    bench.device(&["check"]);
+}
+
+#[test]
+fn doctor_says_when_the_device_talks_to_another_cloud() {
+    let bench = Bench::new("keys");
+    bench.cloud("cloud");
+    bench.device(&["server", "--particle"]);
+    let doctor = ["doctor", "--cloud", "cloud", "--backup", "kept", "--virtual", "flash"];
+    let cured = bench.json(&doctor, 65);
+    assert_eq!((text(&cured["remedy"]), &cured["reaches_cloud"]), ("keep", &Value::Bool(false)));
+    assert_eq!(codes(&cured), ["cloud-server-key-mismatch"]);
+    let (code, out, _) = bench.plain(&doctor);
+    assert!(code == 65 && out.contains("--host"), "{out}");
+    let cured = bench.json(&[&doctor[..], &["--host", "10.0.0.1"]].concat(), 0);
+    assert_eq!((&cured["reaches_cloud"], codes(&cured)), (&Value::Bool(true), vec![]));
+    bench.json(&doctor, 0);
+    // Without a cloud nothing is known of one.
+    assert_eq!(bench.device(&["doctor", "--backup", "kept"])["reaches_cloud"], Value::Null);
+}
+
+#[test]
+fn repair_takes_a_lost_key_from_the_older_generation() {
+    let bench = Bench::new("keys");
+    bench.vector("rsa1024_608.der");
+    bench.vector("rsa1024_609.der");
+    bench.cloud("cloud");
+    bench.device(&["load", "rsa1024_608.der"]);
+    // The cloud has to know the device if it is asked.
+    let (code, message) = bench.device_fails(&["repair", "--cloud", "cloud"]);
+    assert!(code == 65 && message.contains("knows no device"), "{message}");
+    bench.device(&["send-ready", "--cloud", "cloud"]);
+
+    bench.damage(34, &vector("bad_and_of_two_keys.der"));
+    assert_eq!(bench.device_fails(&["check"]).0, 65);
+    bench.ok(&["convert", "rsa1024_609.der", "other.pem", "--to", "spki"]);
+    let (code, message) = bench.device_fails(&["repair", "--public-key", "other.pem"]);
+    assert!(code == 65 && message.contains("older generation"), "{message}");
+    let repaired = bench.device(&["repair", "--cloud", "cloud", "--backup", "kept"]);
+    assert!(text(&repaired["how"]).contains("older generation"), "{repaired}");
+    assert!(bench.table()[34..34 + 608] == vector("rsa1024_608.der"));
+    // Lost in both: nothing is invented.
+    bench.damage(34, &vector("bad_and_of_two_keys.der"));
+    bench.damage(34, &vector("bad_and_of_two_keys.der"));
+    assert_eq!(bench.device_fails(&["repair"]).0, 65);
+}
+
+#[cfg(unix)]
+#[test]
+fn reader_that_goes_away_is_no_error_of_convert() {
+    use std::process::{Command, Stdio};
+    let bench = Bench::new("keys");
+    bench.vector("rsa1024_608.der");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spark"));
+    command.args(["keys", "convert", "rsa1024_608.der", "-"]).current_dir(bench.path(""));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

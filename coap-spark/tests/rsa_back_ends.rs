@@ -63,6 +63,9 @@ const REJECTED: Failure = Failure { stage: Stage::OpenIdentity, cause: Cause::Re
 fn recorded_credentials_are_decrypted_and_ours_are_too() {
     let json = vector("pkcs1v15.json");
     let plaintext = bytes(&json["credentials"]["plaintext"]);
+    let by_device =
+        (&json["credentials"]["device_code_decrypt_rc"], &json["credentials"]["device_code_plaintext"]);
+    assert!(*by_device.0 == 0 && bytes(by_device.1) == plaintext, "the device's own code");
     for key in recorded("device1024.pem") {
         let name = key.name;
         assert_eq!(
@@ -84,6 +87,20 @@ fn bare_signatures_are_made_and_checked_as_recorded_and_those_with_a_digest_info
     let digest: [u8; 20] = array(&json["signature"]["hmac_sha1"]);
     let recorded_signature = bytes(&json["signature"]["signature"]);
     let with_digest_info = bytes(&json["signature_with_digestinfo_of_sha1"]["signature"]);
+    // The device's code accepts the one and refuses the other, with what was padded here as there.
+    assert_eq!(json["signature"]["device_code_verify_rc"], 0);
+    assert_eq!(json["signature_with_digestinfo_of_sha1"]["device_code_verify_rc"], -1040);
+    let encoded = [&[0, 1][..], &[0xFF; 233], &[0], &digest].concat();
+    assert_eq!(bytes(&json["signature"]["encoded_message"]), encoded);
+    #[cfg(feature = "openssl")]
+    {
+        let pem =
+            std::fs::read(format!("{}/tests/vectors/server2048.pem", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let key = openssl::pkey::PKey::private_key_from_pem(&pem).unwrap().rsa().unwrap();
+        let mut raw = [0; 256];
+        key.public_decrypt(&recorded_signature, &mut raw, openssl::rsa::Padding::NONE).unwrap();
+        assert_eq!(raw[..], encoded);
+    }
     for key in recorded("server2048.pem") {
         let name = key.name;
         let mut signature = [0; 256];
@@ -118,6 +135,18 @@ fn recorded_identities_are_opened() {
     }
 }
 
+/// What the device's code answers to a decrypted block: it looks for 00 02 and a 00 somewhere behind, and at the length.
+fn device_code(block: &[u8]) -> i64 {
+    match block {
+        [0, 2, rest @ ..] => match rest.iter().position(|byte| *byte == 0) {
+            Some(end) if rest.len() - end - 1 > 40 => -1136,
+            Some(_) => 0,
+            None => -1040,
+        },
+        _ => -1040,
+    }
+}
+
 #[test]
 fn no_recorded_bad_padding_gives_40_session_bytes() {
     let json = vector("pkcs1v15.json");
@@ -127,6 +156,13 @@ fn no_recorded_bad_padding_gives_40_session_bytes() {
         for case in cases {
             let name = case["case"].as_str().unwrap();
             let result = decrypt(&key, &bytes(&case["ciphertext"]));
+            assert_ne!(result.as_ref().map_or(0, Vec::len), 40, "{} {name}", key.name);
+            let by_device = case["device_code_decrypt_rc"].as_i64().unwrap();
+            assert_eq!(by_device, device_code(&bytes(&case["block"])), "{name}");
+            if by_device == 0 {
+                // What the device's code takes with stale bytes behind it is known here by its length.
+                assert!(result.as_ref().is_ok_and(|message| message.len() < 40), "{} {name}", key.name);
+            }
             let by_openssl = case["OpenSSL_3.0.19_27_Jan_2026"].as_str().unwrap();
             if let Some(message) = by_openssl.strip_prefix("plaintext ") {
                 assert_eq!(result, Ok(hex::decode(message).unwrap()), "{} {name}", key.name);

@@ -373,7 +373,7 @@ fn keys() -> Result<(), Box<dyn Error>> {
         if name.contains("ec_") || name.contains("server") && name.ends_with("der") {
             put("keys_ec", &name, &data)?;
         }
-        if name.starts_with("bad_") && data.len() > 300 {
+        if name.starts_with("bad_") && data.len() > 300 || name.contains("short_") {
             put("keys_repair", &name, &[&[0][..], &data].concat())?;
         }
     }

@@ -326,9 +326,17 @@ pub enum DerError {
         found: usize,
     },
     /// A number or identifier that makes this another kind of key.
-    #[error("element at byte {offset} has another value than this form of key; convert the key first")]
+    #[error(
+        "element at byte {offset} has a value that does not belong there; the key is damaged or of another kind"
+    )]
     Value {
         /// Where the element starts.
+        offset: usize,
+    },
+    /// An EC key of another curve than P-256.
+    #[error("key is of another curve than P-256, the only one that devices know; give a P-256 key")]
+    Curve {
+        /// Where the name of the curve starts.
         offset: usize,
     },
 }
@@ -342,7 +350,8 @@ impl DerError {
             | DerError::Tag { offset, .. }
             | DerError::Length { offset, .. }
             | DerError::Integer { offset }
-            | DerError::Value { offset } => *offset,
+            | DerError::Value { offset }
+            | DerError::Curve { offset } => *offset,
             DerError::Sum { declared, .. } => *declared,
         }
     }

@@ -34,6 +34,9 @@ impl DeviceKey {
         if bits != 1024 {
             return Err(DeviceKeyError::Bits { bits });
         }
+        if key.number(Number::E).magnitude() != [1, 0, 1] {
+            return Err(DeviceKeyError::Exponent);
+        }
         let mut this = DeviceKey { bytes: [0xFF; FIELD_LEN], len: 0 };
         this.len = match key.encode_into(&mut this.bytes) {
             Ok(der) => der.len(),
@@ -42,9 +45,6 @@ impl DeviceKey {
         let canonical = RsaPrivateKeyView::parse(this.as_der()).map_err(|_| DeviceKeyError::Relation)?;
         if let Some((number, length)) = canonical.device_incompatible() {
             this.pad(key).ok_or(DeviceKeyError::Incompatible { number, length })?;
-        }
-        if key.number(Number::E).magnitude() != [1, 0, 1] {
-            return Err(DeviceKeyError::Exponent);
         }
         if !crate::arithmetic::verdict(key).is_key() {
             return Err(DeviceKeyError::Relation);

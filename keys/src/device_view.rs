@@ -9,7 +9,8 @@ use crypto_bigint::U512;
 /// The device takes byte 9 for the low length byte of n. A number starts one byte later when its length byte is odd (a
 /// leading zero), and each next length byte is found by stepping over a number of exactly 128 or 64 bytes. It decrypts
 /// with p, q, dp, dq and qinv; d, the version, tags and outer lengths are never looked at, so damage there does not
-/// show. A field shorter than 612 bytes counts as followed by FF.
+/// show. FF in the first byte is another matter: the device takes it for no key at all, and puts a new one there. A field shorter
+/// than 612 bytes counts as followed by FF.
 ///
 /// # Source
 /// `device-os@v0.4.0..v2.3.1: communication/src/handshake.cpp`, run.
@@ -17,6 +18,22 @@ use crypto_bigint::U512;
 pub fn decrypts(field: &[u8]) -> bool {
     read(field).is_some_and(|numbers| {
         relations_hold(&numbers) && may_be_prime(&numbers.p) && may_be_prime(&numbers.q)
+    })
+}
+
+/// Whether the crypto library of the firmware takes what the device reads for a key: n = p * q, and d fits p and q.
+///
+/// It does not look at dp, dq and qinv, with which the device decrypts, and the device does decrypt with a damaged d: passing
+/// says nothing about [`decrypts`], nor does failing.
+///
+/// # Source
+/// `device-os@v0.5.0`: its handshake and its bundled library, run.
+#[must_use]
+pub fn passes_library_check(field: &[u8]) -> bool {
+    read(field).is_some_and(|numbers| {
+        [Relation::ModulusIsProduct, Relation::PrivateExponent]
+            .into_iter()
+            .all(|relation| numbers.holds(relation))
     })
 }
 
@@ -31,7 +48,16 @@ fn relations_hold(numbers: &Numbers<DEVICE>) -> bool {
         .all(|relation| numbers.holds(relation))
 }
 
+/// Whether the device takes the field for one without a key, and generates a new one over whatever else is there.
+#[must_use]
+pub const fn counts_as_empty(field: &[u8]) -> bool {
+    matches!(field, [0xFF, ..])
+}
+
 fn read(field: &[u8]) -> Option<Numbers<DEVICE>> {
+    if counts_as_empty(field) {
+        return None;
+    }
     let mut padded = [0xFF; FIELD_LEN];
     for (slot, byte) in padded.iter_mut().zip(field) {
         *slot = *byte;

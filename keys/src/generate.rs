@@ -29,15 +29,7 @@ pub const MAX_TRIES: usize = 32;
 /// [`GenerateError`] when [`MAX_TRIES`] keys in a row were unusable, which means a broken source of randomness.
 pub fn device_key<R: CryptoRng + ?Sized>(rng: &mut R) -> Result<DeviceKey, GenerateError> {
     for _ in 0..MAX_TRIES {
-        let (mut p, mut q) = (prime(rng)?, prime(rng)?);
-        if p < q {
-            core::mem::swap(&mut p, &mut q);
-        }
-        let far_apart = p.wrapping_sub(&q).bits() > 512 - 100;
-        let complete = if far_apart { Complete::of_primes(&p, &q, None) } else { None };
-        p.zeroize();
-        q.zeroize();
-        match complete.map(|key| key.device_key()) {
+        match candidate(rng)? {
             // A key that needs no padding is one that every program reads.
             Some(Ok(key)) if !key.is_padded() => return Ok(key),
             None | Some(Ok(_) | Err(DeviceKeyError::Incompatible { .. })) => {}
@@ -45,6 +37,21 @@ pub fn device_key<R: CryptoRng + ?Sized>(rng: &mut R) -> Result<DeviceKey, Gener
         }
     }
     Err(GenerateError)
+}
+
+/// One try; `None` when the primes are too close to each other.
+fn candidate<R: CryptoRng + ?Sized>(
+    rng: &mut R,
+) -> Result<Option<Result<DeviceKey, DeviceKeyError>>, GenerateError> {
+    let (mut p, mut q) = (prime(rng)?, prime(rng)?);
+    if p < q {
+        core::mem::swap(&mut p, &mut q);
+    }
+    let far_apart = p.wrapping_sub(&q).bits() > 512 - 100;
+    let complete = if far_apart { Complete::of_primes(&p, &q, None) } else { None };
+    p.zeroize();
+    q.zeroize();
+    Ok(complete.map(|key| key.device_key()))
 }
 
 fn prime<R: CryptoRng + ?Sized>(rng: &mut R) -> Result<U512, GenerateError> {
@@ -66,3 +73,23 @@ const LIMB_E: crypto_bigint::NonZero<crypto_bigint::Limb> =
 #[error("no usable key was generated; check the source of randomness")]
 #[non_exhaustive]
 pub struct GenerateError;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::ChaCha20Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    #[test]
+    fn a_key_with_a_short_number_is_not_given_out_but_made_anew() {
+        // the first key of this seed has a number that is too short for devices
+        let rng = || ChaCha20Rng::seed_from_u64(59);
+        let mut tries = rng();
+        let first = candidate(&mut tries).unwrap().unwrap().unwrap();
+        assert!(first.is_padded());
+        let second = candidate(&mut tries).unwrap().unwrap().unwrap();
+        assert!(!second.is_padded());
+        let given = device_key(&mut rng()).unwrap();
+        assert_eq!(given.as_der(), second.as_der());
+    }
+}

@@ -6,7 +6,7 @@ use crate::ec::{EcDeviceKey, EcKeyError, EcPrivateKeyView, EcPublicKeyView};
 use crate::form::KeyForm;
 use crate::key::Key;
 use crate::pem::{self, PemError};
-use crate::pkcs8::unwrap_pkcs8;
+use crate::pkcs8::{self, unwrap_pkcs8};
 use crate::private_key::{Number, RsaPrivateKeyView};
 use crate::public_key::RsaPublicKeyView;
 use crate::{Relation, arithmetic};
@@ -69,6 +69,9 @@ impl core::fmt::Debug for Loaded<'_> {
 pub fn load<'a>(file: &'a [u8], scratch: &'a mut [u8]) -> Result<Loaded<'a>, LoadError> {
     let pem = looks_like_pem(file);
     let (form, der) = der_of(file, scratch)?;
+    if pkcs8::is_of_other_algorithm(der) {
+        return Err(LoadError::Algorithm);
+    }
     let form = form.ok_or(LoadError::NoKey)?;
     let (key, der_len) = match form {
         KeyForm::Pkcs1Private => {
@@ -76,7 +79,7 @@ pub fn load<'a>(file: &'a [u8], scratch: &'a mut [u8]) -> Result<Loaded<'a>, Loa
             (Key::RsaPrivate(key), key.der_len())
         }
         KeyForm::Pkcs8Private => {
-            let (inner, der_len) = crate::pkcs8::unwrap_with_len(der)?;
+            let (inner, der_len) = pkcs8::unwrap_with_len(der)?;
             (Key::RsaPrivate(rsa_private(inner)?), der_len)
         }
         KeyForm::Sec1Ec | KeyForm::Pkcs8Ec => {
@@ -145,7 +148,7 @@ fn is_odd(number: &[u8]) -> bool {
 /// [`LoadError`].
 pub fn load_ec_device_key(file: &[u8]) -> Result<EcDeviceKey, LoadError> {
     let mut buffer = [0; MAX_DER];
-    let key = match der_of(file, &mut buffer) {
+    let key = match der_of(file, &mut buffer).map_err(LoadError::of_own_buffer) {
         Ok((Some(KeyForm::Sec1Ec), der)) => EcPrivateKeyView::parse_sec1(der).map_err(LoadError::from),
         Ok((Some(KeyForm::Pkcs8Ec), der)) => EcPrivateKeyView::parse_pkcs8(der).map_err(LoadError::from),
         Ok((form, _)) => Err(LoadError::NotEc { form }),
@@ -172,6 +175,7 @@ pub fn load_ec_device_key(file: &[u8]) -> Result<EcDeviceKey, LoadError> {
 pub fn load_device_key(file: &[u8]) -> Result<DeviceKey, LoadError> {
     let mut buffer = [0; MAX_DER];
     let key = private_der(file, &mut buffer)
+        .map_err(LoadError::of_own_buffer)
         .and_then(|der| Ok(RsaPrivateKeyView::parse(der)?))
         .and_then(|view| Ok(DeviceKey::from_view(&view)?));
     buffer.zeroize();
@@ -213,6 +217,65 @@ fn looks_like_pem(file: &[u8]) -> bool {
     }
 }
 
+/// What a file holds, taken apart without judging the key.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct Unpacked<'a> {
+    /// Form of the DER; never [`KeyForm::Pem`].
+    pub form: KeyForm,
+    /// Whether it was in PEM text.
+    pub pem: bool,
+    /// The DER and what follows it; for [`KeyForm::Pkcs8Private`] the key inside, from its own header on.
+    pub der: &'a [u8],
+}
+
+impl core::fmt::Debug for Unpacked<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Unpacked")
+            .field("form", &self.form)
+            .field("pem", &self.pem)
+            .field("der_len", &self.der.len())
+            .finish()
+    }
+}
+
+/// Takes a file apart whose key may be damaged, for [`check`](crate::check()) to explain or a repair to rebuild it: decodes text, even
+/// if the text itself is damaged, and unwraps PKCS#8.
+///
+/// `None` for bytes that look like no form of key, and for text without a key in the plain. Text is decoded into `scratch`
+/// ([`MAX_DER`] bytes are enough), which the caller wipes.
+///
+/// ```
+/// # let mut file = *include_bytes!("../tests/vectors/rsa1024_608.pkcs8.pem");
+/// use spark_keys::{KeyForm, check, load};
+/// // a letter of the text was changed by mistake
+/// file[300] = if file[300] == b'x' { b'y' } else { b'x' };
+/// let mut scratch = [0; load::MAX_DER];
+/// assert!(load::load(&file, &mut scratch).is_err());
+/// let unpacked = load::unpack(&file, &mut scratch).expect("text of a private key");
+/// assert_eq!(unpacked.form, KeyForm::Pkcs8Private);
+/// assert!(!check(unpacked.der).is_clean());
+/// ```
+#[must_use]
+pub fn unpack<'a>(file: &'a [u8], scratch: &'a mut [u8]) -> Option<Unpacked<'a>> {
+    let pem = looks_like_pem(file);
+    let (form, der) = if pem {
+        // a failed try may leave something in the buffer, which the next one overwrites
+        let len = pem::decode(file, scratch).map(|(form, der)| (form, der.len()));
+        match len.ok().or_else(|| pem::salvage(file, scratch).map(|(form, der)| (form, der.len()))) {
+            Some((form, len)) => (form, scratch.get(..len)?),
+            None => return None,
+        }
+    } else {
+        (KeyForm::of(file)?, file)
+    };
+    let der = match form {
+        KeyForm::Pkcs8Private => pkcs8::inside(der),
+        _ => der,
+    };
+    Some(Unpacked { form, pem, der })
+}
+
 fn der_of<'a>(file: &'a [u8], buffer: &'a mut [u8]) -> Result<(Option<KeyForm>, &'a [u8]), LoadError> {
     if !looks_like_pem(file) {
         return Ok((KeyForm::of(file), file));
@@ -240,6 +303,17 @@ pub enum LoadError {
     NotEc {
         /// The form found.
         form: Option<KeyForm>,
+    },
+    /// Another algorithm than RSA and ECDSA, for instance Ed25519 or RSASSA-PSS.
+    #[error(
+        "key is of another algorithm than RSA and P-256, which devices and their servers have; give another key"
+    )]
+    Algorithm,
+    /// Text of a longer key than devices and servers have.
+    #[error("key has {length} bytes, more than any key of devices and servers; give another key")]
+    TooLong {
+        /// Bytes of its DER.
+        length: usize,
     },
     /// RSA of another size.
     #[error("key has {bits} bits where 1024 or 2048 are supported; give another key")]
@@ -274,4 +348,14 @@ pub enum LoadError {
     /// A key that no device can use.
     #[error(transparent)]
     Device(#[from] DeviceKeyError),
+}
+
+impl LoadError {
+    /// The buffer is not the caller's.
+    fn of_own_buffer(self) -> Self {
+        match self {
+            LoadError::Pem(PemError::BufferTooSmall { needed, .. }) => LoadError::TooLong { length: needed },
+            error => error,
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! PKCS#8 wrapping.
 
-use crate::der::{BufferTooSmall, DerError, OCTET_STRING, Reader, SEQUENCE, Writer, header_len};
+use crate::der::{
+    BufferTooSmall, DerError, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, Writer, header_len,
+};
 use crate::private_key::RsaPrivateKeyView;
 use crate::public_key::{RSA_ALGORITHM, rsa_algorithm};
 
@@ -31,6 +33,37 @@ pub(crate) fn unwrap_with_len(der: &[u8]) -> Result<(&[u8], usize), DerError> {
     let algorithm = inner.element(SEQUENCE)?;
     rsa_algorithm(&mut Reader::inside(&algorithm))?;
     Ok((inner.element(OCTET_STRING)?.content, outer.offset()))
+}
+
+/// The key inside, without looking at lengths that may be damaged.
+pub(crate) fn inside(der: &[u8]) -> &[u8] {
+    /// Bytes before the key when the lengths are those of RSA-1024.
+    const HEADER: usize = 26;
+    unwrap_pkcs8(der).unwrap_or_else(|_| der.get(HEADER..).unwrap_or(&[]))
+}
+
+/// Whether it is a private or public key of an algorithm that this crate does not know.
+pub(crate) fn is_of_other_algorithm(der: &[u8]) -> bool {
+    /// Ed25519, Ed448, X25519 and X448; DSA; Diffie-Hellman; RSASSA-PSS.
+    const OTHERS: [&[u8]; 7] = [
+        &[0x2B, 0x65, 0x6E],
+        &[0x2B, 0x65, 0x6F],
+        &[0x2B, 0x65, 0x70],
+        &[0x2B, 0x65, 0x71],
+        &[0x2A, 0x86, 0x48, 0xCE, 0x38, 0x04, 0x01],
+        &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x03, 0x01],
+        &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x0A],
+    ];
+    let algorithm = || {
+        let mut outer = Reader::new(der);
+        let mut inner = Reader::inside(&outer.element(SEQUENCE)?);
+        if inner.rest().first() == Some(&INTEGER) {
+            inner.integer()?;
+        }
+        let algorithm = inner.element(SEQUENCE)?;
+        Reader::inside(&algorithm).element(OBJECT_IDENTIFIER)
+    };
+    algorithm().is_ok_and(|oid| OTHERS.contains(&oid.content))
 }
 
 /// Length of an RSA key in PKCS#8.

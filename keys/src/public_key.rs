@@ -292,5 +292,6 @@ pub(crate) fn shifted(error: DerError, base: usize) -> DerError {
         DerError::Integer { offset } => DerError::Integer { offset: offset + base },
         DerError::Sum { declared, found } => DerError::Sum { declared: declared + base, found: found + base },
         DerError::Value { offset } => DerError::Value { offset: offset + base },
+        DerError::Curve { offset } => DerError::Curve { offset: offset + base },
     }
 }

@@ -237,18 +237,25 @@ fn every_truncation_of_every_form_is_refused() {
     }
 }
 
+/// All numbers of a private key, in the canonical form of its kind.
+fn numbers(key: &Key<'_>) -> Vec<u8> {
+    let form = if key.algorithm() == "rsa" { KeyForm::Pkcs1Private } else { KeyForm::Sec1Ec };
+    let mut out = [0; 1300];
+    key.encode_into(form, &mut out).unwrap().to_vec()
+}
+
 #[test]
 fn a_flipped_bit_makes_no_other_key() {
     for file in ["rsa1024_608.der", "rsa1024_608.pkcs8.der", "ec_p256.sec1.der", "ec_p256.pkcs8.der"] {
         let bytes = vector(file);
-        let expected = with(&bytes, |loaded| loaded.unwrap().key.fingerprint());
+        let expected = with(&bytes, |loaded| numbers(&loaded.unwrap().key));
         for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= 1 << bit;
                 with(&damaged, |loaded| {
                     if let Ok(loaded) = loaded {
-                        assert_eq!(loaded.key.fingerprint(), expected, "{file} byte {at} bit {bit}");
+                        assert!(numbers(&loaded.key) == expected, "{file} byte {at} bit {bit}");
                     }
                 });
             }
@@ -397,13 +404,16 @@ proptest! {
         file in 0..FILES.len(), at in 0usize..700, bytes in proptest::collection::vec(any::<u8>(), 1..20)
     ) {
         let mut data = vector(FILES[file].0);
-        let expected = with(&data, |loaded| loaded.unwrap().key.fingerprint());
+        let expected = with(&data, |loaded| {
+            let key = loaded.unwrap().key;
+            if key.is_private() { numbers(&key) } else { vec![] }
+        });
         let at = at.min(data.len() - 1);
         let end = (at + bytes.len()).min(data.len());
         data[at..end].copy_from_slice(&bytes[..end - at]);
         with(&data, |loaded| {
             if let Ok(loaded) = loaded && loaded.key.is_private() {
-                prop_assert_eq!(loaded.key.fingerprint(), expected);
+                prop_assert!(numbers(&loaded.key) == expected);
             }
             Ok(())
         })?;

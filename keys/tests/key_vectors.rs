@@ -31,6 +31,114 @@ fn device_works_exactly_when_the_device_code_decrypted() {
 }
 
 #[test]
+fn files_are_those_that_the_verdicts_are_about() {
+    for case in cases() {
+        let bytes = vector(case["file"].as_str().unwrap());
+        assert_eq!(case["length"].as_u64(), Some(bytes.len() as u64), "{}", case["file"]);
+        let digest = Fingerprint::of_spki(&bytes).to_string();
+        assert_eq!(case["sha256"], digest, "{}", case["file"]);
+    }
+}
+
+#[test]
+fn numbers_that_the_device_code_read_pass_its_library_as_there() {
+    for case in cases() {
+        let (file, device) = (case["file"].as_str().unwrap(), &case["device_parser"]);
+        let bytes = vector(file);
+        let published = published_by_device(&bytes);
+        let n = hex::encode(&published[29..157]);
+        assert_eq!(device["n"], n.trim_start_matches("00"), "{file}");
+        if let Some(code) = device["check_pubkey"].as_i64() {
+            // of a modulus the library asks only that it is odd and long enough
+            assert_eq!(published[156] % 2 == 1, code == 0, "{file}");
+        }
+        let passes = device["check_privkey"] == 0;
+        assert_eq!(device_view::passes_library_check(&bytes), passes, "{file}");
+    }
+}
+
+/// What OpenSSL says when a relation fails.
+const BY_OPENSSL: [(Relation, &str); 5] = [
+    (Relation::ModulusIsProduct, "n does not equal p q"),
+    (Relation::PrivateExponent, "d e not congruent to 1"),
+    (Relation::Dp, "dmp1 not congruent to d"),
+    (Relation::Dq, "dmq1 not congruent to d"),
+    (Relation::Qinv, "iqmp not inverse of q"),
+];
+
+#[test]
+fn other_programs_read_and_refuse_the_same_files() {
+    for case in cases() {
+        let file = case["file"].as_str().unwrap();
+        let bytes = vector(file);
+        let mut scratch = [0; load::MAX_DER];
+        let loaded = load::load(&bytes, &mut scratch);
+        let by_openssl = case["openssl"].as_str().unwrap();
+        assert_eq!(loaded.is_ok(), by_openssl == "ok", "{file}: {loaded:?}");
+        let by_mbedtls = case["mbedtls_v1.0.0_tree"].as_str().unwrap();
+        assert_eq!(
+            loaded.is_ok(),
+            by_mbedtls.starts_with("-0x0000 check_pub=-0x0 check_priv=-0x0"),
+            "{file}"
+        );
+        match by_openssl.strip_prefix("read but inconsistent: ") {
+            Some(texts) => {
+                let failed: Vec<_> = check(&bytes)
+                    .findings()
+                    .filter_map(|finding| match finding {
+                        Finding::RelationFailed { relation } => Some(relation),
+                        _ => None,
+                    })
+                    .collect();
+                assert!(
+                    matches!(loaded, Err(LoadError::Relation { relation }) if relation == failed[0]),
+                    "{file}"
+                );
+                let d_fits = !failed.contains(&Relation::PrivateExponent);
+                for (relation, text) in BY_OPENSSL {
+                    // OpenSSL compares dp and dq with d, not with e
+                    let of_d = !d_fits && matches!(relation, Relation::Dp | Relation::Dq);
+                    let (here, there) = (failed.contains(&relation), texts.contains(text));
+                    assert!(here == there || of_d && there, "{file}: {text}");
+                }
+            }
+            None => assert!(!matches!(loaded, Err(LoadError::Relation { .. })), "{file}"),
+        }
+        // strict readers of DER want it canonical and alone
+        let strict = loaded.is_ok_and(|loaded| match loaded.key {
+            Key::RsaPrivate(key) => key.is_minimal() && loaded.trailing.is_empty(),
+            _ => false,
+        });
+        for reader in ["rust_rsa0.9", "rust_rsa0.10rc"] {
+            assert_eq!(strict, case[reader].as_str().unwrap().starts_with("ok"), "{file} {reader}");
+        }
+    }
+}
+
+#[test]
+fn keys_are_the_same_by_their_modulus_alone() {
+    let (a, b) = (vector("rsa1024_608.spki.pem"), vector("rsa1024_608.pkcs1_pub.der"));
+    let other = load_device_key(&vector("rsa1024_609.der")).unwrap().public_key();
+    let (mut first, mut second) = ([0; 2048], [0; 2048]);
+    let a = load_public_key(&a, &mut first).unwrap();
+    let b = load_public_key(&b, &mut second).unwrap();
+    let other = RsaPublicKeyView::parse_spki(&other).unwrap();
+    assert!(a.same_modulus(&b) && !a.same_modulus(&other));
+    for bit in [0, 500, 1023] {
+        let mut spki = vector("rsa1024_608.spki.der");
+        spki[29 + bit / 8] ^= 0x80 >> (bit % 8);
+        // without its top bit the number is shorter, and so is its encoding
+        if let Ok(changed) = RsaPublicKeyView::parse_spki(&spki) {
+            assert!(!changed.same_modulus(&a), "{bit}");
+        }
+    }
+    // another exponent is another key with the same modulus
+    let mut spki = vector("rsa1024_608.spki.der");
+    spki[161] = 3;
+    assert!(RsaPublicKeyView::parse_spki(&spki).unwrap().same_modulus(&a));
+}
+
+#[test]
 fn published_key_is_the_one_that_the_device_code_gave() {
     for case in cases() {
         let file = case["file"].as_str().unwrap();
@@ -134,6 +242,8 @@ fn misplaced_keys_publish_what_the_device_published() {
         };
         assert_eq!(hex::encode(published_by_device(&field)), case["device_published_spki"].as_str().unwrap());
         assert_eq!(check(&field).is_clean(), case["label"] == "good key");
+        let passes = case["device_check_private"] == 0;
+        assert_eq!(device_view::passes_library_check(&field), passes, "{}", case["label"]);
     }
 }
 

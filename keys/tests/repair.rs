@@ -250,7 +250,7 @@ fn what_holds_no_rsa_key_is_refused_by_its_form() {
     for (file, form) in [
         ("ec_p256.sec1.der", KeyForm::Sec1Ec),
         ("ec_p256.pkcs8.der", KeyForm::Pkcs8Ec),
-        ("ec_p256.pem", KeyForm::Pem),
+        ("ec_p256.pem", KeyForm::Sec1Ec),
         ("rsa1024_608.spki.der", KeyForm::SpkiRsa),
         ("rsa1024_608.pkcs1_pub.der", KeyForm::Pkcs1Public),
     ] {
@@ -291,7 +291,9 @@ fn an_ec_key_is_restored_when_its_number_is_confirmed() {
         let point = (57..121).contains(&at);
         match repair_ec(&damaged, None) {
             Ok(repaired) => assert!(repaired.as_der() == key.as_der() && !number && !point, "{at}"),
-            Err(error) => assert!((number || point) && error == RepairError::Unconfirmed, "{at}: {error}"),
+            Err(error) => {
+                assert!((number || point) && error == RepairError::UnconfirmedNumber, "{at}: {error}")
+            }
         }
         match repair_ec(&damaged, Some(&public)) {
             Ok(repaired) => assert!(repaired.as_der() == key.as_der() && !number, "{at}"),

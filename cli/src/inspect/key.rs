@@ -92,8 +92,8 @@ fn look_at_text(text: &[u8]) -> Option<Look> {
     if !has(text, b"-----BEGIN ") {
         return None;
     }
-    let mut der = Zeroizing::new([0; load::MAX_DER]);
-    match pem::decode(text, &mut *der) {
+    let mut der = scratch(text);
+    match pem::decode(text, &mut der) {
         Ok((form, _)) if is_public(form) => Some(Look::Public),
         Ok(_) => Some(Look::Private),
         // Damaged text is explained as what its first line says.
@@ -123,8 +123,13 @@ fn fingerprint(key: &Key<'_>) -> Option<String> {
     key.fingerprint().map(|fingerprint| fingerprint.to_string())
 }
 
+/// Room for whatever text the file holds.
+fn scratch(head: &[u8]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(vec![0; head.len().max(load::MAX_DER)])
+}
+
 pub(super) fn private(scan: &Scan) -> (Vec<Problem>, Fields) {
-    let mut scratch = Zeroizing::new([0; load::MAX_DER]);
+    let mut scratch = scratch(&scan.head);
     let pem =
         KeyForm::of(&scan.head).is_none_or(|form| form == KeyForm::Pem) && has(&scan.head, b"-----BEGIN ");
     let mut fields = PrivateKey {
@@ -138,7 +143,7 @@ pub(super) fn private(scan: &Scan) -> (Vec<Problem>, Fields) {
         fingerprint: None,
         remarks: Vec::new(),
     };
-    let found = match load::load(&scan.head, &mut *scratch) {
+    let found = match load::load(&scan.head, &mut scratch) {
         Ok(loaded) if loaded.key.is_private() => {
             let device_compatible = match &loaded.key {
                 Key::RsaPrivate(_) if loaded.form == KeyForm::Pkcs1Private && !loaded.pem => {
@@ -172,14 +177,14 @@ pub(super) fn private(scan: &Scan) -> (Vec<Problem>, Fields) {
 
 /// All that is wrong with a private key that does not load, and what can be said of it all the same.
 fn damaged(head: &[u8], error: &load::LoadError, fields: &mut PrivateKey) -> Vec<Problem> {
-    let mut der = Zeroizing::new([0; load::MAX_DER]);
-    let (form, bytes) = match pem::decode(head, &mut *der) {
-        Ok((form, der)) if fields.pem => (Some(form), der),
-        _ => (KeyForm::of(head), head),
+    let mut der = scratch(head);
+    let (form, bytes) = match load::unpack(head, &mut der) {
+        Some(unpacked) => (Some(unpacked.form), unpacked.der),
+        None => (None, head),
     };
     let (algorithm, report) = match form {
         Some(KeyForm::Sec1Ec) => ("ec-p256", check_ec(bytes)),
-        Some(KeyForm::Pkcs1Private) => ("rsa", check(bytes)),
+        Some(KeyForm::Pkcs1Private | KeyForm::Pkcs8Private) => ("rsa", check(bytes)),
         None if !fields.pem => ("rsa", check(bytes)),
         _ => return vec![Problem::new("unreadable", chain(error), None)],
     };
@@ -192,7 +197,7 @@ fn damaged(head: &[u8], error: &load::LoadError, fields: &mut PrivateKey) -> Vec
         (fields.der_len, fields.trailing_len) = (Some(key.der_len()), Some(key.trailing().len()));
     }
     let mut found = problems(&report);
-    if found.is_empty() {
+    if found.is_empty() || matches!(error, load::LoadError::Pem(_)) {
         found.push(Problem::new("unreadable", chain(error), None));
     }
     found
@@ -209,7 +214,7 @@ fn remarks(loaded: &Loaded<'_>, head: &[u8]) -> Vec<&'static str> {
 }
 
 pub(super) fn public(scan: &Scan) -> (Vec<Problem>, Fields) {
-    let mut scratch = Zeroizing::new([0; load::MAX_DER]);
+    let mut scratch = scratch(&scan.head);
     let pem =
         KeyForm::of(&scan.head).is_none_or(|form| form == KeyForm::Pem) && has(&scan.head, b"-----BEGIN ");
     let form = KeyForm::of(&scan.head).map(KeyForm::name);
@@ -227,7 +232,7 @@ pub(super) fn public(scan: &Scan) -> (Vec<Problem>, Fields) {
         };
         (vec![problem], Fields::PublicKey(fields))
     };
-    match load::load(&scan.head, &mut *scratch) {
+    match load::load(&scan.head, &mut scratch) {
         Ok(loaded) if !loaded.key.is_private() => {
             let server_key = match &loaded.key {
                 Key::RsaPublic(key) => key.is_server_key(),

@@ -179,6 +179,14 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::from(Code::Data as u8) })
 }
 
+/// The kind of a file that is no key, if it is recognised.
+pub(crate) fn name_of_other_kind(content: &[u8]) -> Option<String> {
+    let kind = Scan::read(content, Path::new("")).ok()?.recognise()?;
+    let is_key = matches!(kind, Kind::PrivateKey | Kind::PublicKey | Kind::ServerKeyRegion);
+    let name = clap::ValueEnum::to_possible_value(&kind)?.get_name().to_owned();
+    (!is_key).then_some(name)
+}
+
 fn explain(scan: &Scan, kind: Option<Kind>, file: String) -> Report {
     let (kind, (problems, fields)) = match kind.or_else(|| scan.recognise()) {
         Some(Kind::DfuSuffix) => ("dfu-suffix", dfu_suffix::explain(scan)),

@@ -1,13 +1,13 @@
 //! `spark keys check`: everything that is wrong with the keys in a device, or with a key file.
 
-use super::MAX_KEY_FILE;
+use super::check_file::of_file;
 use super::protocol::Protocol;
+use super::read_key;
 use super::secret::{Finding, Secret, describe};
-use super::server::{Shown, address_at, leads_anywhere, region_len};
+use super::server::{Shown, VENDORS_ADDRESS, address_at, disagreements, leads_anywhere, region_len};
 use crate::cloud::folder::Folder;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
-use crate::files;
 use crate::particle::{self, Particle};
 use crate::ui;
 use core::fmt;
@@ -16,22 +16,22 @@ use serde_json::Value;
 use spark_dct::segment::Platform;
 use spark_dct::{Field, ServerAddress};
 use spark_keys::check::{Knowledge, Report, ServerKeyKind, check_ec_with, check_server_key, check_with};
-use spark_keys::{Key, KeyForm, load};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zeroize::Zeroizing;
 
 /// Say what is wrong with the keys in the device, or with a key file, what it means, and what to do next.
 ///
-/// Exit code 0: the device can use them, and the cloud's copy fits if one is given. 65: not so.
+/// Exit code 0: the device can use them, and they fit the cloud if one is given. 65: not so.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// A key file instead of the device: a private key, a server's public key, or the bytes of either place in a device.
+    /// A key file instead of the device: a private or public key of a device or server, or the bytes of a key's place in a
+    /// device.
     file: Option<PathBuf>,
-    /// The public key that the cloud has for the device.
+    /// The public key that the cloud has for the device. FILE may be the device's private or public key.
     #[arg(long, value_name = "FILE")]
     public_key: Option<PathBuf>,
-    /// Data folder of the local cloud, to compare with its record of the device.
+    /// Data folder of the local cloud, to compare with its record of the device and with its own key.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["public_key", "file"])]
     cloud: Option<PathBuf>,
     /// A key that the device may have had or was to get, for instance a backup; given twice, it tells whether a write was
@@ -47,34 +47,34 @@ pub struct Args {
 
 /// One key that was looked at.
 #[derive(Clone, Debug, Serialize)]
-struct Examined {
-    what: &'static str,
-    /// Whether a device can use it.
-    works: bool,
-    fingerprint: Option<String>,
+pub(super) struct Examined {
+    pub(super) what: &'static str,
+    /// Whether it can be used as what it is, by a device unless it is a server's private key.
+    pub(super) works: bool,
+    pub(super) fingerprint: Option<String>,
     /// Which of the vendor's own server keys it is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    bundled: Option<&'static str>,
-    findings: Vec<Finding>,
+    pub(super) bundled: Option<&'static str>,
+    pub(super) findings: Vec<Finding>,
 }
 
 /// The result.
 #[derive(Clone, Debug, Serialize)]
-struct Checked {
+pub(super) struct Checked {
     #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<PathBuf>,
+    pub(super) file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    form: Option<&'static str>,
+    pub(super) form: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    device_id: Option<String>,
+    pub(super) device_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<Value>,
-    ok: bool,
-    keys: Vec<Examined>,
+    pub(super) address: Option<Value>,
+    pub(super) ok: bool,
+    pub(super) keys: Vec<Examined>,
 }
 
 impl Examined {
-    fn of(what: &'static str, report: &Report) -> Self {
+    pub(super) fn of(what: &'static str, report: &Report) -> Self {
         Self {
             what,
             works: report.device_works(),
@@ -85,7 +85,7 @@ impl Examined {
     }
 
     /// Whether it can be used and agrees with the cloud.
-    fn ok(&self) -> bool {
+    pub(super) fn ok(&self) -> bool {
         let disagrees = |finding: &Finding| finding.code.starts_with("cloud-");
         self.works && !self.findings.iter().any(disagrees)
     }
@@ -117,10 +117,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             ));
         }
     };
-    let copy = args.public_key.as_ref().map(|path| files::read_up_to(path, MAX_KEY_FILE)).transpose()?;
+    let copy = args.public_key.as_ref().map(|path| read_key(path)).transpose()?;
+    let copy = copy.as_ref().map(|copy| copy.as_slice());
     let checked = match &args.file {
-        Some(file) => of_file(file, args.protocol, candidates, copy.as_deref())?,
-        None => particle::open(&args.device, |device| of_device(device, args, candidates, copy.clone()))?,
+        Some(file) => of_file(file, args.protocol, candidates, copy)?,
+        None => particle::open(&args.device, |device| {
+            of_device(device, args, candidates, copy.map(<[u8]>::to_vec))
+        })?,
     };
     if args.device.json() {
         ui::print(serde_json::to_string(&checked).unwrap_or_default())?;
@@ -134,7 +137,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 /// The bytes that were, or were to be, in the device.
 fn candidate(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let content = Zeroizing::new(files::read_up_to(path, MAX_KEY_FILE)?);
+    let content = read_key(path)?;
     Ok(match Secret::load(path, &content) {
         Ok(secret) => Zeroizing::new(secret.field().to_vec()),
         // What a device held need not be a key.
@@ -142,7 +145,7 @@ fn candidate(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     })
 }
 
-fn report(
+pub(super) fn report(
     protocol: Protocol,
     field: &[u8],
     cache: Option<&[u8]>,
@@ -171,73 +174,6 @@ pub(super) fn judge(protocol: Protocol, field: &[u8], copy: Option<&[u8]>) -> (V
     (report.findings().map(describe).collect(), report.device_works())
 }
 
-fn of_file(
-    file: &Path,
-    protocol: Option<Protocol>,
-    candidates: Option<(&[u8], &[u8])>,
-    copy: Option<&[u8]>,
-) -> Result<Checked, Failure> {
-    let content = Zeroizing::new(files::read_up_to(file, MAX_KEY_FILE)?);
-    let mut scratch = Zeroizing::new([0; load::MAX_DER]);
-    let loaded = load::load(&content, &mut *scratch);
-    let mut form = KeyForm::of(&content).map(KeyForm::name);
-    let examined = match &loaded {
-        Ok(loaded) => {
-            form = Some(loaded.form.name());
-            // Text and PKCS#8 are good forms for a file; in a device's place, with padding behind them, they are not.
-            let pkcs8 = matches!(loaded.form, KeyForm::Pkcs8Private | KeyForm::Pkcs8Ec);
-            let converted = loaded.pem || pkcs8 && loaded.trailing.is_empty();
-            let mut der = Zeroizing::new([0; load::MAX_DER]);
-            let (kind, device_form) = kind(&loaded.key);
-            let bytes = match loaded.key.encode_into(device_form, &mut *der) {
-                Ok(der) if converted => der,
-                _ => &content,
-            };
-            match kind {
-                Kind::Private(of_key) => {
-                    let protocol = protocol.unwrap_or(of_key);
-                    Examined::of("device private key", &report(protocol, bytes, None, candidates, copy))
-                }
-                Kind::Server(kind) => Examined::of("server public key", &check_server_key(kind, bytes)),
-            }
-        }
-        Err(_) => {
-            let guess = protocol.unwrap_or(if content.len() == Protocol::Udp.private_key_len() {
-                Protocol::Udp
-            } else {
-                Protocol::Tcp
-            });
-            match content.len() {
-                512 => Examined::of("server public key", &check_server_key(ServerKeyKind::Rsa, &content)),
-                320 => Examined::of("server public key", &check_server_key(ServerKeyKind::Ec, &content)),
-                _ => Examined::of("device private key", &report(guess, &content, None, candidates, copy)),
-            }
-        }
-    };
-    Ok(Checked {
-        file: Some(file.to_owned()),
-        form,
-        device_id: None,
-        address: None,
-        ok: examined.ok(),
-        keys: vec![examined],
-    })
-}
-
-enum Kind {
-    Private(Protocol),
-    Server(ServerKeyKind),
-}
-
-fn kind(key: &Key<'_>) -> (Kind, KeyForm) {
-    match key {
-        Key::RsaPrivate(_) => (Kind::Private(Protocol::Tcp), KeyForm::Pkcs1Private),
-        Key::EcPrivate(_) => (Kind::Private(Protocol::Udp), KeyForm::Sec1Ec),
-        Key::RsaPublic(_) => (Kind::Server(ServerKeyKind::Rsa), KeyForm::SpkiRsa),
-        Key::EcPublic(_) => (Kind::Server(ServerKeyKind::Ec), KeyForm::SpkiEc),
-    }
-}
-
 fn of_device(
     device: &mut Particle<'_, '_>,
     args: &Args,
@@ -245,7 +181,7 @@ fn of_device(
     mut copy: Option<Vec<u8>>,
 ) -> Result<Checked, Failure> {
     let protocol = Protocol::of(device, args.protocol)?;
-    let mut next = None;
+    let (mut next, mut server_spki) = (None, None);
     if let Some(cloud) = &args.cloud {
         let id = device.id().ok_or_else(|| {
             let next = "give the cloud's record with --public-key";
@@ -260,6 +196,7 @@ fn of_device(
             )
         })?);
         next = folder.next_key(id)?.map(|(_, spki)| spki);
+        server_spki = Some(folder.server_spki()?);
     }
     let place = device.segment(protocol.private_key())?;
     let field = Zeroizing::new(device.read(&place, protocol.private_key_len())?);
@@ -292,6 +229,10 @@ fn of_device(
     let block = block.unwrap_or([0xFF; 128]);
     if let Some((finding, connects)) = address_finding(protocol, &block) {
         server.works &= connects;
+        server.findings.push(finding);
+    }
+    for finding in disagreements(protocol, &region, server_spki.as_ref().map(<[u8; 294]>::as_slice)) {
+        server.works &= finding.code != VENDORS_ADDRESS;
         server.findings.push(finding);
     }
     let shown = Shown::of(protocol, &block, device.id().map(|id| id.0));

@@ -1,7 +1,8 @@
 //! `spark keys convert`.
 
-use super::MAX_KEY_FILE;
+use super::check_file::scratch;
 use super::files::exists;
+use super::read_key;
 use super::secret::to_pem;
 use crate::exit::{Code, Failure, chain};
 use crate::files;
@@ -93,12 +94,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.output.exists() && !args.force {
         return Err(exists(&args.output));
     }
-    let content = Zeroizing::new(files::read_up_to(&args.input, MAX_KEY_FILE)?);
-    let mut scratch = Zeroizing::new([0; load::MAX_DER]);
+    let content = read_key(&args.input)?;
+    let mut scratch = scratch(&content);
     let bad = |code, error: &dyn core::error::Error, next: &str| {
         Failure::new(code, format_args!("{}: {}", args.input.display(), chain(error)), next)
     };
-    let loaded = load::load(&content, &mut *scratch)
+    let loaded = load::load(&content, &mut scratch)
         .map_err(|error| bad(Code::Data, &error, "`spark keys check` shows all that is wrong"))?;
     let form = args.to.map_or_else(|| of_device(&loaded.key), |form| form.of(&loaded.key));
     let mut der = Zeroizing::new([0; load::MAX_DER]);
@@ -128,8 +129,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         bytes.resize(len, 0xFF);
     }
     if to_stdout {
-        let written = std::io::stdout().write_all(&bytes);
-        return written.map_err(|error| Failure::writing(&args.output, &error));
+        return match std::io::stdout().write_all(&bytes) {
+            // A reader that has gone away has seen enough.
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Failure::writing(Path::new("standard output"), &error))
+            }
+            _ => Ok(()),
+        };
     }
     if loaded.key.is_private() && !matches!(form, KeyForm::SpkiRsa | KeyForm::SpkiEc | KeyForm::Pkcs1Public) {
         files::write_secret(&args.output, &bytes)?;

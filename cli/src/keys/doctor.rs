@@ -32,6 +32,7 @@ use core::fmt;
 use serde::Serialize;
 use spark_dct::segment::Segment;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use zeroize::Zeroizing;
 
 /// Make the device's key right again: check it, repair or renew it, tell the cloud, write it and read it back.
@@ -46,7 +47,8 @@ pub struct Args {
     /// Data folder of the local cloud that has to know the key.
     #[arg(long, value_name = "DIR")]
     cloud: Option<PathBuf>,
-    /// With --cloud: write the cloud's key and this address into the device, too.
+    /// With --cloud: write the cloud's key and this address into the device, too. Without it, exit code 65 says that the
+    /// device has those of another cloud.
     #[arg(long, value_name = "HOST", requires = "cloud")]
     host: Option<String>,
     /// Port of the cloud, if it is not the protocol's own.
@@ -80,12 +82,17 @@ enum Remedy {
     Renew,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let cured = particle::open(&args.device, |device| cure(args, device))?;
     if args.device.json() {
-        return ui::print(serde_json::to_string(&cured).unwrap_or_default());
+        ui::print(serde_json::to_string(&cured).unwrap_or_default())?;
+    } else {
+        ui::print(&cured)?;
     }
-    ui::print(cured)
+    Ok(match cured.reaches_cloud {
+        Some(false) => ExitCode::from(Code::Data as u8),
+        _ => ExitCode::SUCCESS,
+    })
 }
 
 /// As `spark keys doctor`, on a device that is open already.
@@ -106,6 +113,8 @@ pub struct Cured {
     /// The file that the cloud has to be given, if no local cloud was.
     public: Option<PathBuf>,
     cloud_knows: bool,
+    /// Whether the device has the key of the local cloud, if one was given, and an address that can be its.
+    reaches_cloud: Option<bool>,
     writes: Vec<Written>,
     dry_run: bool,
 }
@@ -129,9 +138,15 @@ impl fmt::Display for Cured {
             _ => f.write_str(self.fingerprint.get(..16).unwrap_or_default())?,
         }
         match &self.public {
-            _ if self.cloud_knows => f.write_str("; the cloud knows it"),
-            Some(path) => write!(f, "; now give {} to your cloud", path.display()),
-            None => Ok(()),
+            _ if self.cloud_knows => f.write_str("; the cloud knows it")?,
+            Some(path) => write!(f, "; now give {} to your cloud", path.display())?,
+            None => {}
+        }
+        match self.reaches_cloud {
+            Some(false) => f.write_str(
+                "\nbut server key or address in the device are not this cloud's: repeat the command with --host HOST",
+            ),
+            _ => Ok(()),
         }
     }
 }
@@ -153,7 +168,15 @@ fn cure(args: &Args, device: &mut Particle<'_, '_>) -> Result<Cured, Failure> {
 
     let field = Zeroizing::new(device.read(&segment, protocol.private_key_len())?);
     let recorded = cloud.as_ref().and_then(|cloud| cloud.recorded.as_deref());
-    let (findings, works) = check::judge(protocol, &field, recorded);
+    let (mut findings, works) = check::judge(protocol, &field, recorded);
+    let mut reaches_cloud = cloud.is_some().then_some(true);
+    if let (Some(cloud), None) = (&cloud, &server) {
+        let region = device.read(&device.segment(protocol.server_key())?, server::region_len(protocol))?;
+        let wanted = cloud.folder.server_spki()?;
+        let disagreements = server::disagreements(protocol, &region, Some(&wanted));
+        reaches_cloud = Some(disagreements.is_empty());
+        findings.extend(disagreements);
+    }
     for finding in &findings {
         ui.note(format_args!("{} ({})", finding.what, finding.code));
     }
@@ -206,6 +229,7 @@ fn cure(args: &Args, device: &mut Particle<'_, '_>) -> Result<Cured, Failure> {
         fingerprint: fingerprint.to_string(),
         public: (remedy != Remedy::Keep && !dry_run).then_some(file.public),
         cloud_knows: cloud.is_some() && !dry_run,
+        reaches_cloud,
         writes,
         dry_run,
     })

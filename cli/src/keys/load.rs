@@ -1,11 +1,10 @@
 //! `spark keys load`.
 
-use super::MAX_KEY_FILE;
 use super::protocol::Protocol;
+use super::read_key;
 use super::secret::{Secret, to_json};
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure};
-use crate::files;
 use crate::particle::{self, WriteOptions};
 use crate::ui;
 use serde_json::json;
@@ -30,7 +29,7 @@ pub struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let content = zeroize::Zeroizing::new(files::read_up_to(&args.file, MAX_KEY_FILE)?);
+    let content = read_key(&args.file)?;
     let secret = Secret::load(&args.file, &content)?;
     particle::open(&args.device, |device| {
         let protocol = Protocol::of(device, args.protocol)?;

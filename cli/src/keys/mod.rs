@@ -5,6 +5,7 @@
 //! the new one was used: see [`doctor`].
 
 pub mod check;
+mod check_file;
 pub mod convert;
 pub mod doctor;
 mod files;
@@ -18,11 +19,36 @@ pub mod send_ready;
 pub mod server;
 
 use crate::exit::Failure;
+use crate::files::read_up_to;
 use clap::Subcommand;
+use std::path::Path;
 use std::process::ExitCode;
+use zeroize::Zeroizing;
 
 /// Longest file that is read as a key; text with comments may stand around it.
 const MAX_KEY_FILE: u64 = 64 * 1024;
+
+/// Reads a key file. Text in UTF-16, as PowerShell writes what it redirects, becomes plain text.
+fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let content = Zeroizing::new(read_up_to(path, MAX_KEY_FILE)?);
+    Ok(from_utf16(&content).unwrap_or(content))
+}
+
+fn from_utf16(content: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (mark, units) = content.split_first_chunk()?;
+    let unit = match mark {
+        [0xFF, 0xFE] => u16::from_le_bytes,
+        [0xFE, 0xFF] => u16::from_be_bytes,
+        _ => return None,
+    };
+    let (units, rest) = units.as_chunks();
+    // What is not ASCII is no part of a key.
+    let plain = |pair: &[u8; 2]| u8::try_from(unit(*pair)).unwrap_or(b'?');
+    let text: Zeroizing<Vec<u8>> = Zeroizing::new(units.iter().map(plain).collect());
+    let begin = b"-----BEGIN ";
+    let has_block = text.windows(begin.len()).any(|window| window == begin);
+    (rest.is_empty() && has_block).then_some(text)
+}
 
 /// The subcommands.
 #[derive(Subcommand, Clone, Debug)]
@@ -45,7 +71,8 @@ pub enum Command {
 /// Runs a subcommand.
 ///
 /// # Errors
-/// [`Failure`]; a bad key that was only looked at is exit code 65 without an error.
+/// [`Failure`]; a bad key that was only looked at, and a device that talks to another cloud after all, are exit code 65 without
+/// an error.
 pub fn run(command: &Command) -> Result<ExitCode, Failure> {
     let done = |()| ExitCode::SUCCESS;
     match command {
@@ -53,7 +80,7 @@ pub fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Check(args) => check::run(args),
         Command::Convert(args) => convert::run(args).map(done),
         Command::Repair(args) => repair::run(args).map(done),
-        Command::Doctor(args) => doctor::run(args).map(done),
+        Command::Doctor(args) => doctor::run(args),
         Command::Load(args) => load::run(args).map(done),
         Command::Save(args) => save::run(args).map(done),
         Command::SendReady(args) => send_ready::run(args).map(done),

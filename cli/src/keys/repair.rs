@@ -1,27 +1,28 @@
 //! `spark keys repair`: a damaged key from its intact parts.
 
-use super::MAX_KEY_FILE;
+use super::check_file::{protocol_of, scratch};
 use super::files::Names;
 use super::protocol::Protocol;
+use super::read_key;
 use super::secret::{Secret, to_json};
 use crate::cloud::folder::Folder;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
-use crate::files;
 use crate::particle::{self, Particle, WriteOptions};
 use crate::ui;
 use serde_json::json;
 use spark_dct::Field;
 use spark_dct::flash::SectorId;
 use spark_dct::recovery::Dump;
-use spark_keys::{Key, load, repair, repair_ec, repair_with_public_key};
+use spark_keys::{Key, KeyForm, load, repair, repair_ec, repair_with_public_key};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Rebuild a damaged private key from its intact parts: in a file, or in the device.
 ///
 /// The public key stays, so the cloud need not be told. What is lost is said to be lost; no key is guessed. In the device
-/// what was there is kept in a file first.
+/// what was there is kept in a file first, and a key that cannot be rebuilt is taken from the older generation of the table, if
+/// that has a good one.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// The damaged key, for instance what `save` kept; without it the device is repaired.
@@ -48,11 +49,29 @@ pub struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let public = args.public_key.as_ref().map(|path| files::read_up_to(path, MAX_KEY_FILE)).transpose()?;
+    let public = args.public_key.as_ref().map(|path| known_key(path)).transpose()?;
     match &args.file {
         Some(file) => in_file(args, file, public.as_deref()),
         None => in_device(args, public),
     }
+}
+
+/// SubjectPublicKeyInfo of the key in the file.
+fn known_key(path: &Path) -> Result<Vec<u8>, Failure> {
+    let refused = |error: &dyn core::error::Error| {
+        Failure::new(
+            Code::Data,
+            format_args!("--public-key {}: {}", path.display(), chain(error)),
+            "give the device's public key as the cloud has it, or leave --public-key out",
+        )
+    };
+    let content = read_key(path)?;
+    let mut scratch = scratch(&content);
+    let key = load::load(&content, &mut scratch).map_err(|error| refused(&error))?.key;
+    let form = if key.algorithm() == "rsa" { KeyForm::SpkiRsa } else { KeyForm::SpkiEc };
+    let mut spki = vec![0; key.encoded_len(form).map_err(|error| refused(&error))?];
+    key.encode_into(form, &mut spki).map_err(|error| refused(&error))?;
+    Ok(spki)
 }
 
 fn lost(place: &dyn core::fmt::Display, why: &str) -> Failure {
@@ -64,12 +83,12 @@ fn lost(place: &dyn core::fmt::Display, why: &str) -> Failure {
 }
 
 fn in_file(args: &Args, file: &Path, public: Option<&[u8]>) -> Result<(), Failure> {
-    let content = Zeroizing::new(files::read_up_to(file, MAX_KEY_FILE)?);
-    let protocol = args.protocol.unwrap_or(if content.len() <= Protocol::Udp.private_key_len() {
-        Protocol::Udp
-    } else {
-        Protocol::Tcp
-    });
+    let content = read_key(file)?;
+    let by_length = || match content.len() <= Protocol::Udp.private_key_len() {
+        true => Protocol::Udp,
+        false => Protocol::Tcp,
+    };
+    let protocol = args.protocol.or_else(|| protocol_of(&content)).unwrap_or_else(by_length);
     let name = args.output.clone().unwrap_or_else(|| file.with_extension("repaired"));
     let names = Names::of(&name);
     names.must_be_new(args.force)?;
@@ -88,23 +107,48 @@ fn in_file(args: &Args, file: &Path, public: Option<&[u8]>) -> Result<(), Failur
 fn in_device(args: &Args, public: Option<Vec<u8>>) -> Result<(), Failure> {
     particle::open(&args.device, |device| {
         let protocol = Protocol::of(device, args.protocol)?;
-        let public = match (&args.cloud, device.id()) {
-            (Some(cloud), Some(id)) => {
-                let folder = Folder::open_existing(cloud)?;
-                folder.device_key(id)?.map(|(_, spki)| spki)
-            }
-            _ => public,
+        let public = match &args.cloud {
+            Some(cloud) => Some(recorded_key(cloud, device)?),
+            None => public.clone(),
         };
         let segment = device.segment(protocol.private_key())?;
         let field = Zeroizing::new(device.read(&segment, protocol.private_key_len())?);
-        let (secret, how) =
-            rebuild(protocol, &field, public.as_deref()).map_err(|why| lost(&"the device's key", &why))?;
+        let (secret, how) = rebuild(protocol, &field, public.as_deref()).or_else(|why| {
+            let older = older_generation(protocol, device).ok_or_else(|| lost(&"the device's key", &why))?;
+            match &public {
+                Some(known) if *known != older.public().spki => Err(lost(
+                    &"the device's key",
+                    &format!("{why}; the key of the older generation of its table is not the one that the cloud knows"),
+                )),
+                Some(_) => Ok((older, "from the older generation of the device's table".to_owned())),
+                None => {
+                    let how = "from the older generation of the device's table; the cloud may know another key";
+                    Ok((older, how.to_owned()))
+                }
+            }
+        })?;
         let written = device.write(&segment, secret.field(), &args.write)?;
         device.finish(&args.write)?;
         if args.device.json() {
             return ui::print(json!({ "key": to_json(&secret), "how": how, "write": written }));
         }
         ui::print(format_args!("{written}\nkey {}: {how}", secret.fingerprint().short()))
+    })
+}
+
+/// SubjectPublicKeyInfo of the key that the local cloud has for the device.
+fn recorded_key(cloud: &Path, device: &Particle<'_, '_>) -> Result<Vec<u8>, Failure> {
+    let folder = Folder::open_existing(cloud)?;
+    let id = device.id().ok_or_else(|| {
+        let next = "give the cloud's record with --public-key, or leave --cloud out";
+        Failure::new(Code::Usage, "the device does not tell its id", next)
+    })?;
+    folder.device_key(id)?.map(|(_, spki)| spki).ok_or_else(|| {
+        Failure::new(
+            Code::Data,
+            format_args!("{} knows no device {id}", cloud.display()),
+            "leave --cloud out; `spark keys doctor --cloud` makes the repaired key known as well",
+        )
     })
 }
 
@@ -115,8 +159,10 @@ pub(super) fn rebuild(
     public: Option<&[u8]>,
 ) -> Result<(Secret, String), String> {
     let mut scratch = [0; load::MAX_DER];
-    let public =
-        public.map(|file| load::load(file, &mut scratch)).transpose().map_err(|error| chain(&error))?;
+    let public = public
+        .map(|file| load::load(file, &mut scratch))
+        .transpose()
+        .map_err(|error| format!("the cloud's copy of the public key: {}", chain(&error)))?;
     let public = public.map(|loaded| loaded.key);
     if protocol == Protocol::Udp {
         let key = match public {

@@ -1,11 +1,12 @@
 //! A device's private key of either protocol.
 
+use super::check_file::scratch;
 use super::protocol::Protocol;
 use crate::exit::{Code, Failure, chain};
 use serde::Serialize;
 use serde_json::{Value, json};
 use spark_keys::ec::EcDeviceKey;
-use spark_keys::{DeviceKey, Fingerprint, KeyForm, load, pem, rsa_backend};
+use spark_keys::{DeviceKey, Fingerprint, KeyForm, RsaPrivateKeyView, load, pem, rsa_backend};
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -37,7 +38,7 @@ impl Secret {
 
     /// Takes a private key in any form; what a device would misread is refused.
     pub(super) fn load(name: &Path, content: &[u8]) -> Result<Self, Failure> {
-        let mut scratch = Zeroizing::new([0; load::MAX_DER]);
+        let mut scratch = scratch(content);
         let refused = |error: &dyn core::error::Error| {
             Failure::new(
                 Code::Data,
@@ -45,7 +46,7 @@ impl Secret {
                 format_args!("`spark keys check {}` shows all that is wrong", name.display()),
             )
         };
-        let loaded = load::load(content, &mut *scratch).map_err(|error| refused(&error))?;
+        let loaded = load::load(content, &mut scratch).map_err(|error| refused(&error))?;
         match loaded.key {
             spark_keys::Key::RsaPrivate(key) => {
                 DeviceKey::from_view(&key).map(Self::Tcp).map_err(|error| refused(&error))
@@ -76,7 +77,7 @@ impl Secret {
         }
     }
 
-    /// The canonical DER: PKCS#1 or SEC1.
+    /// The DER that the device takes, PKCS#1 or SEC1: canonical unless a short number had to be padded.
     pub(super) fn der(&self) -> &[u8] {
         match self {
             Self::Tcp(key) => key.as_der(),
@@ -106,12 +107,18 @@ impl Secret {
         }
     }
 
+    /// Text for other programs: canonical, because strict ones refuse numbers that were padded for the device.
     pub(super) fn private_pem(&self) -> Result<Zeroizing<String>, Failure> {
-        let form = match self {
-            Self::Tcp(_) => KeyForm::Pkcs1Private,
-            Self::Udp(_) => KeyForm::Sec1Ec,
+        let key = match self {
+            Self::Udp(key) => return to_pem(KeyForm::Sec1Ec, key.as_der()),
+            Self::Tcp(key) => key,
         };
-        to_pem(form, self.der())
+        let mut der = Zeroizing::new([0; load::MAX_DER]);
+        let failed = |error: &dyn core::error::Error| {
+            Failure::new(Code::Software, format_args!("cannot write a key: {}", chain(error)), "report this")
+        };
+        let view = RsaPrivateKeyView::parse(key.as_der()).map_err(|error| failed(&error))?;
+        to_pem(KeyForm::Pkcs1Private, view.encode_into(&mut *der).map_err(|error| failed(&error))?)
     }
 }
 

@@ -1,12 +1,11 @@
 //! `spark keys send-ready`.
 
-use super::MAX_KEY_FILE;
 use super::protocol::Protocol;
+use super::read_key;
 use super::secret::{Public, Secret};
 use crate::cloud::folder::Folder;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure};
-use crate::files;
 use crate::particle;
 use crate::ui;
 use coap_spark::handshake::DeviceId;
@@ -37,7 +36,7 @@ pub struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (public, id) = match &args.file {
         Some(file) => {
-            let content = zeroize::Zeroizing::new(files::read_up_to(file, MAX_KEY_FILE)?);
+            let content = read_key(file)?;
             (Secret::load(file, &content)?.public(), args.id)
         }
         None => of_device(args)?,

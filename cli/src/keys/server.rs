@@ -1,11 +1,12 @@
 //! `spark keys server` and `spark keys address`.
 
-use super::MAX_KEY_FILE;
+use super::check_file::scratch;
 use super::protocol::Protocol;
+use super::read_key;
+use super::secret::Finding;
 use crate::cloud::folder::Folder;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
-use crate::files;
 use crate::particle::{self, Particle, WriteOptions};
 use crate::ui;
 use core::net::{IpAddr, Ipv4Addr};
@@ -13,14 +14,14 @@ use serde_json::{Value, json};
 use spark_dct::server_address::{AddressError, DEFAULT_DOMAIN_TCP, EXPANDED_CAPACITY, expand_id, raw_value};
 use spark_dct::{Host, ServerAddress};
 use spark_keys::bundled::BundledKey;
+use spark_keys::check::{ServerKeyKind, check_server_key};
 use spark_keys::{Fingerprint, Key, KeyForm, load};
 use std::path::{Path, PathBuf};
-use zeroize::Zeroizing;
 
 /// Write the server's public key and its address into the device.
 ///
 /// The key may be PEM or DER, or a file of 512 or 320 bytes that holds an address as well. Without --host the address stays
-/// what it is: that of such a file, or else the one in the device.
+/// what it is: that of such a file, or else the one in the device, unless that is the vendor's and the key is not.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// The server's public key.
@@ -62,8 +63,8 @@ impl ServerKey {
             let next = "give the server's public key: RSA-2048 for TCP devices, EC P-256 for UDP devices";
             Failure::new(Code::Data, format_args!("{}: {what}", name.display()), next)
         };
-        let mut scratch = Zeroizing::new([0; load::MAX_DER]);
-        let loaded = load::load(content, &mut *scratch).map_err(|error| refused(&chain(&error)))?;
+        let mut scratch = scratch(content);
+        let loaded = load::load(content, &mut scratch).map_err(|error| refused(&chain(&error)))?;
         let form = match (protocol, &loaded.key) {
             (Protocol::Tcp, Key::RsaPublic(_) | Key::RsaPrivate(_)) if loaded.key.bits() == 2048 => {
                 KeyForm::SpkiRsa
@@ -74,7 +75,7 @@ impl ServerKey {
                 return Err(refused(&what));
             }
         };
-        let mut spki = [0; 512];
+        let mut spki = vec![0; content.len() + 64];
         let spki = loaded.key.encode_into(form, &mut spki).map_err(|error| refused(&chain(&error)))?;
         let fits = match protocol {
             Protocol::Tcp => spki.len() == spark_keys::public_key::SPKI_2048_LEN,
@@ -272,7 +273,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     particle::open(&args.device, |device| {
         let protocol = Protocol::of(device, args.protocol)?;
         let key = match (&args.key, &args.cloud) {
-            (Some(path), _) => ServerKey::load(path, &files::read_up_to(path, MAX_KEY_FILE)?, protocol)?,
+            (Some(path), _) => ServerKey::load(path, &read_key(path)?, protocol)?,
             (None, Some(folder)) => ServerKey::of_cloud(folder, protocol)?,
             (None, None) => ServerKey::bundled(protocol),
         };
@@ -311,13 +312,75 @@ pub(super) fn kept_address(
     let segment = device.segment(protocol.server_key())?;
     let present = device.read(&segment, region_len(protocol))?;
     let block = present.get(address_at(protocol)..).and_then(<[u8]>::first_chunk).copied();
-    block.filter(holds_address).ok_or_else(|| {
-        Failure::new(
-            Code::Usage,
-            "the device has no server address, and none was given",
-            "give the server's name or address with --host",
-        )
-    })
+    let next = "give the server's name or address with --host";
+    let block = block.filter(holds_address).ok_or_else(|| {
+        Failure::new(Code::Usage, "the device has no server address, and none was given", next)
+    })?;
+    match vendors_host(&block) {
+        Some(host) => {
+            let what = format_args!("the address in the device, {host}, is the vendor's, and the key is not");
+            Err(Failure::new(Code::Usage, what, next))
+        }
+        None => Ok(block),
+    }
+}
+
+/// The name of the address, if it is one of the vendor's.
+fn vendors_host(block: &[u8; 128]) -> Option<String> {
+    let Ok(Some(address)) = ServerAddress::parse(block) else { return None };
+    let Host::Domain(name) = address.host() else { return None };
+    let lower = name.trim_end_matches('.').to_ascii_lowercase();
+    let of =
+        |domain: &str| lower.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    (of("particle.io") || of("spark.io")).then(|| name.to_owned())
+}
+
+/// Code of the finding that key and address are of different clouds.
+pub(super) const VENDORS_ADDRESS: &str = "server-address-of-vendor";
+
+/// Whether key and address in a device are of one cloud, and of the one whose key is given.
+pub(super) fn disagreements(protocol: Protocol, region: &[u8], wanted: Option<&[u8]>) -> Vec<Finding> {
+    let kind = match protocol {
+        Protocol::Tcp => ServerKeyKind::Rsa,
+        Protocol::Udp => ServerKeyKind::Ec,
+    };
+    let report = check_server_key(kind, region);
+    let present = report.fingerprint().filter(|_| report.device_works());
+    let mut found = Vec::new();
+    if let Some(wanted) = wanted.map(Fingerprint::of_spki)
+        && present != Some(wanted)
+    {
+        let present = present.map_or_else(|| "no key".to_owned(), |key| format!("key {}", key.short()));
+        let owner =
+            report.bundled().map(|key| format!(" (the vendor's own, {})", key.name())).unwrap_or_default();
+        let device = "encrypts for another server than this cloud, or goes to another one";
+        found.push(Finding {
+            code: "cloud-server-key-mismatch".to_owned(),
+            what: format!("{present}{owner} where the cloud has {}: device {device}", wanted.short()),
+            device: device.to_owned(),
+            cloud: "cannot read what the device sends, and closes the connection (handshake -19)".to_owned(),
+            next: "write this cloud's key and address with `spark keys server --cloud DIR --host HOST`"
+                .to_owned(),
+        });
+    }
+    let block = region.get(address_at(protocol)..).and_then(<[u8]>::first_chunk).unwrap_or(&[0xFF; 128]);
+    let host = match ServerAddress::parse(block) {
+        Ok(None) if protocol == Protocol::Tcp => Some(format!("{DEFAULT_DOMAIN_TCP}, by default")),
+        _ => vendors_host(block),
+    };
+    if let (Some(host), Some(_), None) = (host, present, report.bundled()) {
+        let device = "goes to the vendor's cloud with the key of another server and cannot connect";
+        found.push(Finding {
+            code: VENDORS_ADDRESS.to_owned(),
+            what: format!(
+                "the server address is {host}, but the server key is not the vendor's: device {device}"
+            ),
+            device: device.to_owned(),
+            cloud: "is not reached; the vendor's cannot read what the device sends".to_owned(),
+            next: "write key and address of one cloud with `spark keys server`".to_owned(),
+        });
+    }
+    found
 }
 
 /// Show the address of the server that the device connects to.

@@ -5,6 +5,9 @@ use super::{Finding, Report};
 use crate::der::DerError;
 use crate::ec::{EC_DER_LEN, EcDeviceKey, EcKeyError, EcPrivateKeyView};
 use crate::form::KeyForm;
+use crate::load::{MAX_DER, Unpacked, unpack};
+use crate::pem;
+use zeroize::Zeroize;
 
 /// One thing that is wrong with, or noteworthy about, the EC private key field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +32,8 @@ pub enum EcFinding {
         /// Why.
         error: DerError,
     },
+    /// The key is of another curve.
+    OtherCurve,
     /// The key does not say that its curve is P-256.
     CurveNotNamed,
     /// The private number is 0 or not below the order of the curve.
@@ -80,6 +85,12 @@ impl EcFinding {
             EcFinding::Unreadable { .. } => {
                 Texts("ec-unreadable", "cannot read its key and cannot connect", "is not affected", RESTORE)
             }
+            EcFinding::OtherCurve => Texts(
+                "ec-other-curve",
+                "knows no curve but P-256 and cannot connect",
+                "may know a key that no device can use",
+                "write a P-256 key and send its public key to the cloud",
+            ),
             EcFinding::CurveNotNamed => Texts(
                 "ec-curve-not-named",
                 "cannot tell the curve of its key and cannot connect",
@@ -125,13 +136,21 @@ pub(super) fn examine(field: &[u8], report: &mut Report) -> Option<EcDeviceKey> 
         Some(KeyForm::Sec1Ec) | None => {}
         Some(form) => {
             report.push(EcFinding::WrongForm { form });
+            examine_inside(field, report);
             return None;
         }
+    }
+    if report.head_erased(field) {
+        return None;
     }
     let view = match EcPrivateKeyView::parse_sec1(field) {
         Ok(view) => view,
         Err(DerError::Truncated { offset: 0, needed, .. }) => {
             report.push(EcFinding::Truncated { needed, available });
+            return None;
+        }
+        Err(DerError::Curve { .. }) => {
+            report.push(EcFinding::OtherCurve);
             return None;
         }
         Err(error) => {
@@ -154,6 +173,30 @@ pub(super) fn examine(field: &[u8], report: &mut Report) -> Option<EcDeviceKey> 
         report.push(Finding::StaleTail { from: view.der_len() });
     }
     key
+}
+
+/// What is wrong with the key itself in a form that is not for the device.
+fn examine_inside(field: &[u8], report: &mut Report) {
+    let mut scratch = [0; MAX_DER];
+    if KeyForm::of(field) == Some(KeyForm::Pem)
+        && let Err(error) = pem::decode(field, &mut scratch)
+    {
+        report.push(Finding::UnreadableText { error });
+    }
+    let view = match unpack(field, &mut scratch) {
+        Some(Unpacked { form: KeyForm::Sec1Ec, der, .. }) => Some(EcPrivateKeyView::parse_sec1(der)),
+        Some(Unpacked { form: KeyForm::Pkcs8Ec, der, .. }) => Some(EcPrivateKeyView::parse_pkcs8(der)),
+        _ => None,
+    };
+    match view {
+        Some(Ok(view)) => {
+            examine_numbers(&view, report);
+        }
+        Some(Err(DerError::Curve { .. })) => report.push(EcFinding::OtherCurve),
+        Some(Err(error)) => report.push(EcFinding::Unreadable { error }),
+        None => {}
+    }
+    scratch.zeroize();
 }
 
 /// Eight FF at the end of what should be a key are no chance.

@@ -4,6 +4,7 @@ use super::{EcFinding, Leak, PublicCopyFinding, ServerKeyFinding};
 use crate::arithmetic::Relation;
 use crate::der::DerError;
 use crate::form::KeyForm;
+use crate::pem::PemError;
 use crate::private_key::Number;
 
 /// One thing that is wrong with, or noteworthy about, a key.
@@ -16,6 +17,11 @@ pub enum Finding {
     Erased,
     /// All 00.
     Zeroed,
+    /// FF in the first byte, other bytes behind it: the device takes the field for an empty one.
+    HeadErased {
+        /// How many bytes are FF at the start.
+        len: usize,
+    },
     /// FF from this byte to the end, although the key is longer.
     TailErased {
         /// First erased byte.
@@ -25,6 +31,11 @@ pub enum Finding {
     WrongForm {
         /// The form.
         form: KeyForm,
+    },
+    /// Text in which no private key can be read without more.
+    UnreadableText {
+        /// Why.
+        error: PemError,
     },
     /// RSA, but not 1024 bits.
     WrongSize {
@@ -161,7 +172,7 @@ impl Finding {
         self.texts().3
     }
 
-    /// Where in the field it is, if it is at one place.
+    /// Where in the field it is, if it is at one place; for a key in text, where in its DER.
     #[must_use]
     pub const fn offset(&self) -> Option<usize> {
         match self {
@@ -175,7 +186,7 @@ impl Finding {
             | Finding::Ec(EcFinding::Unreadable { error })
             | Finding::ServerKey(ServerKeyFinding::Unreadable { error }) => Some(error.offset()),
             Finding::WrongLength { declared, .. } => Some(*declared),
-            Finding::BrokenHeader { .. } => Some(0),
+            Finding::BrokenHeader { .. } | Finding::HeadErased { .. } => Some(0),
             _ => None,
         }
     }
@@ -193,6 +204,12 @@ impl Finding {
                 "holds zeros, takes them for a key and cannot connect",
                 "gets a public key of zeros",
                 NEW_KEY,
+            ),
+            Finding::HeadErased { .. } => Texts(
+                "head-erased",
+                "takes FF in the first byte for no key: at the next connection it puts a new key over this one",
+                "does not know the key that will be generated",
+                "repair the key and write it before the device connects; otherwise send the new public key to the cloud",
             ),
             Finding::TailErased { .. } => Texts(
                 "tail-erased",
@@ -217,6 +234,18 @@ impl Finding {
                 "holds text instead of DER and cannot connect",
                 "gets a piece of the key's text as a public key",
                 "convert the key to DER (PKCS#1) and write it again",
+            ),
+            Finding::UnreadableText { error: PemError::Malformed | PemError::NoKey } => Texts(
+                "text-unreadable",
+                "holds text instead of DER and cannot connect",
+                "gets a piece of the text as a public key",
+                REPAIR,
+            ),
+            Finding::UnreadableText { .. } => Texts(
+                "text-unreadable",
+                "holds text instead of DER and cannot connect",
+                "gets a piece of the text as a public key",
+                "write a private key of the device in DER (PKCS#1, or SEC1 for UDP)",
             ),
             Finding::WrongForm { form: KeyForm::SpkiRsa | KeyForm::Pkcs1Public | KeyForm::SpkiEc } => Texts(
                 "public-key-in-private-field",
@@ -351,7 +380,9 @@ impl Finding {
 impl core::fmt::Display for Finding {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
+            Finding::HeadErased { len } => write!(f, "the first {len} bytes are erased: ")?,
             Finding::TailErased { from } => write!(f, "erased from byte {from} on: ")?,
+            Finding::UnreadableText { error } => write!(f, "{error}: ")?,
             Finding::WrongForm { form } => write!(f, "form {}: ", form.name())?,
             Finding::WrongSize { bits } => write!(f, "{bits} bits: ")?,
             Finding::BrokenHeader { found: [a, b] } => write!(f, "starts with {a:02x} {b:02x}: ")?,

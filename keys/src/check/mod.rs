@@ -102,9 +102,12 @@ pub fn check_with(field: &[u8], knowledge: &Knowledge<'_>) -> Report {
     rsa_field::examine(field, &mut report);
     let composite = report.findings().any(|finding| matches!(finding, Finding::NotPrime { .. }));
     report.device_works = !composite && device_view::would_decrypt_with_primes(field);
-    let no_key = report
-        .findings()
-        .any(|finding| matches!(finding, Finding::Erased | Finding::Zeroed | Finding::WrongForm { .. }));
+    let no_key = report.findings().any(|finding| {
+        matches!(
+            finding,
+            Finding::Erased | Finding::Zeroed | Finding::HeadErased { .. } | Finding::WrongForm { .. }
+        )
+    });
     if !no_key {
         let published = published_by_device(field);
         report.fingerprint = Some(Fingerprint::of_spki(&published));
@@ -229,6 +232,15 @@ impl Report {
         for finding in [cache, cloud].into_iter().flatten() {
             self.push(finding);
         }
+    }
+
+    /// The field of a device that takes it for an empty one, although it is not erased.
+    fn head_erased(&mut self, field: &[u8]) -> bool {
+        let erased = device_view::counts_as_empty(field);
+        if erased {
+            self.push(Finding::HeadErased { len: field.iter().take_while(|byte| **byte == 0xFF).count() });
+        }
+        erased
     }
 
     fn push(&mut self, finding: impl Into<Finding>) {

@@ -4,7 +4,10 @@ use super::{Finding, Report, published_secrets};
 use crate::arithmetic::verdict;
 use crate::der::DerError;
 use crate::form::KeyForm;
+use crate::load::{MAX_DER, Unpacked, unpack};
+use crate::pem;
 use crate::private_key::{Number, RsaPrivateKeyView, bits};
+use zeroize::Zeroize;
 
 pub(super) fn examine(field: &[u8], report: &mut Report) {
     if field.is_empty() {
@@ -19,14 +22,19 @@ pub(super) fn examine(field: &[u8], report: &mut Report) {
         Some(KeyForm::Pkcs1Private) | None => {}
         Some(form) => {
             report.push(Finding::WrongForm { form });
-            return push_leaks(field, report);
+            push_leaks(field, report);
+            return examine_inside(field, report);
         }
     }
-    let declared = examine_header(field, report);
+    let emptied = report.head_erased(field);
+    let declared = if emptied { None } else { examine_header(field, report) };
     let key = match RsaPrivateKeyView::walk(field) {
         Ok(key) => key,
+        // the device does not even look
+        Err(_) if emptied => return,
         Err(error) => return examine_unreadable(field, declared, error, report),
     };
+    examine_encoding(&key, report);
     examine_numbers(&key, report);
     push_leaks(field, report);
     if let Some(declared) = declared.filter(|declared| *declared != key.der_len()) {
@@ -77,17 +85,41 @@ fn examine_unreadable(field: &[u8], declared: Option<usize>, error: DerError, re
     }
 }
 
-fn examine_numbers(key: &RsaPrivateKeyView<'_>, report: &mut Report) {
-    if !key.number(Number::Version).magnitude().is_empty() {
-        report.push(Finding::WrongVersion);
+/// What is wrong with the key itself in a form that the device cannot read.
+fn examine_inside(field: &[u8], report: &mut Report) {
+    let mut scratch = [0; MAX_DER];
+    if KeyForm::of(field) == Some(KeyForm::Pem)
+        && let Err(error) = pem::decode(field, &mut scratch)
+    {
+        report.push(Finding::UnreadableText { error });
     }
+    if let Some(Unpacked { form: KeyForm::Pkcs1Private | KeyForm::Pkcs8Private, der, .. }) =
+        unpack(field, &mut scratch)
+    {
+        match RsaPrivateKeyView::walk(der) {
+            Ok(key) => examine_numbers(&key, report),
+            Err(error) => match RsaPrivateKeyView::parse(der) {
+                Err(DerError::Truncated { offset: 0, needed, available }) => {
+                    report.push(Finding::Truncated { needed, available });
+                }
+                _ => report.push(Finding::Unreadable { error }),
+            },
+        }
+    }
+    scratch.zeroize();
+}
+
+/// A damaged top bit is no other size.
+fn other_size(key: &RsaPrivateKeyView<'_>) -> Option<usize> {
+    Some(bits(key.modulus())).filter(|size| !(1008..=1024).contains(size))
+}
+
+fn examine_encoding(key: &RsaPrivateKeyView<'_>, report: &mut Report) {
     if !key.is_minimal() {
         report.push(Finding::NotMinimal);
     }
-    let size = bits(key.modulus());
-    // a damaged top bit is no other size
-    if !(1008..=1024).contains(&size) {
-        return report.push(Finding::WrongSize { bits: size });
+    if other_size(key).is_some() {
+        return;
     }
     if let Some(number) = Number::ALL.into_iter().find(|number| key.number(*number).has_long_length()) {
         report.push(Finding::LongLength { number });
@@ -96,6 +128,15 @@ fn examine_numbers(key: &RsaPrivateKeyView<'_>, report: &mut Report) {
         if !number.device_reads(length) && number != Number::E {
             report.push(Finding::DeviceIncompatible { number, length });
         }
+    }
+}
+
+fn examine_numbers(key: &RsaPrivateKeyView<'_>, report: &mut Report) {
+    if !key.number(Number::Version).magnitude().is_empty() {
+        report.push(Finding::WrongVersion);
+    }
+    if let Some(bits) = other_size(key) {
+        return report.push(Finding::WrongSize { bits });
     }
     if key.number(Number::E).magnitude() != [1, 0, 1] {
         report.push(Finding::WrongExponent);

@@ -1,8 +1,8 @@
 //! EC private keys: SEC1, alone or in PKCS#8.
 
-use super::public_key::{ec_algorithm, point_of_bits};
-use super::{EcDeviceKey, POINT_LEN, PRIME256V1, SIZE};
-use crate::der::{BIT_STRING, DerError, Element, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, strip};
+use super::public_key::{curve, ec_algorithm, point_of_bits};
+use super::{EcDeviceKey, POINT_LEN, SIZE};
+use crate::der::{BIT_STRING, DerError, Element, OCTET_STRING, Reader, SEQUENCE, strip};
 
 /// `[0]`, the curve.
 const PARAMETERS: u8 = 0xA0;
@@ -74,9 +74,6 @@ impl<'a> EcPrivateKeyView<'a> {
         }
         let number = inner.element(OCTET_STRING)?;
         let scalar = strip(number.content);
-        if scalar.len() > SIZE {
-            return Err(DerError::Value { offset: number.offset });
-        }
         let mut view = Self {
             scalar,
             scalar_offset: number.content_offset + number.content.len() - scalar.len(),
@@ -87,11 +84,11 @@ impl<'a> EcPrivateKeyView<'a> {
         };
         if inner.rest().first() == Some(&PARAMETERS) {
             let parameters = inner.element(PARAMETERS)?;
-            let oid = Reader::inside(&parameters).element(OBJECT_IDENTIFIER)?;
-            if oid.content != PRIME256V1 {
-                return Err(DerError::Value { offset: oid.offset });
-            }
+            curve(&mut Reader::inside(&parameters))?;
             view.curve_is_named = true;
+        }
+        if scalar.len() > SIZE {
+            return Err(DerError::Value { offset: number.offset });
         }
         if inner.rest().first() == Some(&PUBLIC_KEY) {
             let public = inner.element(PUBLIC_KEY)?;

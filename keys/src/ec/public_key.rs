@@ -1,7 +1,7 @@
 //! EC public keys: SPKI.
 
 use super::{EC_PUBLIC_KEY, PRIME256V1, decode_point};
-use crate::der::{BIT_STRING, DerError, OBJECT_IDENTIFIER, Reader, SEQUENCE};
+use crate::der::{BIT_STRING, DerError, Element, OBJECT_IDENTIFIER, Reader, SEQUENCE};
 use crate::fingerprint::Fingerprint;
 
 /// Length of the SPKI of a P-256 key.
@@ -102,15 +102,28 @@ impl core::fmt::Debug for EcPublicKeyView<'_> {
 pub(super) fn ec_algorithm(reader: &mut Reader<'_>) -> Result<(), DerError> {
     let algorithm = reader.element(SEQUENCE)?;
     let mut inner = Reader::inside(&algorithm);
-    for expected in [&EC_PUBLIC_KEY[..], &PRIME256V1] {
-        let oid = inner.element(OBJECT_IDENTIFIER)?;
-        if oid.content != expected {
-            return Err(DerError::Value { offset: oid.offset });
-        }
+    let oid = inner.element(OBJECT_IDENTIFIER)?;
+    if oid.content != EC_PUBLIC_KEY {
+        return Err(DerError::Value { offset: oid.offset });
     }
+    curve(&mut inner)?;
     match inner.rest() {
         [] => Ok(()),
         _ => Err(DerError::Sum { declared: reader.offset(), found: inner.offset() }),
+    }
+}
+
+/// The name of P-256.
+pub(super) fn curve(reader: &mut Reader<'_>) -> Result<(), DerError> {
+    /// `1.3.132.0`, the curves of SECG: all others in use, and too far from P-256's name to be its damage.
+    const SECG: [u8; 4] = [0x2B, 0x81, 0x04, 0x00];
+    let Element { content, offset, .. } = reader.element(OBJECT_IDENTIFIER)?;
+    if content == PRIME256V1 {
+        Ok(())
+    } else if content.starts_with(&SECG) {
+        Err(DerError::Curve { offset })
+    } else {
+        Err(DerError::Value { offset })
     }
 }
 

@@ -13,16 +13,14 @@ pub(super) struct Candidates<'a> {
     walked: Option<RsaPrivateKeyView<'a>>,
 }
 
-/// Bytes before the numbers when the key is in PKCS#8.
-const PKCS8_HEADER: usize = 26;
-
 impl<'a> Candidates<'a> {
+    /// `field` holds the key in PKCS#1, whatever it was found in.
     pub(super) fn of(field: &'a [u8]) -> Self {
-        let inner = match crate::form::KeyForm::of(field) {
-            Some(crate::form::KeyForm::Pkcs8Private) => field.get(PKCS8_HEADER..).unwrap_or(field),
-            _ => field,
-        };
-        Self { field: inner, walked: RsaPrivateKeyView::walk(inner).ok() }
+        Self { field, walked: RsaPrivateKeyView::walk(field).ok() }
+    }
+
+    pub(super) const fn field(&self) -> &'a [u8] {
+        self.field
     }
 
     /// First byte and length of each place where a number can stand.

@@ -9,17 +9,18 @@ pub use ec::repair_ec;
 use crate::device_key::{DeviceKey, DeviceKeyError};
 use crate::fingerprint::Fingerprint;
 use crate::form::KeyForm;
-use crate::load::{LoadError, load_device_key};
+use crate::load::{LoadError, MAX_DER, load_device_key, unpack};
 use crate::private_key::Number;
 use crate::public_key::RsaPublicKeyView;
 use candidates::Candidates;
 use crypto_bigint::U1024;
 use recover::Primes;
+use zeroize::Zeroize;
 
 /// Rebuilds the key in a device's private key field.
 ///
 /// Which numbers are intact is found by arithmetic alone, at the places where they can stand: headers, tags and lengths
-/// may be damaged as well. The key comes back when any of these is intact, everything else being lost:
+/// may be damaged as well. In PKCS#8 and in text they are looked for, too, even if the text is cut off. The key comes back when any of these is intact, everything else being lost:
 ///
 /// - the modulus and one of p, q, d, dp or dq;
 /// - p and q, and d, qinv, or both of dp and dq to confirm them;
@@ -118,14 +119,20 @@ fn repair_for(field: &[u8], modulus: Option<&[u8; 128]>) -> Result<Repaired, Rep
         }
         Err(_) => {}
     }
-    let candidates = Candidates::of(field);
-    match recover::primes(&candidates, modulus.map(|modulus| U1024::from_be_slice(modulus))) {
+    let mut scratch = [0; MAX_DER];
+    let unpacked = unpack(field, &mut scratch);
+    let candidates = Candidates::of(unpacked.map_or(field, |unpacked| unpacked.der));
+    let repaired = match recover::primes(&candidates, modulus.map(|modulus| U1024::from_be_slice(modulus))) {
         Ok(primes) => build(&primes, &candidates),
-        Err(error) => Err(match KeyForm::of(field) {
-            None | Some(KeyForm::Pkcs1Private) => error.with_tail(field),
-            Some(form) => RepairError::Form { form },
+        Err(error) => Err(match (unpacked.map(|unpacked| unpacked.form), KeyForm::of(field)) {
+            (Some(KeyForm::Pkcs1Private | KeyForm::Pkcs8Private), _) | (None, None) => {
+                error.with_tail(candidates.field())
+            }
+            (Some(form), _) | (None, Some(form)) => RepairError::Form { form },
         }),
-    }
+    };
+    scratch.zeroize();
+    repaired
 }
 
 fn build(primes: &Primes, candidates: &Candidates<'_>) -> Result<Repaired, RepairError> {
@@ -157,6 +164,9 @@ pub enum RepairError {
         /// The form.
         form: KeyForm,
     },
+    /// An EC key of another curve than P-256.
+    #[error("field holds a key of another curve than P-256, the only one that devices know; write a new key")]
+    OtherCurve,
     /// Too few numbers are intact.
     #[error(
         "too few numbers of the key are intact; restore it from a backup, or write a new key and send its public key to the cloud"
@@ -170,6 +180,11 @@ pub enum RepairError {
         "p and q are primes, but nothing in the field confirms them; give the cloud's copy of the public key as well"
     )]
     Unconfirmed,
+    /// The private number of an EC key can be one, as nearly all are, but nothing confirms that it is the right one.
+    #[error(
+        "private number may be intact, but nothing in the field confirms it; give the cloud's copy of the public key as well"
+    )]
+    UnconfirmedNumber,
     /// The key is, or was before the damage, one that devices misread in every encoding: a prime is longer than 64 bytes.
     #[error("number {number} is encoded in {length} bytes, which the device misreads; generate another key")]
     Incompatible {

@@ -1,0 +1,361 @@
+//! `spark keys check FILE`.
+
+use super::check::{Checked, Examined, report};
+use super::protocol::Protocol;
+use super::read_key;
+use super::secret::{Finding, Secret, describe};
+use crate::exit::{Code, Failure, chain};
+use crate::inspect;
+use core::fmt::Display;
+use spark_keys::check::{PublicCopyFinding, ServerKeyKind, check_server_key};
+use spark_keys::der::DerError;
+use spark_keys::load::{self, LoadError, Loaded, Unpacked};
+use spark_keys::pem::PemError;
+use spark_keys::{DeviceKey, Key, KeyForm, RsaPrivateKeyView};
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// Two keys one of which was to replace the other.
+pub(super) type Candidates<'a> = Option<(&'a [u8], &'a [u8])>;
+
+pub(super) fn of_file(
+    file: &Path,
+    protocol: Option<Protocol>,
+    candidates: Candidates<'_>,
+    copy: Option<&[u8]>,
+) -> Result<Checked, Failure> {
+    let content = read_key(file)?;
+    let mut scratch = scratch(&content);
+    let look = Look { file, protocol, content: &content, candidates, copy };
+    let (form, examined) = match load::load(&content, &mut scratch) {
+        Ok(loaded) => (Some(loaded.form), look.at_key(&loaded)?),
+        Err(error) => look.at_damage(&error)?,
+    };
+    Ok(Checked {
+        file: Some(file.to_owned()),
+        form: form.or_else(|| KeyForm::of(&content)).map(KeyForm::name),
+        device_id: None,
+        address: None,
+        ok: examined.ok(),
+        keys: vec![examined],
+    })
+}
+
+/// Room for whatever text the file holds.
+pub(super) fn scratch(content: &[u8]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(vec![0; content.len().max(load::MAX_DER)])
+}
+
+/// Which kind of device private key the bytes are or were, if they are one at all.
+pub(super) fn protocol_of(content: &[u8]) -> Option<Protocol> {
+    /// `1.2.840.10045`, the start of all names of EC keys.
+    const EC: [u8; 5] = [0x2A, 0x86, 0x48, 0xCE, 0x3D];
+    /// The exponent between the modulus and d.
+    const E: [u8; 5] = [0x02, 0x03, 0x01, 0x00, 0x01];
+    let mut scratch = scratch(content);
+    match load::unpack(content, &mut scratch).map(|unpacked| unpacked.form) {
+        Some(KeyForm::Sec1Ec | KeyForm::Pkcs8Ec) => return Some(Protocol::Udp),
+        Some(KeyForm::Pkcs1Private | KeyForm::Pkcs8Private) => return Some(Protocol::Tcp),
+        Some(_) => return None,
+        None => {}
+    }
+    let (udp, tcp) = (Protocol::Udp.private_key_len(), Protocol::Tcp.private_key_len());
+    let is = |fill| content.iter().all(|byte| *byte == fill);
+    let holds = |mark: &[u8]| content.windows(mark.len()).any(|window| window == mark);
+    match content.len() {
+        // More than the place of a key in the device.
+        0 | 1217.. => None,
+        len if is(0xFF) || is(0x00) => Some(if len == udp { Protocol::Udp } else { Protocol::Tcp }),
+        _ if is_text(content) => None,
+        _ if holds(&EC) => Some(Protocol::Udp),
+        _ if holds(&E) => Some(Protocol::Tcp),
+        len if len == udp => Some(Protocol::Udp),
+        // The place in the device, what firmware reads of it, and the lengths of keys.
+        len if (605..=tcp).contains(&len) || len == 1216 => Some(Protocol::Tcp),
+        _ => None,
+    }
+}
+
+fn is_text(content: &[u8]) -> bool {
+    core::str::from_utf8(content)
+        .is_ok_and(|text| text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace()))
+}
+
+struct Look<'a> {
+    file: &'a Path,
+    /// The device's place that the file is for, if the person said so.
+    protocol: Option<Protocol>,
+    content: &'a [u8],
+    candidates: Candidates<'a>,
+    copy: Option<&'a [u8]>,
+}
+
+impl Look<'_> {
+    fn at_key(&self, loaded: &Loaded<'_>) -> Result<Examined, Failure> {
+        let private = |of_key| self.device_key(loaded, of_key);
+        match &loaded.key {
+            Key::EcPrivate(_) => private(Protocol::Udp),
+            Key::RsaPrivate(key) if key.public_key().bits() == 2048 && self.protocol.is_none() => {
+                self.server_private_key(loaded)
+            }
+            Key::RsaPrivate(_) => private(Protocol::Tcp),
+            Key::RsaPublic(key) if key.bits() == 1024 && key.fingerprint().is_some() => {
+                self.refuse_candidates()?;
+                Ok(self.public("device public key", Vec::new(), loaded))
+            }
+            Key::RsaPublic(_) => {
+                self.refuse_candidates()?;
+                self.refuse_copy("a server's public key")?;
+                Ok(self.server_public_key(ServerKeyKind::Rsa, loaded))
+            }
+            Key::EcPublic(_) => {
+                self.refuse_candidates()?;
+                let server = self.server_public_key(ServerKeyKind::Ec, loaded);
+                if server.bundled.is_some() {
+                    self.refuse_copy("a server's public key")?;
+                    return Ok(server);
+                }
+                Ok(self.public("public key of a UDP device or its server", server.findings, loaded))
+            }
+        }
+    }
+
+    fn device_key(&self, loaded: &Loaded<'_>, of_key: Protocol) -> Result<Examined, Failure> {
+        // Text and PKCS#8 are good forms for a file; in a device's place, with padding behind them, they are not.
+        let pkcs8 = matches!(loaded.form, KeyForm::Pkcs8Private | KeyForm::Pkcs8Ec);
+        let pkcs8 = pkcs8 && loaded.trailing.is_empty() && !loaded.pem;
+        let protocol = self.protocol.unwrap_or(of_key);
+        let written = if loaded.pem || pkcs8 { written(loaded, of_key)? } else { Zeroizing::default() };
+        let bytes = if written.is_empty() { self.content } else { &written };
+        let mut examined = self.judge(protocol, bytes);
+        if protocol == of_key {
+            examined.findings.extend(pkcs8.then(pkcs8_file));
+            if let Key::RsaPrivate(key) = &loaded.key
+                && !written.is_empty()
+                && DeviceKey::from_view(key).is_ok_and(|key| key.is_padded())
+            {
+                examined.findings.push(short_number_file());
+            }
+        }
+        Ok(examined)
+    }
+
+    fn server_private_key(&self, loaded: &Loaded<'_>) -> Result<Examined, Failure> {
+        self.refuse_candidates()?;
+        self.refuse_copy("a server's private key")?;
+        let mut spki = [0; 1024];
+        let spki = loaded.key.encode_into(KeyForm::SpkiRsa, &mut spki).unwrap_or_default();
+        let mut examined = Examined::of("server private key", &check_server_key(ServerKeyKind::Rsa, spki));
+        examined.findings.push(Finding {
+            code: "key-of-a-server".to_owned(),
+            what: "the key has 2048 bits; device takes only its public half, as its server's key".to_owned(),
+            device: "takes only its public half, as its server's key".to_owned(),
+            cloud: "is the one that uses it".to_owned(),
+            next: "keep it with the server; `spark keys server` writes its public half into devices"
+                .to_owned(),
+        });
+        Ok(examined)
+    }
+
+    fn server_public_key(&self, kind: ServerKeyKind, loaded: &Loaded<'_>) -> Examined {
+        let form = if kind == ServerKeyKind::Ec { KeyForm::SpkiEc } else { KeyForm::SpkiRsa };
+        let mut spki = Zeroizing::new(vec![0; self.content.len() + 64]);
+        let bytes = match loaded.key.encode_into(form, &mut spki) {
+            Ok(spki) if loaded.pem => spki,
+            _ => self.content,
+        };
+        Examined::of("server public key", &check_server_key(kind, bytes))
+    }
+
+    /// A device's public key: nothing is wrong with it unless the cloud has another one.
+    fn public(&self, what: &'static str, mut findings: Vec<Finding>, loaded: &Loaded<'_>) -> Examined {
+        let differs = self.copy.and_then(|copy| compare(&loaded.key, copy));
+        findings.extend(differs.map(|finding| describe(finding.into())));
+        let fingerprint = loaded.key.fingerprint().map(|fingerprint| fingerprint.to_string());
+        Examined { what, works: true, fingerprint, bundled: None, findings }
+    }
+
+    fn refuse_candidates(&self) -> Result<(), Failure> {
+        match self.candidates {
+            None => Ok(()),
+            Some(_) => Err(self.refuse("--candidate is about the private key of a device")),
+        }
+    }
+
+    fn refuse_copy(&self, what: &str) -> Result<(), Failure> {
+        match self.copy {
+            None => Ok(()),
+            Some(_) => {
+                Err(self.refuse(format_args!("the file holds {what}, --public-key is that of a device")))
+            }
+        }
+    }
+
+    fn refuse(&self, why: impl Display) -> Failure {
+        Failure::new(
+            Code::Usage,
+            format_args!("{}: {why}", self.file.display()),
+            "leave it out, or give the device's private key as FILE",
+        )
+    }
+
+    fn judge(&self, protocol: Protocol, bytes: &[u8]) -> Examined {
+        Examined::of("device private key", &report(protocol, bytes, None, self.candidates, self.copy))
+    }
+
+    fn at_damage(&self, error: &LoadError) -> Result<(Option<KeyForm>, Examined), Failure> {
+        if let Some(code) = not_a_key_for_devices(error) {
+            return Ok((None, nothing(code, error)));
+        }
+        let mut scratch = scratch(self.content);
+        let unpacked = load::unpack(self.content, &mut scratch);
+        if let Some(unpacked) = &unpacked
+            && (self.protocol.is_none() || unpacked.pem)
+        {
+            let mut examined = self.at_unpacked(unpacked, error);
+            if matches!(error, LoadError::Pem(_)) {
+                examined.works = false;
+                examined.findings.insert(0, unreadable("text-unreadable", error));
+            }
+            return Ok((Some(unpacked.form), examined));
+        }
+        if let Some(protocol) = self.protocol {
+            return Ok((None, self.judge(protocol, self.content)));
+        }
+        match self.content.len() {
+            _ if is_text(self.content) => {}
+            512 => return Ok((None, server(ServerKeyKind::Rsa, self.content))),
+            320 => return Ok((None, server(ServerKeyKind::Ec, self.content))),
+            _ => {}
+        }
+        if let Some(protocol) = protocol_of(self.content) {
+            return Ok((None, self.judge(protocol, self.content)));
+        }
+        match inspect::name_of_other_kind(self.content) {
+            Some(kind) => Err(Failure::new(
+                Code::Data,
+                format_args!("{} is no key file but of the kind {kind}", self.file.display()),
+                format_args!(
+                    "`spark inspect {0}` explains it; of a configuration table `spark dct get NAME --raw KEY -f {0}` takes a key out",
+                    self.file.display()
+                ),
+            )),
+            None => Ok((None, nothing("no-key", error))),
+        }
+    }
+
+    fn at_unpacked(&self, unpacked: &Unpacked<'_>, error: &LoadError) -> Examined {
+        match unpacked.form {
+            KeyForm::Pkcs1Private | KeyForm::Pkcs8Private => {
+                let bits = RsaPrivateKeyView::parse(unpacked.der).map(|key| key.public_key().bits());
+                if (1025..=2048).contains(&bits.unwrap_or(0)) {
+                    let mut examined = nothing("damaged-key", error);
+                    examined.what = "server private key";
+                    return examined;
+                }
+                // Of a wrapper that may stand in a device's place the check says more than of the key inside.
+                let bytes = if unpacked.pem { unpacked.der } else { self.content };
+                self.judge(self.protocol.unwrap_or(Protocol::Tcp), bytes)
+            }
+            KeyForm::Sec1Ec | KeyForm::Pkcs8Ec => {
+                self.judge(self.protocol.unwrap_or(Protocol::Udp), unpacked.der)
+            }
+            KeyForm::SpkiEc => server(ServerKeyKind::Ec, unpacked.der),
+            // A device's key is that much shorter than a server's.
+            KeyForm::SpkiRsa if unpacked.der.len() > 256 => server(ServerKeyKind::Rsa, unpacked.der),
+            _ => {
+                let mut examined = nothing("damaged-key", error);
+                examined.what = "public key";
+                examined
+            }
+        }
+    }
+}
+
+fn server(kind: ServerKeyKind, bytes: &[u8]) -> Examined {
+    Examined::of("server public key", &check_server_key(kind, bytes))
+}
+
+/// What `load` would write into the device; the canonical DER if it would refuse the key.
+fn written(loaded: &Loaded<'_>, of_key: Protocol) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let form = if of_key == Protocol::Udp { KeyForm::Sec1Ec } else { KeyForm::Pkcs1Private };
+    let mut der = Zeroizing::new(vec![0; loaded.der_len + load::MAX_DER]);
+    let encoded = loaded.key.encode_into(form, &mut der).map(<[u8]>::to_vec).map(Zeroizing::new);
+    let der = encoded.map_err(|error| Failure::new(Code::Data, chain(&error), "give another key"))?;
+    Ok(match Secret::of_field(of_key, &der) {
+        Some(secret) => Zeroizing::new(secret.der().to_vec()),
+        None => der,
+    })
+}
+
+/// How the cloud's record differs from a device's public key.
+fn compare(key: &Key<'_>, copy: &[u8]) -> Option<PublicCopyFinding> {
+    let spki = |key: &Key<'_>| {
+        let form = if key.algorithm() == "rsa" { KeyForm::SpkiRsa } else { KeyForm::SpkiEc };
+        let mut spki = vec![0; key.encoded_len(form).ok()?];
+        key.encode_into(form, &mut spki).ok().map(<[u8]>::to_vec)
+    };
+    let mut scratch = scratch(copy);
+    let Ok(record) = load::load(copy, &mut scratch) else { return Some(PublicCopyFinding::CloudUnreadable) };
+    if (record.key.algorithm(), record.key.bits()) != (key.algorithm(), key.bits()) {
+        return Some(PublicCopyFinding::CloudOtherKind { form: record.form, bits: record.key.bits() });
+    }
+    (spki(key) != spki(&record.key)).then_some(PublicCopyFinding::CloudMismatch)
+}
+
+/// Code for what is no key, or none that any device could have.
+const fn not_a_key_for_devices(error: &LoadError) -> Option<&'static str> {
+    Some(match error {
+        LoadError::Algorithm => "other-algorithm",
+        LoadError::Der(DerError::Curve { .. }) => "other-curve",
+        LoadError::Pem(PemError::Encrypted) => "encrypted-key",
+        LoadError::Pem(PemError::Certificate) => "certificate",
+        LoadError::Pem(PemError::OpenSsh) => "openssh-key",
+        LoadError::Pem(PemError::Utf16) => "text-utf16",
+        LoadError::Pem(PemError::NoKey) => "no-key",
+        _ => return None,
+    })
+}
+
+fn nothing(code: &str, error: &LoadError) -> Examined {
+    let findings = vec![unreadable(code, error)];
+    Examined { what: "key file", works: false, fingerprint: None, bundled: None, findings }
+}
+
+/// The error of the reader says what to do behind its semicolon.
+fn unreadable(code: &str, error: &LoadError) -> Finding {
+    let text = chain(error);
+    let (what, next) = text.rsplit_once("; ").unwrap_or((&text, "give another file"));
+    Finding {
+        code: code.to_owned(),
+        what: what.to_owned(),
+        device: "cannot use it".to_owned(),
+        cloud: "is not affected".to_owned(),
+        next: next.to_owned(),
+    }
+}
+
+/// What every other tool writes into a device as it is.
+fn pkcs8_file() -> Finding {
+    let device = "cannot read these bytes as they are, in PKCS#8, which is what OpenSSL 3 makes";
+    Finding {
+        code: "pkcs8-file".to_owned(),
+        what: format!("device {device}"),
+        device: device.to_owned(),
+        cloud: "is not affected".to_owned(),
+        next: "write it with `spark keys load`, which converts it; for another tool convert it first with `spark keys convert`"
+            .to_owned(),
+    }
+}
+
+fn short_number_file() -> Finding {
+    let device = "misreads this key unless its numbers are at full length; one of them is short";
+    Finding {
+        code: "short-number-file".to_owned(),
+        what: format!("device {device}"),
+        device: device.to_owned(),
+        cloud: "is not affected".to_owned(),
+        next: "write it with `spark keys load`, which writes all numbers at full length; other tools do not"
+            .to_owned(),
+    }
+}

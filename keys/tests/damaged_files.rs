@@ -1,0 +1,226 @@
+//! Keys that are damaged in other forms than the device's own, and fields that a device takes for empty ones.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use spark_keys::der::DerError;
+use spark_keys::load::{MAX_DER, load, unpack};
+use spark_keys::pem::PemError;
+use spark_keys::*;
+
+fn vector(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/tests/vectors/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+fn text(form: KeyForm, der: &[u8]) -> String {
+    let mut out = [0; 4096];
+    pem::encode(form, der, &mut out).unwrap().to_owned()
+}
+
+fn codes(report: &Report) -> Vec<&'static str> {
+    report.findings().map(|finding| finding.code()).collect()
+}
+
+fn error(file: &[u8]) -> LoadError {
+    load(file, &mut [0; MAX_DER]).unwrap_err()
+}
+
+#[test]
+fn a_first_byte_of_ff_makes_the_device_replace_the_key() {
+    for erased in [1, 2, 5, 20, 200] {
+        let mut field = vector("field612_ff.bin");
+        field[..erased].fill(0xFF);
+        let report = check(&field);
+        assert_eq!(report.findings().next(), Some(Finding::HeadErased { len: erased }));
+        assert_eq!(codes(&report), ["head-erased"], "nothing is said about what the device reads");
+        assert!(!report.device_works() && report.fingerprint().is_none());
+        assert!(!device_view::decrypts(&field) && device_view::counts_as_empty(&field));
+        if erased < 200 {
+            let repaired = repair(&field).unwrap();
+            assert!(check(repaired.key.as_field()).is_clean());
+            assert_eq!(repaired.key.as_der(), vector("rsa1024_608.der"));
+        }
+    }
+    // what else is wrong is told as well
+    let mut field = vector("bad_p_bit.der");
+    field[0] = 0xFF;
+    assert!(codes(&check(&field)).contains(&"modulus-is-not-p-times-q"));
+    for first in 0..=0xFE {
+        let mut field = vector("field612_ff.bin");
+        field[0] = first;
+        assert!(check(&field).device_works(), "{first}: the device looks for FF only");
+    }
+
+    for erased in [1, 5, 40] {
+        let mut field = vector("ec_p256.field192.bin");
+        field[..erased].fill(0xFF);
+        let report = check_ec(&field);
+        assert_eq!((codes(&report), report.device_works()), (vec!["head-erased"], false));
+        assert_eq!(report.findings().next(), Some(Finding::HeadErased { len: erased }));
+    }
+}
+
+#[test]
+fn damage_inside_of_other_forms_is_named_and_repaired() {
+    let good = vector("rsa1024_608.der");
+    let mut damaged = good.clone();
+    damaged[60] ^= 4;
+    let header = vector("rsa1024_608.pkcs8.der")[..26].to_vec();
+    let pkcs8 = [&header, &damaged[..]].concat();
+    for (file, form) in [
+        (pkcs8.clone(), "pkcs8-in-rsa-field"),
+        (text(KeyForm::Pkcs1Private, &damaged).into_bytes(), "pem-in-rsa-field"),
+        (text(KeyForm::Pkcs8Private, &pkcs8).into_bytes(), "pem-in-rsa-field"),
+    ] {
+        assert_eq!(codes(&check(&file)), [form, "modulus-is-not-p-times-q"]);
+        assert_eq!(error(&file), LoadError::Relation { relation: Relation::ModulusIsProduct });
+        let mut scratch = [0; MAX_DER];
+        let unpacked = unpack(&file, &mut scratch).unwrap();
+        assert!(unpacked.der == damaged, "the key itself");
+        let repaired = repair(&file).unwrap();
+        assert_eq!(repaired.key.as_der(), good);
+        let names: Vec<_> = repaired.recomputed().map(|number| number.name()).collect();
+        assert_eq!(names, ["n"]);
+    }
+    // good ones have nothing to add
+    assert_eq!(codes(&check(&vector("rsa1024_608.pkcs8.pem"))), ["pem-in-rsa-field"]);
+    assert_eq!(codes(&check(&vector("server2048.pem"))), ["pem-in-rsa-field", "wrong-size"]);
+
+    let mut sec1 = vector("ec_p256.sec1.der");
+    sec1[100] ^= 1;
+    let file = text(KeyForm::Sec1Ec, &sec1);
+    assert_eq!(codes(&check_ec(file.as_bytes())), ["pem-in-ec-field", "ec-point-mismatch"]);
+    assert_eq!(repair_ec(file.as_bytes(), None).unwrap_err(), RepairError::UnconfirmedNumber);
+    let spki = vector("ec_p256.spki.der");
+    let public = EcPublicKeyView::parse_spki(&spki).unwrap();
+    let repaired = repair_ec(file.as_bytes(), Some(&public)).unwrap();
+    assert_eq!(repaired.as_der()[..], vector("ec_p256.sec1.der"));
+    let mut pkcs8 = vector("ec_p256.pkcs8.der");
+    pkcs8[120] ^= 1;
+    assert_eq!(codes(&check_ec(&pkcs8)), ["pkcs8-in-ec-field", "ec-point-mismatch"]);
+    let repaired = repair_ec(&pkcs8, Some(&public)).unwrap();
+    assert_eq!(repaired.as_der()[..], vector("ec_p256.sec1.der"));
+    // headers only: the point confirms the number
+    let mut pkcs8 = vector("ec_p256.pkcs8.der");
+    pkcs8[30] ^= 1;
+    assert_eq!(repair_ec(&pkcs8, None).unwrap().as_der()[..], vector("ec_p256.sec1.der"));
+}
+
+#[test]
+fn damaged_text_is_repaired_from_what_can_be_read() {
+    let good = vector("rsa1024_608.der");
+    for file in ["rsa1024_608.pkcs1.pem", "rsa1024_608.pkcs8.pem"] {
+        let whole = vector(file);
+        let mut star = whole.clone();
+        star[400] = b'*';
+        let cut = &whole[..600];
+        let mut lost = whole.clone();
+        lost[100..150].fill(b'?');
+        for damaged in [&star[..], cut, &lost] {
+            assert_eq!(error(damaged), LoadError::Pem(PemError::Malformed), "{file}");
+            let report = check(damaged);
+            let first = [
+                Finding::WrongForm { form: KeyForm::Pem },
+                Finding::UnreadableText { error: PemError::Malformed },
+            ];
+            assert!(report.findings().take(2).eq(first), "{report:?}");
+            assert!(report.findings().count() > 2, "and what is wrong with the key: {report:?}");
+            assert_eq!(repair(damaged).unwrap().key.as_der(), good, "{file}");
+        }
+        assert!(matches!(repair(&whole[..200]), Err(RepairError::Lost { .. })));
+    }
+    let whole = vector("ec_p256.pem");
+    let cut = &whole[..whole.len() - 60];
+    let spki = vector("ec_p256.spki.der");
+    let public = EcPublicKeyView::parse_spki(&spki).unwrap();
+    assert_eq!(repair_ec(cut, Some(&public)).unwrap().as_der()[..], vector("ec_p256.sec1.der"));
+}
+
+#[test]
+fn text_that_people_and_programs_have_touched_is_read() {
+    for file in ["ec_p256.pem", "rsa1024_608.pkcs8.pem", "rsa1024_608.spki.pem", "server2048.pem"] {
+        let whole = String::from_utf8(vector(file)).unwrap();
+        let fingerprint =
+            |text: &str| load(text.as_bytes(), &mut [0; MAX_DER]).map(|loaded| loaded.key.fingerprint());
+        let expected = fingerprint(&whole).unwrap();
+        for (what, changed) in [
+            ("CR only", whole.replace('\n', "\r")),
+            ("indented", whole.replace('\n', "\n    ")),
+            ("tabs", whole.replace('\n', "\n\t")),
+            ("trailing blanks", whole.replace('\n', "  \n")),
+            ("empty lines", whole.replace('\n', "\n\n")),
+            ("one line", whole.replace('\n', "")),
+            ("short lines", whole.replace("AA", "A\nA")),
+        ] {
+            assert_eq!(fingerprint(&changed), Ok(expected), "{file}: {what}");
+        }
+    }
+    // the label was changed, the key inside was not
+    let labelled =
+        String::from_utf8(vector("rsa1024_608.pkcs8.pem")).unwrap().replace("PRIVATE", "RSA PRIVATE");
+    let mut scratch = [0; MAX_DER];
+    assert_eq!(load(labelled.as_bytes(), &mut scratch).unwrap().form, KeyForm::Pkcs8Private);
+    assert_eq!(load_device_key(labelled.as_bytes()).unwrap().as_der(), vector("rsa1024_608.der"));
+    // a private key is not taken for a public one, nor the reverse
+    let lying = String::from_utf8(vector("rsa1024_608.spki.pem")).unwrap().replace("PUBLIC", "PRIVATE");
+    assert!(load(lying.as_bytes(), &mut [0; MAX_DER]).is_err());
+}
+
+#[test]
+fn what_is_no_key_for_devices_is_called_by_its_name() {
+    let block = |label: &str, body: &str| format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+    assert_eq!(error(block("CERTIFICATE", "MIIC").as_bytes()), LoadError::Pem(PemError::Certificate));
+    assert_eq!(error(block("OPENSSH PRIVATE KEY", "b3Bl").as_bytes()), LoadError::Pem(PemError::OpenSsh));
+    assert_eq!(error(block("X", "MIIC").as_bytes()), LoadError::Pem(PemError::NoKey));
+    // certificate and key in one file, as servers have them
+    let mut both = block("CERTIFICATE", "MIIC").into_bytes();
+    both.extend(vector("server2048.pem"));
+    assert!(load(&both, &mut [0; MAX_DER]).is_ok());
+    let wide: Vec<u8> = String::from_utf8(vector("rsa1024_608.pkcs1.pem"))
+        .unwrap()
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    assert_eq!(error(&[&[0xFF, 0xFE], &wide[..]].concat()), LoadError::Pem(PemError::Utf16));
+    let mut swapped = wide;
+    swapped.chunks_exact_mut(2).for_each(|pair| pair.swap(0, 1));
+    assert_eq!(error(&swapped), LoadError::Pem(PemError::Utf16));
+
+    // openssl genpkey -algorithm ed25519
+    let ed25519 = hex::decode(
+        "302e020100300506032b657004220420d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842",
+    )
+    .unwrap();
+    assert_eq!(error(&ed25519), LoadError::Algorithm);
+    assert_eq!(error(text(KeyForm::Pkcs8Private, &ed25519).as_bytes()), LoadError::Algorithm);
+
+    // openssl ecparam -name secp384r1 -genkey: the structure, a number and a point
+    let mut p384 = hex::decode("3081a40201010430").unwrap();
+    p384.extend([0x11; 48]);
+    p384.extend(hex::decode("a00706052b81040022a16403620004").unwrap());
+    p384.extend([0x22; 96]);
+    for file in [p384.clone(), text(KeyForm::Sec1Ec, &p384).into_bytes()] {
+        assert!(matches!(error(&file), LoadError::Der(DerError::Curve { .. })));
+        assert_eq!(codes(&check_ec(&file)).last(), Some(&"ec-other-curve"));
+        assert_eq!(repair_ec(&file, None).unwrap_err(), RepairError::OtherCurve);
+    }
+    // RSA-4096 in text: more than the loaders of device keys have room for
+    let long = text(KeyForm::Pkcs8Private, &[0x30; 2374]);
+    assert_eq!(load_device_key(long.as_bytes()).unwrap_err(), LoadError::TooLong { length: 2374 });
+    assert_eq!(load_ec_device_key(long.as_bytes()).unwrap_err(), LoadError::TooLong { length: 2374 });
+}
+
+#[test]
+fn another_exponent_is_named_before_any_length() {
+    // a key that is whole but for e = 3: what counts is that it is looked at first
+    let der = vector("rsa1024_608.der");
+    let view = RsaPrivateKeyView::parse(&der).unwrap();
+    let number = |number| view.number(number).magnitude();
+    use private_key::Number::{D, Dp, Dq, N, P, Q, Qinv};
+    let mut out = [0; 700];
+    let e3 = private_key::encode_pkcs1(
+        [number(N), &[3], number(D), number(P), number(Q), number(Dp), number(Dq), number(Qinv)],
+        &mut out,
+    )
+    .unwrap();
+    let error = DeviceKey::from_view(&RsaPrivateKeyView::parse(e3).unwrap()).unwrap_err();
+    assert_eq!(error, device_key::DeviceKeyError::Exponent);
+}
