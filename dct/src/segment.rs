@@ -264,9 +264,16 @@ impl Platform {
         }
     }
 
+    /// Whether an alternate setting is the configuration table: addresses there are bytes of the application section, and
+    /// writes have to end with its fields, see [`Generation::check_write`](crate::wiced::Generation::check_write).
+    #[must_use]
+    pub const fn is_table(self, alternate: u8) -> bool {
+        alternate == DCT_ALTERNATE && !matches!(self, Platform::Core)
+    }
+
     /// Whether erasing in an alternate setting does nothing and succeeds.
     const fn erase_is_void(self, alternate: u8) -> bool {
-        alternate == DCT_ALTERNATE && !matches!(self, Platform::Core)
+        self.is_table(alternate)
     }
 
     /// All segments of the platform, as the newest table that knows each has it.
