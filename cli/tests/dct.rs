@@ -425,6 +425,89 @@ fn server_key_of_the_vendor_is_good_with_the_address_of_the_vendor() {
     assert!(text.contains("server_public_key: plausible; it reads as a key, and nothing proves"), "{text}");
 }
 
+/// The reports "-19 in the handshake" and "keys lost": a device that has worked, and then an erased key.
+#[test]
+fn key_that_a_device_has_worked_with_is_lost_when_it_is_erased() {
+    let bench = Bench::new("dct");
+    let inspect = Bench::new("inspect");
+    let mut key = vector("keys/rsa1024_610.der");
+    key.resize(1216, 0xFF);
+    let region = vector("keys/particle_server_rsa_512.der");
+    let (no_key, no_region) = ([0xFF; 1216], [0xFF; 768]);
+    for (name, changes, lost) in [
+        ("whole", &[(34, &key[..]), (1825, b"1"), (2082, &region)][..], None),
+        ("region", &[(34, &key[..]), (2082, &no_region)], Some("server_public_key")),
+        (
+            "region, claimed",
+            &[(34, &no_key[..]), (1825, b"1"), (2082, &no_region)],
+            Some("server_public_key"),
+        ),
+        ("key", &[(34, &no_key[..]), (1825, b"1"), (2082, &region)], Some("device_private_key")),
+        // Never used: firmware makes a key at its first start.
+        ("fresh", &[(34, &no_key[..]), (1825, &[0xFF]), (2082, &region)], None),
+        ("blank", &[(34, &no_key[..]), (1825, &[0xFF]), (2082, &no_region)], None),
+    ] {
+        let code = if lost.is_some() { 65 } else { 0 };
+        let pair = pair([changes, changes]);
+        bench.put("pair", &pair);
+        inspect.put("pair", &pair);
+        inspect.put("app", &pair[APP_OFFSET..][..8391]);
+        let recovered = bench.json(&["recover", "pair"], code);
+        assert_eq!(recovered["whole"], lost.is_none(), "{name}");
+        for file in ["pair", "app"] {
+            let report =
+                inspect.json(&[file, "--as", if file == "app" { "dct-app" } else { "dct-flash" }], code);
+            let problems = report["problems"].to_string();
+            assert_eq!(report["valid"], lost.is_none(), "{name}, {file}: {problems}");
+            assert!(lost.is_none_or(|field| problems.contains(field)), "{name}, {file}: {problems}");
+        }
+        if let Some(field) = lost {
+            assert_eq!(decision(&recovered, field)["confidence"], "damaged", "{name}");
+            let text = bench.plain(&["recover", "pair"]).1;
+            assert!(text.contains(&format!("  {field}: no sector has a good one")), "{text}");
+        }
+    }
+    // The other generation still has it.
+    let with = |region| [(34, &key[..]), (2082, region)];
+    bench.put("pair", pair([&with(&no_region[..]), &with(&region)]));
+    let found = decision(&bench.json(&["recover", "pair"], 65), "server_public_key");
+    assert_eq!(found["better"], "DCT2", "{found}");
+    bench.ok(&["recover", "pair", "--mix"]);
+    // A device that uses UDP needs neither.
+    let electron = |transport: u8| {
+        let mut pair = vector("electron_2_v2_second.bin");
+        pair.truncate(16384);
+        pair[8 + 34..][..612].copy_from_slice(&key[..612]);
+        pair[8 + 2082..][..768].fill(0xFF);
+        pair[8 + 2977] = transport;
+        let crc = spark_dct::dcd::sector_crc(pair[..].first_chunk().unwrap());
+        pair[16380..].copy_from_slice(&crc.to_le_bytes());
+        pair.resize(32768, 0xFF);
+        pair
+    };
+    bench.put("udp", electron(0xFF));
+    bench.ok(&["recover", "udp"]);
+    bench.put("tcp", electron(0));
+    bench.json(&["recover", "tcp"], 65);
+}
+
+/// A checksum that is made anew over damage is right.
+#[test]
+fn only_sector_with_a_wrong_checksum_is_damaged_whatever_its_fields_show() {
+    let bench = Bench::new("dct");
+    let mut pair = vector("photon_4_new_second.bin");
+    pair[..16384].fill(0xFF);
+    bench.put("good", &pair);
+    assert_eq!(bench.ok(&["recover", "good"])["whole"], true);
+    pair[16384 + APP_OFFSET + 2952] ^= 1;
+    bench.put("pair", &pair);
+    let found = bench.json(&["recover", "pair", "-o", "out"], 65);
+    assert_eq!((&found["whole"], &found["base"]), (&false.into(), &"DCT2".into()));
+    assert!(bench.path("out").exists());
+    let text = bench.plain(&["recover", "pair"]).1;
+    assert!(text.contains("a checksum that is made anew proves nothing"), "{text}");
+}
+
 #[test]
 fn cached_public_key_is_good_if_the_private_key_confirms_it() {
     let bench = Bench::new("dct");
@@ -457,7 +540,7 @@ fn recovery_says_what_it_does_not_write_outside_of_the_application_section() {
     let bench = Bench::new("dct");
     bench.device(&["show"]);
     let mut flash = bench.read("flash");
-    let mut sectors = pair([&[], &[(1825, b"1")]]);
+    let mut sectors = pair([&[], &[(1858, b"1")]]);
     sectors[16384 + WifiConfig::OFFSET..][..40].fill(0x41);
     flash[0x4000..0xC000].copy_from_slice(&sectors);
     bench.put("flash", flash);

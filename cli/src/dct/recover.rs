@@ -184,8 +184,7 @@ fn recover(args: &Args, pair: &[u8], device: Option<&mut Particle<'_, '_>>) -> R
     } else {
         show(args, &plan, writes.as_deref())?;
     }
-    let whole = plan.confidence() > Confidence::Damaged;
-    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(Code::Data as u8) })
+    Ok(if plan.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(Code::Data as u8) })
 }
 
 /// `FIELD=@FILE`.
@@ -345,10 +344,20 @@ fn show(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Result<(), 
             server.confidence
         ))?;
     }
-    for field in lost_keys(plan) {
+    for (field, next) in lost_keys(plan) {
+        ui::print(format_args!("  {}: no sector has a good one; {next}", field.name()))?;
+    }
+    let base = plan.base();
+    if !base.standing.is_complete() {
+        let rest = if plan.is_whole() {
+            "the value that was replaced explains it; nothing proves that it is the only one"
+        } else {
+            "what of it is damaged cannot be told, and the result holds it"
+        };
         ui::print(format_args!(
-            "  {}: no sector has a good one; `spark keys repair` may rebuild it, `spark keys doctor` makes a new one",
-            field.name()
+            "  {} is {}: {rest}; a checksum that is made anew proves nothing",
+            name(base.id),
+            base.standing
         ))?;
     }
     for written in writes.into_iter().flatten() {
@@ -360,12 +369,19 @@ fn show(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Result<(), 
     Ok(())
 }
 
-/// Private keys that remain damaged.
-fn lost_keys<'p>(plan: &'p Plan<'_>) -> impl Iterator<Item = Field> + 'p {
-    [Field::DEVICE_PRIVATE_KEY, Field::ALT_DEVICE_PRIVATE_KEY]
-        .into_iter()
-        .filter(|field| plan.decision(*field).confidence == Confidence::Damaged)
-        .filter(|field| plan.decision(*field).better.is_none())
+/// Keys that remain damaged, and what helps.
+fn lost_keys<'p>(plan: &'p Plan<'_>) -> impl Iterator<Item = (Field, &'static str)> + 'p {
+    let fields = [Field::DEVICE_PRIVATE_KEY, Field::ALT_DEVICE_PRIVATE_KEY, Field::SERVER_PUBLIC_KEY];
+    fields.into_iter().filter_map(|field| {
+        let decision = plan.decision(field);
+        let bad = decision.confidence == Confidence::Damaged && decision.better.is_none();
+        let erased = plan.bytes(&decision).iter().all(|byte| *byte == 0xFF);
+        bad.then_some(match field {
+            Field::SERVER_PUBLIC_KEY => (field, "`spark keys server` writes it, with its address"),
+            _ if erased => (field, "it is erased; `spark keys doctor` makes a new one"),
+            _ => (field, "`spark keys repair` may rebuild it, `spark keys doctor` makes a new one"),
+        })
+    })
 }
 
 fn to_json(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Value {
@@ -397,6 +413,6 @@ fn to_json(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Value {
     json!({
         "sectors": sectors, "selections": selections, "differences": found, "target": plan.target().to_string(),
         "base": name(plan.base().id), "mixed": plan.is_mixed(), "confidence": plan.confidence().to_string(),
-        "decisions": decisions, "outside": Outside::of(plan), "output": args.output, "app": args.app, "writes": writes,
+        "whole": plan.is_whole(), "decisions": decisions, "outside": Outside::of(plan), "output": args.output, "app": args.app, "writes": writes,
     })
 }

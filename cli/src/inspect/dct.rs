@@ -3,7 +3,7 @@
 use super::Scan;
 use super::report::{Fields, Problem};
 use crate::dct::image::{self, PAIR};
-use crate::dct::judge::{self, judge, report};
+use crate::dct::judge::{self, Past, report};
 use crate::dct::value::is_hidden;
 use core::fmt;
 use serde::Serialize;
@@ -81,7 +81,7 @@ fn pair(scan: &Scan) -> Option<(usize, &[u8])> {
 
 pub(super) fn explain_app(scan: &Scan) -> (Vec<Problem>, Fields) {
     let (problems, fields) = match App::new(&scan.head) {
-        Ok(app) => (problems(app, 0), values(app)),
+        Ok(app) => (problems(app, Past::of_app(app), 0), values(app)),
         Err(error) => (vec![Problem::new("bad-length", error, None)], Map::new()),
     };
     (problems, Fields::DctApp(DctApp { length: scan.len(), fields }))
@@ -98,13 +98,13 @@ fn values(app: App<'_>) -> Map<String, Json> {
     .collect()
 }
 
-/// Keys that do not work, and values that are none.
-fn problems(app: App<'_>, base: usize) -> Vec<Problem> {
+/// Keys that do not work or are lost, and values that are none.
+fn problems(app: App<'_>, past: Past, base: usize) -> Vec<Problem> {
     let mut found = Vec::new();
     let offset = |at: usize| u64::try_from(base + at).ok();
     for field in Field::ALL {
         let bytes = app.bytes(*field);
-        if judge(*field, bytes) == Judgement::Invalid {
+        if past.judge(*field, bytes) == Judgement::Invalid {
             let key = report(*field, bytes);
             let (code, why) = match key.and_then(|report| report.findings().next()) {
                 Some(finding) => (finding.code(), finding.to_string()),
@@ -195,7 +195,7 @@ fn look_into(dump: Dump<'_>, at: usize, fields: &mut DctFlash) -> Vec<Problem> {
     {
         Some((candidate, Ok(app))) => {
             let base = at + candidate.id.index() * PAIR / 2 + PAIR / 2 - candidate.app.len();
-            found.extend(problems(app, base));
+            found.extend(problems(app, Past::of_dump(&dump, target), base));
             fields.fields = values(app);
         }
         _ => {
