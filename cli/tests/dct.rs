@@ -108,6 +108,95 @@ fn containers_are_read_as_each_firmware_selects() {
     assert!(code == 65 && message.contains("recover"), "{message}");
 }
 
+/// One sector is as long as the longest application section, and its bytes are not at those places.
+#[test]
+fn raw_sector_is_not_taken_for_an_application_section() {
+    let bench = Bench::new("dct");
+    let inspect = Bench::new("inspect");
+    for file in ["photon_3_new_first.bin", "electron_2_v2_second.bin"] {
+        for len in [16384, 8391] {
+            bench.put("one", &vector(file)[..len]);
+            for arguments in [
+                &["show", "one"][..],
+                &["get", "claimed", "--file", "one"],
+                &["set", "-f", "one", "-o", "out", "claimed=true"],
+                &["diff", "one", "one"],
+                &["build", "--from", "one", "-o", "out"],
+            ] {
+                let (code, _, message) = bench.fails(arguments);
+                assert!(code == 65 && message.contains("0x08004000:0x8000"), "{arguments:?}: {message}");
+                assert!(!bench.path("out").exists());
+            }
+            inspect.put("one", bench.read("one"));
+            let (code, text, _) = inspect.plain(&["one", "--as", "dct-app"]);
+            assert!(code == 65 && text.contains("raw-sector"), "{text}");
+        }
+    }
+    // A write that was cut before its header: the other end tells.
+    let mut cut = vector("photon_3_new_first.bin");
+    cut.truncate(16384);
+    cut[..388].fill(0xFF);
+    bench.put("one", &cut);
+    assert_eq!(bench.fails(&["show", "one"]).0, 65);
+    inspect.put("one", &cut);
+    assert_eq!(inspect.json(&["one"], 65)["kind"], "dct-flash");
+}
+
+/// Firmware from v0.7.0 on writes an empty table with version 0 when it finds none.
+#[test]
+fn default_table_of_new_firmware_is_of_new_firmware() {
+    let bench = Bench::new("dct");
+    bench.vector("photon_5_new_blank_init.bin");
+    let table = &bench.ok(&["show", "photon_5_new_blank_init.bin"])["table"];
+    assert_eq!(table["firmware"], "Photon v0.7.0 and later");
+    bench.ok(&["set", "-f", "photon_5_new_blank_init.bin", "-o", "out", "device_secret=ABCDEFGHIJKLMNO"]);
+    let record = |name: &str, at: usize| {
+        let file = bench.read(name);
+        spark_dct::wiced::VersionRecord::of_sector(file[at..].first_chunk().unwrap())
+    };
+    assert!(record("out", 16384).is_valid(), "written as v0.7.0 writes");
+    bench.ok(&["recover", "photon_5_new_blank_init.bin", "-o", "recovered"]);
+    assert!(record("recovered", 0).is_valid());
+}
+
+/// An Electron keeps what it was migrated from until its next write.
+#[test]
+fn migrated_electron_is_read_as_an_electron_unless_told_otherwise() {
+    let bench = Bench::new("dct");
+    let mut pair = vector("photon_3_new_first.bin");
+    pair[16384..].fill(0xFF);
+    pair[APP_OFFSET + 1825] = b'1';
+    let before = pair.clone();
+    let sectors = spark_dct::dcd::Sectors::from_slice(&before).unwrap();
+    let mut write = spark_dct::dcd::Write::migrate(sectors, spark_dct::dcd::Generation::V2).unwrap();
+    while let Some(op) = write.next_op() {
+        if let spark_dct::wiced::FlashOp::Program { sector, offset, data } = op {
+            let at = sector.index() * 16384 + offset;
+            pair[at..at + data.len()].copy_from_slice(data);
+        }
+    }
+    // Not claimed any more: only the older table says that it is.
+    pair[16384 + 8 + 1825] = 0xFF;
+    let crc = spark_dct::dcd::sector_crc(pair[16384..].first_chunk().unwrap());
+    pair[32764..].copy_from_slice(&crc.to_le_bytes());
+    bench.put("pair", &pair);
+    let shown = bench.ok(&["show", "pair"]);
+    assert_eq!(
+        (&shown["table"]["firmware"], &shown["table"]["selected"], value(&shown, "claimed")),
+        (&"Electron v0.7.0 and later".into(), &"DCT2".into(), &"false".into())
+    );
+    let photon = bench.ok(&["show", "pair", "--platform", "photon"]);
+    assert_eq!((&photon["table"]["selected"], value(&photon, "claimed")), (&"DCT1".into(), &"true".into()));
+    let get = ["get", "claimed", "--file", "pair", "--platform", "photon"];
+    assert_eq!(bench.plain(&get).1, "true\n");
+    bench.ok(&["set", "-f", "pair", "-o", "out", "claimed=true"]);
+    let shown = bench.ok(&["show", "out"]);
+    assert_eq!((&shown["table"]["selected"], value(&shown, "claimed")), (&"DCT1".into(), &"true".into()));
+    assert_eq!(bench.ok(&["recover", "pair"])["target"], "Electron v0.7.0 and later");
+    let other = ["recover", "pair", "--platform", "photon", "--firmware", "0.6.4"];
+    assert_eq!(bench.ok(&other)["target"], "Photon v0.4.4 to v0.6.4");
+}
+
 #[test]
 fn values_are_got_and_secrets_have_to_be_asked_for() {
     let bench = Bench::new("dct");

@@ -1,6 +1,6 @@
 //! `spark dct build`.
 
-use super::image::{Firmware, Table};
+use super::image::{Container, Firmware, Reader, Table};
 use super::judge::must_work;
 use super::value::{Assignment, apply, to_json};
 use crate::exit::{Code, Failure, chain};
@@ -42,15 +42,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Whose sectors.
-#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-enum Container {
-    /// Photon or P1.
-    Photon,
-    /// Electron.
-    Electron,
-}
-
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.output.exists() && !args.force {
         return Err(Failure::new(
@@ -62,7 +53,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let version = args.firmware.map_or(NEWEST, |Firmware(version)| version);
     let mut image = Zeroizing::new(vec![0xFF; layout::length(version)]);
     if let Some(from) = &args.from {
-        let table = Table::of_file(from, None, None)?;
+        let table = Table::of_file(from, Reader::default(), None)?;
         image.iter_mut().zip(table.app.iter()).for_each(|(slot, byte)| *slot = *byte);
     }
     for assignment in &args.assignments {

@@ -1,6 +1,6 @@
 //! `spark dct set`.
 
-use super::image::{Firmware, Origin, Table};
+use super::image::{Container, Firmware, Origin, Reader, Table};
 use super::judge::must_work;
 use super::value::{Assignment, apply, text, to_json};
 use crate::dfu::DeviceOptions;
@@ -39,6 +39,9 @@ pub struct Args {
     /// The release of the firmware: fields that it does not have are refused.
     #[arg(long, value_name = "VERSION")]
     firmware: Option<Firmware>,
+    /// With both sectors: the device that reads them; by default the one whose marks are there.
+    #[arg(long, value_name = "DEVICE")]
+    platform: Option<Container>,
     #[command(flatten)]
     write: WriteOptions,
     #[command(flatten)]
@@ -83,7 +86,8 @@ fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
             "choose another name, or overwrite it with --force",
         ));
     }
-    let table = Table::of_file(file, args.firmware, None)?;
+    let reader = Reader { firmware: args.firmware, platform: args.platform };
+    let table = Table::of_file(file, reader, None)?;
     let mut image = table.app.clone();
     apply(&args.assignments, &mut image)?;
     let app = App::new(&image).map_err(|error| Failure::new(Code::Data, chain(&error), "give a table"))?;

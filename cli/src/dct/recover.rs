@@ -1,7 +1,7 @@
 //! `spark dct recover`: what both sectors still hold, what is damaged, and a repaired table.
 
 use super::diff;
-use super::image::{File, Firmware, PAIR, Which, dump, name, target};
+use super::image::{Container, File, Firmware, PAIR, Reader, Which, dump, name, target};
 use super::judge;
 use super::value::{content_for, entry};
 use crate::dfu::DeviceOptions;
@@ -39,6 +39,9 @@ pub struct Args {
     /// The firmware that shall read the result; by default the one whose marks are there.
     #[arg(long, value_name = "VERSION")]
     firmware: Option<Firmware>,
+    /// The device that shall read it; by default the one whose marks are there.
+    #[arg(long, value_name = "DEVICE")]
+    platform: Option<Container>,
     /// Allow fields from different sectors in one table.
     #[arg(long)]
     mix: bool,
@@ -145,7 +148,8 @@ impl From<&Decision> for Decided {
 
 fn recover(args: &Args, pair: &[u8], device: Option<&mut Particle<'_, '_>>) -> Result<ExitCode, Failure> {
     let dump = dump(pair)?;
-    let target = target(&dump, args.firmware).ok_or_else(|| {
+    let reader = Reader { firmware: args.firmware, platform: args.platform };
+    let target = target(&dump, reader).ok_or_else(|| {
         Failure::new(
             Code::Data,
             "neither sector has the mark of a table",

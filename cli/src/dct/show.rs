@@ -1,6 +1,6 @@
 //! `spark dct show` and `spark dct get`.
 
-use super::image::{Firmware, Table, Which};
+use super::image::{Container, Firmware, Reader, Table, Which};
 use super::value::{entry, is_hidden, is_set, text, to_json};
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure};
@@ -24,6 +24,9 @@ pub struct Args {
     /// With both sectors: the release of the firmware that reads them; by default the one whose marks are there.
     #[arg(long, value_name = "VERSION")]
     firmware: Option<Firmware>,
+    /// With both sectors: the device that reads them; by default the one whose marks are there.
+    #[arg(long, value_name = "DEVICE")]
+    platform: Option<Container>,
     /// With both sectors: this one, whichever is current.
     #[arg(long)]
     sector: Option<Which>,
@@ -32,7 +35,8 @@ pub struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let table = Table::load(args.file.as_deref(), args.firmware, args.sector, &args.device)?;
+    let reader = Reader { firmware: args.firmware, platform: args.platform };
+    let table = Table::load(args.file.as_deref(), reader, args.sector, &args.device)?;
     let app = table.view()?;
     let shown = Entry::leaves().map(|entry| app.value(entry)).filter(|value| {
         // Gaps are worth a line only if something is in them.
@@ -86,6 +90,9 @@ pub struct GetArgs {
     /// With both sectors: the release of the firmware that reads them; by default the one whose marks are there.
     #[arg(long, value_name = "VERSION")]
     firmware: Option<Firmware>,
+    /// With both sectors: the device that reads them; by default the one whose marks are there.
+    #[arg(long, value_name = "DEVICE")]
+    platform: Option<Container>,
     /// With both sectors: this one, whichever is current.
     #[arg(long)]
     sector: Option<Which>,
@@ -95,7 +102,8 @@ pub struct GetArgs {
 
 pub(super) fn get(args: &GetArgs) -> Result<(), Failure> {
     let entries = args.names.iter().map(|name| entry(name)).collect::<Result<Vec<_>, _>>()?;
-    let table = Table::load(args.file.as_deref(), args.firmware, args.sector, &args.device)?;
+    let reader = Reader { firmware: args.firmware, platform: args.platform };
+    let table = Table::load(args.file.as_deref(), reader, args.sector, &args.device)?;
     let app = table.view()?;
     if let Some(path) = &args.raw {
         let [entry] = *entries else {

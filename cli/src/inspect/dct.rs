@@ -64,9 +64,11 @@ pub(super) fn looks_like_app(scan: &Scan) -> bool {
     in_range && (flags && erased_or(2082, &[0x30, 0x82]) || keys && erased_or(0, &[0xC0]))
 }
 
-/// Whether the file is as long as both sectors or the whole flash, and has the mark of a table in one of them.
+/// Whether the file is as long as both sectors or the whole flash, and has the mark of a table in one of them; or is one sector
+/// with such a mark.
 pub(super) fn looks_like_flash(scan: &Scan) -> bool {
-    pair(scan).is_some_and(|(_, pair)| {
+    let one = scan.len() == PAIR as u64 / 2 && image::is_raw_sector(&scan.head);
+    one || pair(scan).is_some_and(|(_, pair)| {
         Dump::from_slice(pair).is_ok_and(|dump| {
             [SectorId::Dct1, SectorId::Dct2].iter().any(|id| dump.candidate(*id).format.is_some())
         })
@@ -81,6 +83,10 @@ fn pair(scan: &Scan) -> Option<(usize, &[u8])> {
 
 pub(super) fn explain_app(scan: &Scan) -> (Vec<Problem>, Fields) {
     let (problems, fields) = match App::new(&scan.head) {
+        Ok(_) if image::is_raw_sector(&scan.head) => {
+            let message = "a sector of the flash as it is; the application section is a part of it";
+            (vec![Problem::new("raw-sector", message, None)], Map::new())
+        }
         Ok(app) => (problems(app, Past::of_app(app), 0), values(app)),
         Err(error) => (vec![Problem::new("bad-length", error, None)], Map::new()),
     };
@@ -141,7 +147,7 @@ pub(super) fn explain_flash(scan: &Scan) -> (Vec<Problem>, Fields) {
         fields: Map::new(),
     };
     let Some((at, pair)) = pair(scan) else {
-        let message = "two sectors have 32768 bytes, a whole flash has 1 MiB";
+        let message = "two sectors have 32768 bytes from 08004000, a whole flash has 1 MiB; one sector does not tell which is current";
         return (vec![Problem::new("bad-length", message, None)], Fields::DctFlash(fields));
     };
     fields.sectors_at = at;
@@ -175,7 +181,7 @@ fn look_into(dump: Dump<'_>, at: usize, fields: &mut DctFlash) -> Vec<Problem> {
             newer: newer == Some(id),
         });
     }
-    let Some(target) = image::target(&dump, None) else {
+    let Some(target) = image::target_by_marks(&dump) else {
         found.push(Problem::new("no-table", "neither sector has the mark of a table", None));
         return found;
     };
