@@ -69,7 +69,29 @@ pub struct PlannedWrite {
     pub read_back: bool,
 }
 
+/// Algorithm of the keys in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum KeyAlgorithm {
+    /// RSA, for TCP.
+    Rsa,
+    /// EC P-256, for UDP.
+    Ec,
+}
+
 impl Segment {
+    /// Algorithm of the DER key that the segment holds, `None` where it holds something else.
+    #[must_use]
+    pub fn key_algorithm(&self) -> Option<KeyAlgorithm> {
+        match self.name {
+            "tcpServerKey" | "tcpPrivateKey" | "serverKey" | "privateKey" => Some(KeyAlgorithm::Rsa),
+            "udpServerKey" | "udpPrivateKey" => Some(KeyAlgorithm::Ec),
+            _ => None,
+        }
+    }
+
     /// Whether `length` bytes fit.
     ///
     /// # Errors
