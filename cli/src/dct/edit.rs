@@ -19,15 +19,18 @@ use zeroize::Zeroizing;
 
 /// Set values in the device, or in a copy of a dump.
 ///
-/// `NAME=VALUE` takes what `show` prints, `NAME=unset` erases, `NAME=@FILE` takes the bytes of a file. Nothing else changes. A
-/// dump of both sectors is changed as its firmware would do it: the new table goes to the other sector, the old one
-/// stays what it was. In the device every value is kept in a file before it is written, and read back.
+/// `NAME=VALUE` takes what `show` prints, `NAME=unset` erases, `NAME=@FILE` takes the bytes of a file. Nothing else changes. In
+/// the device every value is kept in a file before it is written, and read back.
+///
+/// A dump of both sectors is changed as its firmware would do it. From v0.7.0 on the new table goes to the other sector, and
+/// the old one stays. Before that no old table is left: a Photon programs the new bytes over the old ones, and where that does
+/// not give them, it writes the table to the other sector and erases the old one; an Electron marks the old one as void.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// What to set.
     #[arg(value_name = "NAME=VALUE", required = true)]
     assignments: Vec<Assignment>,
-    /// An application section, both sectors, or the whole flash; without it the device is changed.
+    /// An application section, both sectors, or the whole flash (- is standard input); without it the device is changed.
     #[arg(short, long, requires = "output")]
     file: Option<PathBuf>,
     /// The changed copy of FILE.
@@ -117,7 +120,7 @@ fn changed(before: &[u8], after: &[u8]) -> core::ops::Range<usize> {
     }
 }
 
-/// One write, as the firmware does it: the previous table stays in the other sector.
+/// One write, as the firmware does it.
 fn write_pair(
     pair: &[u8],
     target: Target,
@@ -169,6 +172,7 @@ fn sector_of(pair: &mut [u8], id: SectorId) -> &mut [u8] {
 }
 
 fn in_device(args: &Args, device: &mut Particle<'_, '_>) -> Result<(), Failure> {
+    device.set_firmware(args.firmware.map(|Firmware(version)| version));
     let table = Table::of_device(device)?;
     let mut image = table.app.clone();
     apply(&args.assignments, &mut image)?;
@@ -184,6 +188,7 @@ fn in_device(args: &Args, device: &mut Particle<'_, '_>) -> Result<(), Failure> 
         segment
             .plan_write(entry.len(), args.firmware.map(|Firmware(version)| version))
             .map_err(|error| Failure::new(Code::Usage, chain(&error), "nothing was written"))?;
+        device.check_table(&segment, entry.len())?;
         // A field and its first part begin at the same place.
         if places.get(&entry.offset()).is_none_or(|(_, present)| present.len() < entry.len()) {
             places.insert(entry.offset(), (segment, entry));
