@@ -287,6 +287,35 @@ fn dump_of_both_sectors_is_changed_as_its_firmware_does_it() {
     assert_eq!(shown["table"]["selected"], "DCT2", "the other sector");
 }
 
+/// The table of older firmware ends at 4258, and its marks are in the sectors.
+#[test]
+fn device_with_older_firmware_gets_no_field_that_it_does_not_have() {
+    let bench = Bench::new("dct");
+    bench.device(&["show"]);
+    let mut flash = bench.read("flash");
+    flash[0x4000..0xC000].copy_from_slice(&vector("photon_2_old_swapped.bin"));
+    bench.put("flash", &flash);
+    let secret = "device_secret=ABCDEFGHIJKLMNO";
+    for arguments in [
+        &["set", secret][..],
+        &["set", secret, "--dry-run"],
+        &["set", "claimed=true", secret],
+        &["set", secret, "--firmware", "0.6.4"],
+    ] {
+        let (code, message) = bench.device_fails(arguments);
+        assert!(code == 64 && message.contains("device_secret"), "{message}");
+        assert!(bench.read("flash") == flash, "{arguments:?}");
+    }
+    assert!(
+        bench.device_fails(&["set", secret]).1.contains("Photon v0.4.4 to v0.6.4) the fields end at 4258")
+    );
+    bench.device(&["set", "claimed=true"]);
+    // It was updated and did not write its table yet.
+    bench.put("flash", &flash);
+    bench.device(&["set", secret, "--firmware", "2.3.1"]);
+    bench.device(&["set", "device_secret=OABCDEFGHIJKLMN"]);
+}
+
 #[test]
 fn values_of_a_device_are_backed_up_written_and_read_back() {
     let bench = Bench::new("dct");
@@ -485,6 +514,10 @@ fn half_written_server_key_is_damaged_although_it_reads_as_a_key() {
     assert!(text.contains("DCT2 has a better value: --mix takes it"), "{text}");
     bench.ok(&["recover", "pair", "--mix", "--app", "app"]);
     assert!(bench.read("app")[2082..][..512] == old);
+    // Or the other sector as a whole.
+    assert!(text.contains("--base 2 takes it as a whole"), "{text}");
+    assert_eq!(bench.json(&written[..2], 65)["other_base"], "DCT2");
+    assert_eq!(bench.ok(&["recover", "pair", "--base", "2"])["other_base"], Value::Null);
 
     let inspect = Bench::new("inspect");
     inspect.put("pair", bench.read("pair"));
@@ -693,6 +726,205 @@ fn piped(bench: &Bench, arguments: &[&str], input: &[u8]) -> std::process::Outpu
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn standard_input_has_its_usual_name() {
+    let bench = Bench::new("dct");
+    bench.vector("photon_4_new_second.bin");
+    let file = bench.read("photon_4_new_second.bin");
+    for arguments in [
+        &["show", "-"][..],
+        &["get", "country_code", "--file", "-"],
+        &["diff", "-"],
+        &["recover", "-"],
+        &["set", "claimed=false", "--file", "-", "-o", "out"],
+    ] {
+        let name =
+            |argument: &&str| if *argument == "-" { "photon_4_new_second.bin" } else { *argument }.to_owned();
+        let named: Vec<_> = arguments.iter().map(name).collect();
+        let expected = bench.run(
+            &named
+                .iter()
+                .map(String::as_str)
+                .chain(["--force"].into_iter().filter(|_| arguments[0] == "set"))
+                .collect::<Vec<_>>(),
+        );
+        let _ = std::fs::remove_file(bench.path("out"));
+        let found = piped(&bench, arguments, &file);
+        assert!(expected.status.success() && found.stdout == expected.stdout, "{arguments:?}");
+    }
+}
+
+/// A rename takes the place of whatever is there.
+#[cfg(unix)]
+#[test]
+fn output_takes_the_place_of_files_only() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let bench = Bench::new("dct");
+    bench.vector("app_v2.3.1.bin");
+    let set = |out: &str| bench.plain(&["set", "-f", "app_v2.3.1.bin", "-o", out, "claimed=true", "--force"]);
+    assert!(std::process::Command::new("mkfifo").arg(bench.path("pipe")).status().unwrap().success());
+    symlink("nowhere", bench.path("dangling")).unwrap();
+    for out in ["pipe", "dangling"] {
+        let (code, _, message) = set(out);
+        assert!(code == 73 && message.contains(out), "{message}");
+    }
+    let build = ["build", "-o", "dangling", "claimed=true"];
+    assert_eq!(bench.fails(&build).0, 73);
+    assert!(bench.path("pipe").symlink_metadata().unwrap().file_type().is_fifo());
+    assert!(bench.path("dangling").is_symlink() && !bench.path("nowhere").exists());
+    bench.put("file", b"old");
+    symlink("file", bench.path("link")).unwrap();
+    assert_eq!(set("link").0, 0);
+    assert!(bench.path("link").is_symlink() && bench.read("file").len() == 8391);
+}
+
+#[test]
+fn dry_run_of_a_recovery_writes_no_file() {
+    let bench = Bench::new("dct");
+    bench.vector("photon_4_new_second.bin");
+    let arguments = ["recover", "photon_4_new_second.bin", "-o", "out", "--app", "app", "--dry-run"];
+    assert_eq!(bench.ok(&arguments)["dry_run"], true);
+    let (_, text, _) = bench.plain(&arguments);
+    assert!(text.contains("out would be written") && text.contains("app would be written"), "{text}");
+    assert!(!bench.path("out").exists() && !bench.path("app").exists());
+}
+
+#[test]
+fn table_for_older_firmware_says_what_it_leaves_out() {
+    let bench = Bench::new("dct");
+    bench.vector("app_v2.3.1.bin");
+    let build = ["build", "--from", "app_v2.3.1.bin", "--firmware", "0.6.4", "-o"];
+    let dropped = bench.ok(&[&build[..], &["one"]].concat())["dropped"].clone();
+    for field in ["device_secret", "power_config"] {
+        assert!(dropped.as_array().unwrap().contains(&field.into()), "{dropped}");
+    }
+    let (_, text, _) = bench.plain(&[&build[..], &["two"]].concat());
+    assert!(text.contains("device_secret: left out"), "{text}");
+    let same = ["build", "--from", "app_v2.3.1.bin", "-o", "three"];
+    assert_eq!(bench.ok(&same)["dropped"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn cleared_values_are_not_set() {
+    let bench = Bench::new("dct");
+    let mut image = vector("app_v2.3.1.bin");
+    image[1762] = 0;
+    image[1758..1762].fill(0);
+    bench.put("app", &image);
+    let shown = bench.ok(&["show", "app", "--all"]);
+    for name in ["claim_code", "country_code"] {
+        let entry = shown["entries"].as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap();
+        assert_eq!((&entry["set"], &entry["malformed"]), (&false.into(), &false.into()), "{entry}");
+        assert_eq!(entry["value"], Value::Null);
+    }
+    assert!(!bench.plain(&["show", "app"]).1.contains("claim_code"));
+    // What is left behind an erased first byte is still secret.
+    image[1762] = 0xFF;
+    bench.put("app", &image);
+    assert_eq!(bench.fails(&["get", "claim_code", "--file", "app"]).0, 64);
+    let rest = hex(&image[1770..1790]);
+    for arguments in [&["show", "app", "--all"][..], &["show", "app", "--all", "--json"]] {
+        assert!(!bench.plain(arguments).1.contains(&rest));
+    }
+    assert!(bench.plain(&["get", "claim_code", "--file", "app", "--secrets"]).1.contains(&rest));
+}
+
+/// A device or the host tool made sense of these, but not the sense that was meant.
+#[test]
+fn odd_addresses_are_explained_where_they_are() {
+    let bench = Bench::new("dct");
+    let inspect = Bench::new("inspect");
+    let keys = Bench::new("keys");
+    let mut app = vector("app_v0.4.0.bin");
+    let block = |front: &[u8], fill: u8| {
+        let mut block = [0xFF; 128];
+        block[2..].fill(fill);
+        block[..front.len()].copy_from_slice(front);
+        block
+    };
+    for (address, problem, remark) in [
+        (block(b"\x01\x64", b'a'), Some("has 100 bytes and runs over the port"), None),
+        (block(b"\x01\xc8", b'a'), Some("length byte 200"), None),
+        (block(b"\x01\x00", 0xFF), Some("is empty"), None),
+        (block(b"\x00\x03\x00\x01\x02\x00", 0xFF), None, Some("length 3 in place of 4")),
+        (block(b"\x01\x0fdevice.spark.io\x00", 0xFF), None, None),
+    ] {
+        app[2466..2594].copy_from_slice(&address);
+        inspect.put("app", &app);
+        bench.put("app", &app);
+        let report = inspect.json(&["app"], if problem.is_some() { 65 } else { 0 });
+        let problems = report["problems"].as_array().unwrap();
+        let remarks = report["remarks"].as_array().unwrap();
+        assert_eq!(
+            (problems.len(), remarks.len()),
+            (problem.iter().count(), remark.iter().count()),
+            "{report:#}"
+        );
+        for (said, found) in [(problem, problems), (remark, remarks)] {
+            if let Some(said) = said {
+                assert_eq!(found[0]["offset"], 2466);
+                let message = found[0]["message"].as_str().unwrap();
+                assert!(
+                    message.starts_with("server_public_key.address: ") && message.contains(said),
+                    "{message}"
+                );
+            }
+        }
+        let (_, shown, _) = bench.plain(&["show", "app"]);
+        assert!(remark.is_none_or(|remark| shown.contains(remark)), "{shown}");
+        let (_, text, _) = inspect.plain(&["app"]);
+        assert!(remark.is_none_or(|remark| text.contains(remark)), "{text}");
+        // The same in a file of the host tool.
+        inspect.put("region", &app[2082..2594]);
+        let (_, text, _) = inspect.plain(&["region"]);
+        let said = problem.or(remark).unwrap_or_default();
+        assert!(text.contains(said), "{text}");
+    }
+    // Both sectors of a table are no key.
+    keys.put("pair", vector("photon_4_new_second.bin"));
+    let (code, _, message) = keys.fails(&["check", "pair"]);
+    assert!(code == 65 && message.contains("sectors of a configuration table"), "{message}");
+}
+
+#[test]
+fn own_tables_are_recognised() {
+    let bench = Bench::new("dct");
+    let inspect = Bench::new("inspect");
+    let mut ec = vector("keys/ec_p256.sec1.der");
+    ec.resize(192, 0xFF);
+    bench.put("ec", &ec);
+    bench.put("server", vector("keys/particle_server_ec_spki_91.der"));
+    for version in ["0.4.4", "0.6.4", "0.7.0", "2.3.1"] {
+        let build = ["build", "--force", "--firmware", version, "-o", "out"];
+        for (values, valid) in [
+            (&["ssid_prefix=Photon"][..], true),
+            // Claimed, and without the key that it was claimed with.
+            (&["claimed=true"], false),
+            (&["version_string=mine", "product_store.3=7"], true),
+        ] {
+            bench.ok(&[&build[..], values].concat());
+            inspect.put("out", bench.read("out"));
+            let report = inspect.json(&["out"], if valid { 0 } else { 65 });
+            assert_eq!((&report["kind"], &report["valid"]), (&"dct-app".into(), &valid.into()), "{report:#}");
+        }
+    }
+    // The third generation has keys for UDP only, in a file of its own length or in what is read over USB.
+    let keys = ["build", "--force", "-o", "out", "alt_device_private_key=@ec", "claimed=true"];
+    bench.ok(&keys);
+    let mut gen3 = bench.read("out");
+    for len in [8391, 16384] {
+        gen3.resize(len, 0xFF);
+        inspect.put("out", &gen3);
+        assert_eq!(inspect.ok(&["out"])["kind"], "dct-app", "{len}");
+    }
+    // Nothing else of that length.
+    for other in [vec![0xFF; 8391], vec![0; 8391], (0..8391_u32).map(|at| (at * at % 251) as u8).collect()] {
+        inspect.put("other", other);
+        assert_ne!(inspect.json(&["other"], 65)["kind"], "dct-app");
+    }
 }
 
 #[cfg(unix)]

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// What looks like damage against the other table is said: lost bits, an erased tail, a mixture of both.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// The first dump.
+    /// The first dump; - is standard input.
     first: PathBuf,
     /// The second dump; without it both sectors of the first one, or the device.
     second: Option<PathBuf>,

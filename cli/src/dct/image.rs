@@ -112,10 +112,10 @@ impl Pair {
 }
 
 impl File {
-    /// Reads a file: an application section, both sectors, or the whole flash.
+    /// Reads a file, or standard input for `-`: an application section, both sectors, or the whole flash.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let next = "give an application section (4258 to 16384 bytes), both sectors (32768 bytes from 08004000), or the whole flash (1 MiB)";
-        let bytes = files::read_up_to(path, FLASH as u64).map_err(|failure| match failure.code() {
+        let bytes = files::read_input_up_to(path, FLASH as u64).map_err(|failure| match failure.code() {
             Code::Data => Failure::new(Code::Data, format_args!("{} as a table", failure.what()), next),
             _ => failure,
         })?;

@@ -1,9 +1,10 @@
 //! What the key library says of the fields that hold keys.
 
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, chain};
+use spark_dct::app::{CloudTransport, DEVICE_PRIVATE_KEY_READ};
 use spark_dct::recovery::{Dump, Judgement, Options, Plan, PlanError, Target};
 use spark_dct::server_address::{AddressError, Host};
-use spark_dct::{App, Entry, Field, ServerAddress, ServerKeyRegion};
+use spark_dct::{App, Entry, Field, ServerAddress, ServerKeyRegion, server_key_region};
 use spark_keys::check;
 use spark_keys::check::{PublicCache, Report, ServerKeyKind, check_ec, check_server_key};
 use spark_keys::{BundledKey, Fingerprint};
@@ -53,7 +54,7 @@ fn judge_rest(field: Field, bytes: &[u8]) -> Judgement {
             PublicCache::Unknown => Judgement::Invalid,
             _ => Judgement::Unknown,
         },
-        Field::ALT_SERVER_ADDRESS => match bytes.first_chunk().map(ServerAddress::parse) {
+        Field::ALT_SERVER_ADDRESS => match address(field, bytes) {
             Some(Err(_)) => Judgement::Invalid,
             _ => Judgement::Unknown,
         },
@@ -83,14 +84,14 @@ impl Past {
     pub(crate) fn of_app(app: App<'_>) -> Self {
         let field = Field::ALT_DEVICE_PRIVATE_KEY;
         let has_ec_key = report(field, app.bytes(field)).is_some_and(|report| report.device_works());
-        if has_ec_key && app.is_erased(Field::CLOUD_TRANSPORT) { Self::NONE } else { Self::of(app) }
+        if has_ec_key && app.cloud_transport() == CloudTransport::Udp { Self::NONE } else { Self::of(app) }
     }
 
     /// By both sectors, as either may show what the other one lost. An Electron uses UDP unless its table says otherwise.
     pub(crate) fn of_dump(dump: &Dump<'_>, target: Target) -> Self {
         let apps = dump.candidates().into_iter().filter_map(|candidate| App::new(candidate.app).ok());
         let over_tcp = apps.filter(|app| match target {
-            Target::Dcd(_) => !app.is_erased(Field::CLOUD_TRANSPORT),
+            Target::Dcd(_) => app.cloud_transport() == CloudTransport::Tcp,
             _ => true,
         });
         over_tcp.map(Self::of).fold(Self::NONE, |one, two| Past {
@@ -166,20 +167,22 @@ impl PrivateKeys {
 /// What is wrong with a key.
 pub(crate) fn report(field: Field, bytes: &[u8]) -> Option<Report> {
     match field {
-        Field::DEVICE_PRIVATE_KEY => Some(check(bytes.get(..612).unwrap_or(bytes))),
+        Field::DEVICE_PRIVATE_KEY => Some(check(bytes.get(..DEVICE_PRIVATE_KEY_READ).unwrap_or(bytes))),
         Field::ALT_DEVICE_PRIVATE_KEY => Some(check_ec(bytes)),
-        Field::SERVER_PUBLIC_KEY => {
-            Some(check_server_key(ServerKeyKind::Rsa, bytes.get(..512).unwrap_or(bytes)))
-        }
+        Field::SERVER_PUBLIC_KEY => Some(check_server_key(
+            ServerKeyKind::Rsa,
+            bytes.get(..server_key_region::DFU_LEN).unwrap_or(bytes),
+        )),
         Field::ALT_SERVER_PUBLIC_KEY => Some(check_server_key(ServerKeyKind::Ec, bytes)),
         _ => None,
     }
 }
 
-/// The address beside the server's key.
-fn address(field: Field, bytes: &[u8]) -> Option<Result<Option<ServerAddress<'_>>, AddressError>> {
+/// The address in a field: beside the server's key, or on its own.
+pub(crate) fn address(field: Field, bytes: &[u8]) -> Option<Result<Option<ServerAddress<'_>>, AddressError>> {
     let block = match field {
-        Field::SERVER_PUBLIC_KEY => bytes.get(384..)?.first_chunk()?,
+        Field::SERVER_PUBLIC_KEY => bytes.get(server_key_region::ADDRESS_AT..)?.first_chunk()?,
+        Field::ALT_SERVER_ADDRESS => bytes.first_chunk()?,
         _ => return None,
     };
     Some(ServerAddress::parse(block))
@@ -196,7 +199,10 @@ pub(super) fn must_work(entry: Entry, app: App<'_>) -> Result<(), Failure> {
     }
     let why = match report(field, bytes).and_then(|report| report.findings().next()) {
         Some(finding) => finding.to_string(),
-        None => "it is damaged".to_owned(),
+        None => match address(field, bytes) {
+            Some(Err(error)) => chain(&error),
+            _ => "it is damaged".to_owned(),
+        },
     };
     Err(Failure::new(
         Code::Data,

@@ -5,6 +5,7 @@ use super::protocol::Protocol;
 use super::secret::{Finding, Secret, describe};
 use super::server::{Shown, address_at, leads_anywhere, region_len};
 use crate::cloud::folder::Folder;
+use crate::dct::image;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
 use crate::files;
@@ -14,7 +15,8 @@ use core::fmt;
 use serde::Serialize;
 use serde_json::Value;
 use spark_dct::segment::Platform;
-use spark_dct::{Field, ServerAddress};
+use spark_dct::server_address::AddressError;
+use spark_dct::{Field, ServerAddress, server_key_region, wiced};
 use spark_keys::check::{Knowledge, Report, ServerKeyKind, check_ec_with, check_server_key, check_with};
 use spark_keys::{Key, KeyForm, load};
 use std::path::{Path, PathBuf};
@@ -178,6 +180,15 @@ fn of_file(
     copy: Option<&[u8]>,
 ) -> Result<Checked, Failure> {
     let content = Zeroizing::new(files::read_up_to(file, MAX_KEY_FILE)?);
+    if image::is_raw_sector(content.get(..wiced::SECTOR_SIZE).unwrap_or(&content))
+        || content.get(wiced::SECTOR_SIZE..image::PAIR).is_some_and(image::is_raw_sector)
+    {
+        return Err(Failure::new(
+            Code::Data,
+            format_args!("{} holds sectors of a configuration table, not a key", file.display()),
+            "`spark inspect` checks the keys in them; `spark dct get device_private_key --file FILE --raw KEY` takes one out",
+        ));
+    }
     let mut scratch = Zeroizing::new([0; load::MAX_DER]);
     let loaded = load::load(&content, &mut *scratch);
     let mut form = KeyForm::of(&content).map(KeyForm::name);
@@ -208,8 +219,12 @@ fn of_file(
                 Protocol::Tcp
             });
             match content.len() {
-                512 => Examined::of("server public key", &check_server_key(ServerKeyKind::Rsa, &content)),
-                320 => Examined::of("server public key", &check_server_key(ServerKeyKind::Ec, &content)),
+                server_key_region::DFU_LEN => {
+                    Examined::of("server public key", &check_server_key(ServerKeyKind::Rsa, &content))
+                }
+                len if len == region_len(Protocol::Udp) => {
+                    Examined::of("server public key", &check_server_key(ServerKeyKind::Ec, &content))
+                }
                 _ => Examined::of("device private key", &report(guess, &content, None, candidates, copy)),
             }
         }
@@ -332,6 +347,8 @@ fn address_finding(protocol: Protocol, block: &[u8; 128]) -> Option<(Finding, bo
         Ok(None) => {
             ("server-address-unknown", format!("the server address has the unknown type {}", block[0]))
         }
+        // Firmware takes that length for no address.
+        Err(error @ AddressError::DomainLengthByte { .. }) => ("server-address-unknown", chain(&error)),
         Err(error) => ("server-address-unusable", chain(&error)),
     };
     let by_default = protocol == Protocol::Tcp && code != "server-address-unusable";
