@@ -336,7 +336,7 @@ mod tests {
             let bad = block(1, length, &name, [b'a'; 2]);
             let error = match length {
                 0 => AddressError::EmptyDomain,
-                ..=126 => AddressError::DomainOverPort { length },
+                1..=126 => AddressError::DomainOverPort { length },
                 _ => AddressError::DomainLengthByte { length },
             };
             assert_eq!(ServerAddress::parse(&bad), Err(error));
