@@ -436,7 +436,7 @@ fn key_regions_of_the_tool_are_ours() {
     let photon = flash.sectors().app_of(spark_dct::flash::SectorId::Dct1).to_vec();
     let electron = common::Flash::load("electron_0_factory.bin");
     let electron = electron.dcd().app(spark_dct::dcd::Generation::V1).unwrap().to_vec();
-    let mut ec = vec![0xFF; 192];
+    let mut ec = [0xFF; 192];
     ec[..91].copy_from_slice(&electron[Field::ALT_SERVER_PUBLIC_KEY.offset()..][..91]);
     let rsa = photon[Field::SERVER_PUBLIC_KEY.offset()..].first_chunk().unwrap();
     for case in json("server_address.json")["cli_cases"].as_array().unwrap() {
