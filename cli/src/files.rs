@@ -2,15 +2,15 @@
 
 use crate::exit::{Code, Failure};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Writes a file so that a reader sees the old or the new content, never a part: beside it first, then renamed.
+/// Writes a file so that a reader sees the old or the new content, never a part: beside it first, then renamed. A link to a
+/// file stays one.
 ///
 /// # Errors
-/// [`Failure`] that names the file.
+/// [`Failure`] that names the file; [`Code::CantCreate`] if it is there and no file.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    write_beside(path, content, None)?.persist(path).map_err(|error| Failure::writing(path, &error.error))?;
-    Ok(())
+    replace(path, content, None)
 }
 
 /// As [`write_atomically`], but only if there is no such file yet; `false` if there is.
@@ -28,11 +28,41 @@ pub fn write_if_new(path: &Path, content: &[u8]) -> Result<bool, Failure> {
 /// As [`write_atomically`], readable for the owner only.
 ///
 /// # Errors
-/// [`Failure`] that names the file.
+/// As [`write_atomically`].
 pub fn write_secret(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let file = write_beside(path, content, Some(0o600))?;
-    file.persist(path).map_err(|error| Failure::writing(path, &error.error))?;
+    replace(path, content, Some(0o600))
+}
+
+fn replace(path: &Path, content: &[u8], mode: Option<u32>) -> Result<(), Failure> {
+    let place = replaceable(path)?;
+    let file = write_beside(&place, content, mode)?;
+    file.persist(&place).map_err(|error| Failure::writing(path, &error.error))?;
     Ok(())
+}
+
+/// The file that takes the place of `path`. A rename would put it in the place of a link, a pipe or a device as well.
+fn replaceable(path: &Path) -> Result<PathBuf, Failure> {
+    let refused = |what: &str| {
+        let next = "name a file, or remove what is there";
+        Failure::new(Code::CantCreate, format_args!("{} is {what}; it stays", path.display()), next)
+    };
+    let found = match path.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(path.to_owned()),
+        Err(error) => return Err(Failure::writing(path, &error)),
+        Ok(found) => found,
+    };
+    match found.file_type() {
+        kind if kind.is_file() => Ok(path.to_owned()),
+        kind if kind.is_dir() => Err(refused("a folder")),
+        kind if kind.is_symlink() => match path.metadata() {
+            Ok(target) if target.is_file() => {
+                path.canonicalize().map_err(|error| Failure::writing(path, &error))
+            }
+            Ok(_) => Err(refused("a link to something that is no file")),
+            Err(_) => Err(refused("a link to nothing")),
+        },
+        _ => Err(refused("no file but a pipe, a socket or a device")),
+    }
 }
 
 /// Opens a file that grows at its end, readable for the owner only.
@@ -82,10 +112,26 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 pub fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     let failure = |error: &std::io::Error| Failure::reading(path, error);
     let file = std::fs::File::open(path).map_err(|error| failure(&error))?;
-    // The content may be secret: it should not be left behind by a vector that grows.
     let expected = file.metadata().map_or(0, |metadata| metadata.len()).min(limit);
+    read_some(file, expected, limit, path)
+}
+
+/// As [`read_up_to`]; `-` is standard input.
+///
+/// # Errors
+/// As [`read_up_to`].
+pub fn read_input_up_to(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    if path == Path::new("-") {
+        return read_some(std::io::stdin().lock(), limit, limit, Path::new("standard input"));
+    }
+    read_up_to(path, limit)
+}
+
+fn read_some(input: impl Read, expected: u64, limit: u64, path: &Path) -> Result<Vec<u8>, Failure> {
+    // The content may be secret: it should not be left behind by a vector that grows.
     let mut content = Vec::with_capacity(usize::try_from(expected).unwrap_or(0).saturating_add(1));
-    file.take(limit.saturating_add(1)).read_to_end(&mut content).map_err(|error| failure(&error))?;
+    let read = input.take(limit.saturating_add(1)).read_to_end(&mut content);
+    read.map_err(|error| Failure::reading(path, &error))?;
     if content.len() as u64 > limit {
         return Err(Failure::new(
             Code::Data,
@@ -132,6 +178,33 @@ mod tests {
         assert_eq!(refused.code(), Code::Data);
         assert!(refused.what().contains("seven") && refused.what().contains("6 bytes"), "{refused}");
         assert_eq!(read_up_to(&folder.path().join("none"), 6).unwrap_err().code(), Code::NoInput);
+    }
+
+    /// A rename takes the place of whatever is there.
+    #[cfg(unix)]
+    #[test]
+    fn only_files_are_replaced_and_links_to_them_stay() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+        symlink(at("pipe"), at("to-pipe")).unwrap();
+        symlink(at("nowhere"), at("to-nothing")).unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        for write in [write_atomically, write_secret] {
+            for name in ["pipe", "to-pipe", "to-nothing", "folder"] {
+                assert_eq!(write(&at(name), b"new").unwrap_err().code(), Code::CantCreate, "{name}");
+            }
+            assert!(at("pipe").symlink_metadata().unwrap().file_type().is_fifo());
+            assert!(at("to-nothing").is_symlink() && !at("nowhere").exists());
+        }
+        std::fs::write(at("file"), b"old").unwrap();
+        symlink("file", at("link")).unwrap();
+        write_secret(&at("link"), b"new").unwrap();
+        assert!(at("link").is_symlink());
+        assert_eq!(std::fs::read(at("file")).unwrap(), b"new");
+        let left = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 6, "nothing is left beside them");
     }
 
     #[cfg(unix)]

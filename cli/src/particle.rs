@@ -1,13 +1,14 @@
 //! A Particle device in DFU mode: its platform, its id, and the named places of its memory.
 
+use crate::dct::image;
 use crate::dfu::{Access, DeviceOptions, access};
 use crate::exit::{Code, Failure, chain};
 use crate::files;
 use coap_spark::handshake::DeviceId;
 use core::fmt;
 use serde::Serialize;
-use spark_dct::segment::{DCT_ALTERNATE, Platform, Segment};
-use spark_dct::wiced;
+use spark_dct::segment::{Platform, Segment};
+use spark_dct::{FirmwareVersion, app, layout, wiced};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -20,6 +21,8 @@ pub(crate) struct Particle<'a, 'p> {
     sectors: Sectors,
     /// They are in a file.
     sectors_kept: bool,
+    /// The release of the firmware, if the user told it.
+    firmware: Option<FirmwareVersion>,
 }
 
 /// Both sectors of the table: the second generation in them is lost with the first write.
@@ -104,7 +107,7 @@ impl<'a, 'p> Particle<'a, 'p> {
         };
         // The DFU serial number of these devices is their id.
         let id = device.serial.parse().ok();
-        Ok(Self { access, platform, id, sectors: Sectors::Unread, sectors_kept: false })
+        Ok(Self { access, platform, id, sectors: Sectors::Unread, sectors_kept: false, firmware: None })
     }
 
     pub(crate) const fn platform(&self) -> Platform {
@@ -114,6 +117,42 @@ impl<'a, 'p> Particle<'a, 'p> {
     /// The device id, if the device tells it.
     pub(crate) const fn id(&self) -> Option<DeviceId> {
         self.id
+    }
+
+    /// Takes the release of the firmware from the user, instead of the marks in the table.
+    pub(crate) const fn set_firmware(&mut self, version: Option<FirmwareVersion>) {
+        self.firmware = version;
+    }
+
+    /// Refuses what would end behind the fields of the table that the device's firmware has: before v0.7.0 it has half of them.
+    pub(crate) fn check_table(&mut self, segment: &Segment, len: usize) -> Result<(), Failure> {
+        let end = usize::try_from(segment.address).unwrap_or(usize::MAX).saturating_add(len);
+        if !self.platform.is_table(segment.alternate) || end <= app::LEN_OLD {
+            return Ok(());
+        }
+        let (limit, who) = match self.firmware {
+            Some(version) => (layout::length(version), format!("firmware {version}")),
+            None => match self.sectors().and_then(|pair| image::dump(pair).ok()) {
+                Some(dump) => match image::target_by_marks(&dump) {
+                    Some(target) => {
+                        (target.structure_len(), format!("the firmware that wrote the table ({target})"))
+                    }
+                    None => return Ok(()),
+                },
+                None => return Ok(()),
+            },
+        };
+        if end <= limit {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::Usage,
+            format_args!(
+                "{} ends at byte {end} of the table, and for {who} the fields end at {limit}",
+                segment.name
+            ),
+            "nothing was written; update the device first, or say with --firmware which release it has",
+        ))
     }
 
     /// What files of this device are called.
@@ -153,6 +192,7 @@ impl<'a, 'p> Particle<'a, 'p> {
         let planned = segment
             .plan_write(data.len(), None)
             .map_err(|error| Failure::new(Code::Data, chain(&error), "nothing was written"))?;
+        self.check_table(segment, data.len())?;
         // A Core takes whole words only.
         let mut data = Zeroizing::new(data.to_vec());
         data.resize(planned.padded_len, 0);
@@ -171,7 +211,7 @@ impl<'a, 'p> Particle<'a, 'p> {
             return Ok(written);
         }
         // The first write ends the older generation.
-        if segment.alternate == DCT_ALTERNATE && !self.sectors_kept {
+        if self.platform.is_table(segment.alternate) && !self.sectors_kept {
             let name = self.name();
             if let Some(sectors) = self.sectors() {
                 written.sectors = back_up(&options.backup, &name, "sectors", sectors)?;

@@ -108,6 +108,95 @@ fn containers_are_read_as_each_firmware_selects() {
     assert!(code == 65 && message.contains("recover"), "{message}");
 }
 
+/// One sector is as long as the longest application section, and its bytes are not at those places.
+#[test]
+fn raw_sector_is_not_taken_for_an_application_section() {
+    let bench = Bench::new("dct");
+    let inspect = Bench::new("inspect");
+    for file in ["photon_3_new_first.bin", "electron_2_v2_second.bin"] {
+        for len in [16384, 8391] {
+            bench.put("one", &vector(file)[..len]);
+            for arguments in [
+                &["show", "one"][..],
+                &["get", "claimed", "--file", "one"],
+                &["set", "-f", "one", "-o", "out", "claimed=true"],
+                &["diff", "one", "one"],
+                &["build", "--from", "one", "-o", "out"],
+            ] {
+                let (code, _, message) = bench.fails(arguments);
+                assert!(code == 65 && message.contains("0x08004000:0x8000"), "{arguments:?}: {message}");
+                assert!(!bench.path("out").exists());
+            }
+            inspect.put("one", bench.read("one"));
+            let (code, text, _) = inspect.plain(&["one", "--as", "dct-app"]);
+            assert!(code == 65 && text.contains("raw-sector"), "{text}");
+        }
+    }
+    // A write that was cut before its header: the other end tells.
+    let mut cut = vector("photon_3_new_first.bin");
+    cut.truncate(16384);
+    cut[..388].fill(0xFF);
+    bench.put("one", &cut);
+    assert_eq!(bench.fails(&["show", "one"]).0, 65);
+    inspect.put("one", &cut);
+    assert_eq!(inspect.json(&["one"], 65)["kind"], "dct-flash");
+}
+
+/// Firmware from v0.7.0 on writes an empty table with version 0 when it finds none.
+#[test]
+fn default_table_of_new_firmware_is_of_new_firmware() {
+    let bench = Bench::new("dct");
+    bench.vector("photon_5_new_blank_init.bin");
+    let table = &bench.ok(&["show", "photon_5_new_blank_init.bin"])["table"];
+    assert_eq!(table["firmware"], "Photon v0.7.0 and later");
+    bench.ok(&["set", "-f", "photon_5_new_blank_init.bin", "-o", "out", "device_secret=ABCDEFGHIJKLMNO"]);
+    let record = |name: &str, at: usize| {
+        let file = bench.read(name);
+        spark_dct::wiced::VersionRecord::of_sector(file[at..].first_chunk().unwrap())
+    };
+    assert!(record("out", 16384).is_valid(), "written as v0.7.0 writes");
+    bench.ok(&["recover", "photon_5_new_blank_init.bin", "-o", "recovered"]);
+    assert!(record("recovered", 0).is_valid());
+}
+
+/// An Electron keeps what it was migrated from until its next write.
+#[test]
+fn migrated_electron_is_read_as_an_electron_unless_told_otherwise() {
+    let bench = Bench::new("dct");
+    let mut pair = vector("photon_3_new_first.bin");
+    pair[16384..].fill(0xFF);
+    pair[APP_OFFSET + 1825] = b'1';
+    let before = pair.clone();
+    let sectors = spark_dct::dcd::Sectors::from_slice(&before).unwrap();
+    let mut write = spark_dct::dcd::Write::migrate(sectors, spark_dct::dcd::Generation::V2).unwrap();
+    while let Some(op) = write.next_op() {
+        if let spark_dct::wiced::FlashOp::Program { sector, offset, data } = op {
+            let at = sector.index() * 16384 + offset;
+            pair[at..at + data.len()].copy_from_slice(data);
+        }
+    }
+    // Not claimed any more: only the older table says that it is.
+    pair[16384 + 8 + 1825] = 0xFF;
+    let crc = spark_dct::dcd::sector_crc(pair[16384..].first_chunk().unwrap());
+    pair[32764..].copy_from_slice(&crc.to_le_bytes());
+    bench.put("pair", &pair);
+    let shown = bench.ok(&["show", "pair"]);
+    assert_eq!(
+        (&shown["table"]["firmware"], &shown["table"]["selected"], value(&shown, "claimed")),
+        (&"Electron v0.7.0 and later".into(), &"DCT2".into(), &"false".into())
+    );
+    let photon = bench.ok(&["show", "pair", "--platform", "photon"]);
+    assert_eq!((&photon["table"]["selected"], value(&photon, "claimed")), (&"DCT1".into(), &"true".into()));
+    let get = ["get", "claimed", "--file", "pair", "--platform", "photon"];
+    assert_eq!(bench.plain(&get).1, "true\n");
+    bench.ok(&["set", "-f", "pair", "-o", "out", "claimed=true"]);
+    let shown = bench.ok(&["show", "out"]);
+    assert_eq!((&shown["table"]["selected"], value(&shown, "claimed")), (&"DCT1".into(), &"true".into()));
+    assert_eq!(bench.ok(&["recover", "pair"])["target"], "Electron v0.7.0 and later");
+    let other = ["recover", "pair", "--platform", "photon", "--firmware", "0.6.4"];
+    assert_eq!(bench.ok(&other)["target"], "Photon v0.4.4 to v0.6.4");
+}
+
 #[test]
 fn values_are_got_and_secrets_have_to_be_asked_for() {
     let bench = Bench::new("dct");
@@ -196,6 +285,35 @@ fn dump_of_both_sectors_is_changed_as_its_firmware_does_it() {
     bench.ok(&["set", "-f", "electron_2_v2_second.bin", "-o", "dcd", "cloud_transport=udp"]);
     let shown = bench.ok(&["get", "cloud_transport", "--file", "dcd"]);
     assert_eq!(shown["table"]["selected"], "DCT2", "the other sector");
+}
+
+/// The table of older firmware ends at 4258, and its marks are in the sectors.
+#[test]
+fn device_with_older_firmware_gets_no_field_that_it_does_not_have() {
+    let bench = Bench::new("dct");
+    bench.device(&["show"]);
+    let mut flash = bench.read("flash");
+    flash[0x4000..0xC000].copy_from_slice(&vector("photon_2_old_swapped.bin"));
+    bench.put("flash", &flash);
+    let secret = "device_secret=ABCDEFGHIJKLMNO";
+    for arguments in [
+        &["set", secret][..],
+        &["set", secret, "--dry-run"],
+        &["set", "claimed=true", secret],
+        &["set", secret, "--firmware", "0.6.4"],
+    ] {
+        let (code, message) = bench.device_fails(arguments);
+        assert!(code == 64 && message.contains("device_secret"), "{message}");
+        assert!(bench.read("flash") == flash, "{arguments:?}");
+    }
+    assert!(
+        bench.device_fails(&["set", secret]).1.contains("Photon v0.4.4 to v0.6.4) the fields end at 4258")
+    );
+    bench.device(&["set", "claimed=true"]);
+    // It was updated and did not write its table yet.
+    bench.put("flash", &flash);
+    bench.device(&["set", secret, "--firmware", "2.3.1"]);
+    bench.device(&["set", "device_secret=OABCDEFGHIJKLMN"]);
 }
 
 #[test]
@@ -396,6 +514,10 @@ fn half_written_server_key_is_damaged_although_it_reads_as_a_key() {
     assert!(text.contains("DCT2 has a better value: --mix takes it"), "{text}");
     bench.ok(&["recover", "pair", "--mix", "--app", "app"]);
     assert!(bench.read("app")[2082..][..512] == old);
+    // Or the other sector as a whole.
+    assert!(text.contains("--base 2 takes it as a whole"), "{text}");
+    assert_eq!(bench.json(&written[..2], 65)["other_base"], "DCT2");
+    assert_eq!(bench.ok(&["recover", "pair", "--base", "2"])["other_base"], Value::Null);
 
     let inspect = Bench::new("inspect");
     inspect.put("pair", bench.read("pair"));
@@ -423,6 +545,89 @@ fn server_key_of_the_vendor_is_good_with_the_address_of_the_vendor() {
     assert_eq!(judged("other"), "plausible");
     let (_, text, _) = bench.plain(&["recover", "other"]);
     assert!(text.contains("server_public_key: plausible; it reads as a key, and nothing proves"), "{text}");
+}
+
+/// The reports "-19 in the handshake" and "keys lost": a device that has worked, and then an erased key.
+#[test]
+fn key_that_a_device_has_worked_with_is_lost_when_it_is_erased() {
+    let bench = Bench::new("dct");
+    let inspect = Bench::new("inspect");
+    let mut key = vector("keys/rsa1024_610.der");
+    key.resize(1216, 0xFF);
+    let region = vector("keys/particle_server_rsa_512.der");
+    let (no_key, no_region) = ([0xFF; 1216], [0xFF; 768]);
+    for (name, changes, lost) in [
+        ("whole", &[(34, &key[..]), (1825, b"1"), (2082, &region)][..], None),
+        ("region", &[(34, &key[..]), (2082, &no_region)], Some("server_public_key")),
+        (
+            "region, claimed",
+            &[(34, &no_key[..]), (1825, b"1"), (2082, &no_region)],
+            Some("server_public_key"),
+        ),
+        ("key", &[(34, &no_key[..]), (1825, b"1"), (2082, &region)], Some("device_private_key")),
+        // Never used: firmware makes a key at its first start.
+        ("fresh", &[(34, &no_key[..]), (1825, &[0xFF]), (2082, &region)], None),
+        ("blank", &[(34, &no_key[..]), (1825, &[0xFF]), (2082, &no_region)], None),
+    ] {
+        let code = if lost.is_some() { 65 } else { 0 };
+        let pair = pair([changes, changes]);
+        bench.put("pair", &pair);
+        inspect.put("pair", &pair);
+        inspect.put("app", &pair[APP_OFFSET..][..8391]);
+        let recovered = bench.json(&["recover", "pair"], code);
+        assert_eq!(recovered["whole"], lost.is_none(), "{name}");
+        for file in ["pair", "app"] {
+            let report =
+                inspect.json(&[file, "--as", if file == "app" { "dct-app" } else { "dct-flash" }], code);
+            let problems = report["problems"].to_string();
+            assert_eq!(report["valid"], lost.is_none(), "{name}, {file}: {problems}");
+            assert!(lost.is_none_or(|field| problems.contains(field)), "{name}, {file}: {problems}");
+        }
+        if let Some(field) = lost {
+            assert_eq!(decision(&recovered, field)["confidence"], "damaged", "{name}");
+            let text = bench.plain(&["recover", "pair"]).1;
+            assert!(text.contains(&format!("  {field}: no sector has a good one")), "{text}");
+        }
+    }
+    // The other generation still has it.
+    let with = |region| [(34, &key[..]), (2082, region)];
+    bench.put("pair", pair([&with(&no_region[..]), &with(&region)]));
+    let found = decision(&bench.json(&["recover", "pair"], 65), "server_public_key");
+    assert_eq!(found["better"], "DCT2", "{found}");
+    bench.ok(&["recover", "pair", "--mix"]);
+    // A device that uses UDP needs neither.
+    let electron = |transport: u8| {
+        let mut pair = vector("electron_2_v2_second.bin");
+        pair.truncate(16384);
+        pair[8 + 34..][..612].copy_from_slice(&key[..612]);
+        pair[8 + 2082..][..768].fill(0xFF);
+        pair[8 + 2977] = transport;
+        let crc = spark_dct::dcd::sector_crc(pair[..].first_chunk().unwrap());
+        pair[16380..].copy_from_slice(&crc.to_le_bytes());
+        pair.resize(32768, 0xFF);
+        pair
+    };
+    bench.put("udp", electron(0xFF));
+    bench.ok(&["recover", "udp"]);
+    bench.put("tcp", electron(0));
+    bench.json(&["recover", "tcp"], 65);
+}
+
+/// A checksum that is made anew over damage is right.
+#[test]
+fn only_sector_with_a_wrong_checksum_is_damaged_whatever_its_fields_show() {
+    let bench = Bench::new("dct");
+    let mut pair = vector("photon_4_new_second.bin");
+    pair[..16384].fill(0xFF);
+    bench.put("good", &pair);
+    assert_eq!(bench.ok(&["recover", "good"])["whole"], true);
+    pair[16384 + APP_OFFSET + 2952] ^= 1;
+    bench.put("pair", &pair);
+    let found = bench.json(&["recover", "pair", "-o", "out"], 65);
+    assert_eq!((&found["whole"], &found["base"]), (&false.into(), &"DCT2".into()));
+    assert!(bench.path("out").exists());
+    let text = bench.plain(&["recover", "pair"]).1;
+    assert!(text.contains("a checksum that is made anew proves nothing"), "{text}");
 }
 
 #[test]
@@ -457,7 +662,7 @@ fn recovery_says_what_it_does_not_write_outside_of_the_application_section() {
     let bench = Bench::new("dct");
     bench.device(&["show"]);
     let mut flash = bench.read("flash");
-    let mut sectors = pair([&[], &[(1825, b"1")]]);
+    let mut sectors = pair([&[], &[(1858, b"1")]]);
     sectors[16384 + WifiConfig::OFFSET..][..40].fill(0x41);
     flash[0x4000..0xC000].copy_from_slice(&sectors);
     bench.put("flash", flash);
@@ -521,6 +726,205 @@ fn piped(bench: &Bench, arguments: &[&str], input: &[u8]) -> std::process::Outpu
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn standard_input_has_its_usual_name() {
+    let bench = Bench::new("dct");
+    bench.vector("photon_4_new_second.bin");
+    let file = bench.read("photon_4_new_second.bin");
+    for arguments in [
+        &["show", "-"][..],
+        &["get", "country_code", "--file", "-"],
+        &["diff", "-"],
+        &["recover", "-"],
+        &["set", "claimed=false", "--file", "-", "-o", "out"],
+    ] {
+        let name =
+            |argument: &&str| if *argument == "-" { "photon_4_new_second.bin" } else { *argument }.to_owned();
+        let named: Vec<_> = arguments.iter().map(name).collect();
+        let expected = bench.run(
+            &named
+                .iter()
+                .map(String::as_str)
+                .chain(["--force"].into_iter().filter(|_| arguments[0] == "set"))
+                .collect::<Vec<_>>(),
+        );
+        let _ = std::fs::remove_file(bench.path("out"));
+        let found = piped(&bench, arguments, &file);
+        assert!(expected.status.success() && found.stdout == expected.stdout, "{arguments:?}");
+    }
+}
+
+/// A rename takes the place of whatever is there.
+#[cfg(unix)]
+#[test]
+fn output_takes_the_place_of_files_only() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let bench = Bench::new("dct");
+    bench.vector("app_v2.3.1.bin");
+    let set = |out: &str| bench.plain(&["set", "-f", "app_v2.3.1.bin", "-o", out, "claimed=true", "--force"]);
+    assert!(std::process::Command::new("mkfifo").arg(bench.path("pipe")).status().unwrap().success());
+    symlink("nowhere", bench.path("dangling")).unwrap();
+    for out in ["pipe", "dangling"] {
+        let (code, _, message) = set(out);
+        assert!(code == 73 && message.contains(out), "{message}");
+    }
+    let build = ["build", "-o", "dangling", "claimed=true"];
+    assert_eq!(bench.fails(&build).0, 73);
+    assert!(bench.path("pipe").symlink_metadata().unwrap().file_type().is_fifo());
+    assert!(bench.path("dangling").is_symlink() && !bench.path("nowhere").exists());
+    bench.put("file", b"old");
+    symlink("file", bench.path("link")).unwrap();
+    assert_eq!(set("link").0, 0);
+    assert!(bench.path("link").is_symlink() && bench.read("file").len() == 8391);
+}
+
+#[test]
+fn dry_run_of_a_recovery_writes_no_file() {
+    let bench = Bench::new("dct");
+    bench.vector("photon_4_new_second.bin");
+    let arguments = ["recover", "photon_4_new_second.bin", "-o", "out", "--app", "app", "--dry-run"];
+    assert_eq!(bench.ok(&arguments)["dry_run"], true);
+    let (_, text, _) = bench.plain(&arguments);
+    assert!(text.contains("out would be written") && text.contains("app would be written"), "{text}");
+    assert!(!bench.path("out").exists() && !bench.path("app").exists());
+}
+
+#[test]
+fn table_for_older_firmware_says_what_it_leaves_out() {
+    let bench = Bench::new("dct");
+    bench.vector("app_v2.3.1.bin");
+    let build = ["build", "--from", "app_v2.3.1.bin", "--firmware", "0.6.4", "-o"];
+    let dropped = bench.ok(&[&build[..], &["one"]].concat())["dropped"].clone();
+    for field in ["device_secret", "power_config"] {
+        assert!(dropped.as_array().unwrap().contains(&field.into()), "{dropped}");
+    }
+    let (_, text, _) = bench.plain(&[&build[..], &["two"]].concat());
+    assert!(text.contains("device_secret: left out"), "{text}");
+    let same = ["build", "--from", "app_v2.3.1.bin", "-o", "three"];
+    assert_eq!(bench.ok(&same)["dropped"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn cleared_values_are_not_set() {
+    let bench = Bench::new("dct");
+    let mut image = vector("app_v2.3.1.bin");
+    image[1762] = 0;
+    image[1758..1762].fill(0);
+    bench.put("app", &image);
+    let shown = bench.ok(&["show", "app", "--all"]);
+    for name in ["claim_code", "country_code"] {
+        let entry = shown["entries"].as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap();
+        assert_eq!((&entry["set"], &entry["malformed"]), (&false.into(), &false.into()), "{entry}");
+        assert_eq!(entry["value"], Value::Null);
+    }
+    assert!(!bench.plain(&["show", "app"]).1.contains("claim_code"));
+    // What is left behind an erased first byte is still secret.
+    image[1762] = 0xFF;
+    bench.put("app", &image);
+    assert_eq!(bench.fails(&["get", "claim_code", "--file", "app"]).0, 64);
+    let rest = hex(&image[1770..1790]);
+    for arguments in [&["show", "app", "--all"][..], &["show", "app", "--all", "--json"]] {
+        assert!(!bench.plain(arguments).1.contains(&rest));
+    }
+    assert!(bench.plain(&["get", "claim_code", "--file", "app", "--secrets"]).1.contains(&rest));
+}
+
+/// A device or the host tool made sense of these, but not the sense that was meant.
+#[test]
+fn odd_addresses_are_explained_where_they_are() {
+    let bench = Bench::new("dct");
+    let inspect = Bench::new("inspect");
+    let keys = Bench::new("keys");
+    let mut app = vector("app_v0.4.0.bin");
+    let block = |front: &[u8], fill: u8| {
+        let mut block = [0xFF; 128];
+        block[2..].fill(fill);
+        block[..front.len()].copy_from_slice(front);
+        block
+    };
+    for (address, problem, remark) in [
+        (block(b"\x01\x64", b'a'), Some("has 100 bytes and runs over the port"), None),
+        (block(b"\x01\xc8", b'a'), Some("length byte 200"), None),
+        (block(b"\x01\x00", 0xFF), Some("is empty"), None),
+        (block(b"\x00\x03\x00\x01\x02\x00", 0xFF), None, Some("length 3 in place of 4")),
+        (block(b"\x01\x0fdevice.spark.io\x00", 0xFF), None, None),
+    ] {
+        app[2466..2594].copy_from_slice(&address);
+        inspect.put("app", &app);
+        bench.put("app", &app);
+        let report = inspect.json(&["app"], if problem.is_some() { 65 } else { 0 });
+        let problems = report["problems"].as_array().unwrap();
+        let remarks = report["remarks"].as_array().unwrap();
+        assert_eq!(
+            (problems.len(), remarks.len()),
+            (problem.iter().count(), remark.iter().count()),
+            "{report:#}"
+        );
+        for (said, found) in [(problem, problems), (remark, remarks)] {
+            if let Some(said) = said {
+                assert_eq!(found[0]["offset"], 2466);
+                let message = found[0]["message"].as_str().unwrap();
+                assert!(
+                    message.starts_with("server_public_key.address: ") && message.contains(said),
+                    "{message}"
+                );
+            }
+        }
+        let (_, shown, _) = bench.plain(&["show", "app"]);
+        assert!(remark.is_none_or(|remark| shown.contains(remark)), "{shown}");
+        let (_, text, _) = inspect.plain(&["app"]);
+        assert!(remark.is_none_or(|remark| text.contains(remark)), "{text}");
+        // The same in a file of the host tool.
+        inspect.put("region", &app[2082..2594]);
+        let (_, text, _) = inspect.plain(&["region"]);
+        let said = problem.or(remark).unwrap_or_default();
+        assert!(text.contains(said), "{text}");
+    }
+    // Both sectors of a table are no key.
+    keys.put("pair", vector("photon_4_new_second.bin"));
+    let (code, _, message) = keys.fails(&["check", "pair"]);
+    assert!(code == 65 && message.contains("sectors of a configuration table"), "{message}");
+}
+
+#[test]
+fn own_tables_are_recognised() {
+    let bench = Bench::new("dct");
+    let inspect = Bench::new("inspect");
+    let mut ec = vector("keys/ec_p256.sec1.der");
+    ec.resize(192, 0xFF);
+    bench.put("ec", &ec);
+    bench.put("server", vector("keys/particle_server_ec_spki_91.der"));
+    for version in ["0.4.4", "0.6.4", "0.7.0", "2.3.1"] {
+        let build = ["build", "--force", "--firmware", version, "-o", "out"];
+        for (values, valid) in [
+            (&["ssid_prefix=Photon"][..], true),
+            // Claimed, and without the key that it was claimed with.
+            (&["claimed=true"], false),
+            (&["version_string=mine", "product_store.3=7"], true),
+        ] {
+            bench.ok(&[&build[..], values].concat());
+            inspect.put("out", bench.read("out"));
+            let report = inspect.json(&["out"], if valid { 0 } else { 65 });
+            assert_eq!((&report["kind"], &report["valid"]), (&"dct-app".into(), &valid.into()), "{report:#}");
+        }
+    }
+    // The third generation has keys for UDP only, in a file of its own length or in what is read over USB.
+    let keys = ["build", "--force", "-o", "out", "alt_device_private_key=@ec", "claimed=true"];
+    bench.ok(&keys);
+    let mut gen3 = bench.read("out");
+    for len in [8391, 16384] {
+        gen3.resize(len, 0xFF);
+        inspect.put("out", &gen3);
+        assert_eq!(inspect.ok(&["out"])["kind"], "dct-app", "{len}");
+    }
+    // Nothing else of that length.
+    for other in [vec![0xFF; 8391], vec![0; 8391], (0..8391_u32).map(|at| (at * at % 251) as u8).collect()] {
+        inspect.put("other", other);
+        assert_ne!(inspect.json(&["other"], 65)["kind"], "dct-app");
+    }
 }
 
 #[cfg(unix)]

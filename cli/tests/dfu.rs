@@ -122,6 +122,38 @@ fn a_key_lands_in_the_dct_without_an_erase_and_its_neighbours_survive() {
     assert_eq!(bench.read("1", "16000").len(), 384);
 }
 
+/// What lies behind the last field is no place to write to: the device loses its network record, or hangs, or refuses the
+/// block after it has stored those before.
+#[test]
+fn a_write_that_leaves_the_table_is_refused_before_its_first_block() {
+    let bench = Bench::new();
+    bench.ok(&["command", "-a", "0", "-s", ":leave"]);
+    let before = bench.flash();
+    let long = bench.file("long", &pattern(9000));
+    let byte = bench.file("byte", &[7]);
+    let mut builder = Builder::new(0x2B04, 0xD006);
+    builder.target(0, None).element(0x080A_0000, &[1; 100]);
+    builder.target(1, None).element(34, &[1; 612]).element(8390, &[1; 2]);
+    let dfuse = bench.file("both.dfu", &builder.to_vec().unwrap());
+    for (arguments, what) in [
+        (&["download", &long, "-a", "1", "-s", "0"][..], "ends at byte 9000"),
+        (&["download", &byte, "-a", "1", "-s", "8790"], "overwrites its network configuration"),
+        (&["download", &byte, "-a", "1", "-s", "8825"], "hangs"),
+        (&["download", &byte, "-a", "1", "-s", "8391"], "ends at byte 8392"),
+        (&["download", &byte, "-a", "@DCT Flash   /0x00000000/01*016Kg", "-s", "16383"], "the other sector"),
+        (&["download", &dfuse], "ends at byte 8392"),
+    ] {
+        for dry_run in [&["--dry-run"][..], &[]] {
+            let (code, message) = bench.fails(&[arguments, dry_run].concat());
+            assert!(code == 64 && message.contains(what) && message.contains("8391"), "{message}");
+            assert!(bench.flash() == before, "{arguments:?}");
+        }
+    }
+    let table = bench.file("table", &pattern(8391));
+    bench.ok(&["download", &table, "-a", "1", "-s", "0"]);
+    assert!(bench.read("1", "0:8391") == pattern(8391));
+}
+
 #[test]
 fn partial_pages_are_kept_and_blocks_of_any_size_do() {
     let bench = Bench::new();

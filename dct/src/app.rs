@@ -1,5 +1,9 @@
 //! View and editor of the application section.
 
+mod country;
+
+pub use country::CountryCode;
+
 use crate::eap_config::EapConfig;
 use crate::field::Field;
 use crate::flash_module::{self, FlashModule};
@@ -236,6 +240,22 @@ impl<'a> App<'a> {
         self.image.get(Field::POWER_CONFIG.offset()..)?.first_chunk().map(PowerConfig::decode)
     }
 
+    /// Protocol of an Electron's connection to its cloud. Other devices do not look at it.
+    #[must_use]
+    pub fn cloud_transport(&self) -> CloudTransport {
+        match self.array(Field::CLOUD_TRANSPORT.offset()) {
+            [0xFF] => CloudTransport::Udp,
+            _ => CloudTransport::Tcp,
+        }
+    }
+
+    /// Whether the P1's WLAN sleep clock runs: not if the low two bits of `radio_flags` are `10`.
+    #[must_use]
+    pub fn is_wlan_sleep_clock_on(&self) -> bool {
+        let [flags] = self.array(Field::RADIO_FLAGS.offset());
+        flags & SLEEP_CLOCK_MASK != SLEEP_CLOCK_OFF
+    }
+
     /// The bootloader's mirror of the mode button.
     #[must_use]
     pub fn mode_button_mirror(&self) -> ButtonMirror<'a> {
@@ -277,45 +297,20 @@ fn text(field: &[u8]) -> Option<&[u8]> {
     field.get(..end).filter(|text| !text.is_empty())
 }
 
-/// Country of the Wi-Fi limits.
+/// Low two bits of `radio_flags`.
+const SLEEP_CLOCK_MASK: u8 = 0b11;
+const SLEEP_CLOCK_OFF: u8 = 0b10;
+
+/// Protocol of the connection to the cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct CountryCode {
-    /// Two letters, as stored.
-    pub letters: [u8; 2],
-    /// Revision 0 to 15: the third byte as an ASCII hexadecimal digit, or, where that is unset, the fourth byte as a
-    /// plain number. Both forms are met; `None` for anything else.
-    pub revision: Option<u8>,
-}
-
-impl CountryCode {
-    /// Reads the four bytes; `None` when the first one is FF or 00, which means "not set".
-    #[must_use]
-    pub fn decode(raw: &[u8; 4]) -> Option<Self> {
-        let [first, second, revision, last] = *raw;
-        if matches!(first, 0 | 0xFF) {
-            return None;
-        }
-        let revision = match (char::from(revision).to_digit(16), last) {
-            (Some(digit), _) => u8::try_from(digit).ok(),
-            (None, 0..=15) if matches!(revision, 0 | 0xFF) => Some(last),
-            _ => None,
-        };
-        Some(CountryCode { letters: [first, second], revision })
-    }
-
-    /// The four bytes: letters, revision as an ASCII hexadecimal digit (`0` where there is none), FF.
-    #[must_use]
-    pub const fn encode(&self) -> [u8; 4] {
-        let digit = match self.revision {
-            Some(revision @ 0..=9) => b'0' + revision,
-            Some(revision @ 10..=15) => b'A' + revision - 10,
-            _ => b'0',
-        };
-        let [first, second] = self.letters;
-        [first, second, digit, 0xFF]
-    }
+#[allow(clippy::exhaustive_enums, reason = "one value of the byte and all others")]
+pub enum CloudTransport {
+    /// FF.
+    Udp,
+    /// Anything else; the host tool writes 00.
+    Tcp,
 }
 
 /// Write access to an application section; bytes outside of the field that is set never change.
@@ -474,6 +469,28 @@ impl<'a> AppMut<'a> {
         let flags = self.view().feature_flags();
         let flags = if on { flags | mask } else { flags & !mask };
         self.set(Field::FEATURE_FLAGS, &flags.to_le_bytes())
+    }
+
+    /// Sets the protocol of an Electron's connection: FF, or the 00 of the host tool.
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`]; does not happen, as every image holds the field.
+    pub fn set_cloud_transport(&mut self, transport: CloudTransport) -> Result<(), AppError> {
+        let byte = match transport {
+            CloudTransport::Udp => 0xFF,
+            CloudTransport::Tcp => 0x00,
+        };
+        self.set(Field::CLOUD_TRANSPORT, &[byte])
+    }
+
+    /// Switches the P1's WLAN sleep clock; the other bits of `radio_flags` stay.
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`]; does not happen, as every image holds the field.
+    pub fn set_wlan_sleep_clock(&mut self, on: bool) -> Result<(), AppError> {
+        let [flags] = self.view().array(Field::RADIO_FLAGS.offset());
+        let bits = if on { SLEEP_CLOCK_MASK } else { SLEEP_CLOCK_OFF };
+        self.set(Field::RADIO_FLAGS, &[flags & !SLEEP_CLOCK_MASK | bits])
     }
 
     /// Writes the country of the Wi-Fi limits, `None` for "not set".

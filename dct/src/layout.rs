@@ -17,10 +17,17 @@ pub struct Span {
 
 /// Length of the structure's members in a release: 4258 before v0.7.0, 8391 since.
 ///
-/// `sizeof` was 4260 before v0.4.5, with two bytes of padding behind the members.
+/// See [`size_of`] for two bytes of padding behind them.
 #[must_use]
 pub fn length(version: FirmwareVersion) -> usize {
     if version >= FirmwareVersion::new(0, 7, 0) { crate::app::LEN } else { crate::app::LEN_OLD }
+}
+
+/// `sizeof` of the structure in a release: the members, and before v0.4.5, when it was not packed, two bytes of padding.
+#[must_use]
+pub fn size_of(version: FirmwareVersion) -> usize {
+    let packed = version >= FirmwareVersion::new(0, 4, 5);
+    if packed { length(version) } else { length(version).next_multiple_of(4) }
 }
 
 /// The members of the structure in a release, in the order of their offsets, gaps and obsolete names included.

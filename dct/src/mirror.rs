@@ -1,6 +1,12 @@
 //! The bootloader's mirrors of button and LEDs: made for one microcontroller, with pointers in them. Copy them verbatim; only
 //! whether they are valid can be told anywhere.
 
+use crate::layout::Span;
+
+const fn span(name: &'static str, offset: usize, len: usize) -> Span {
+    Span { name, offset, len }
+}
+
 /// View of the `mode_button_mirror` field (32 bytes, v0.6.1).
 ///
 /// | offset | size | meaning |
@@ -18,6 +24,23 @@ pub struct ButtonMirror<'a> {
 }
 
 impl<'a> ButtonMirror<'a> {
+    /// The members of the record under the names of the firmware's header; gaps are padding.
+    pub const LAYOUT: [Span; 13] = [
+        span("active", 0, 1),
+        span("port", 4, 4),
+        span("pin", 8, 2),
+        span("hal_pin", 10, 2),
+        span("interrupt_mode", 12, 2),
+        span("pupd", 14, 1),
+        span("debounce_time", 16, 2),
+        span("exti_line", 18, 2),
+        span("exti_port_source", 20, 2),
+        span("exti_pin_source", 22, 2),
+        span("exti_irqn", 24, 2),
+        span("exti_irq_prio", 26, 2),
+        span("exti_trigger", 28, 1),
+    ];
+
     /// Looks at the bytes of the field; every content is accepted.
     #[must_use]
     pub const fn new(raw: &'a [u8; 32]) -> Self {
@@ -55,6 +78,20 @@ pub struct LedMirror<'a> {
 }
 
 impl<'a> LedMirror<'a> {
+    /// The members of the record under the names of the firmware's header; gaps are padding.
+    pub const LAYOUT: [Span; 10] = [
+        span("version", 0, 1),
+        span("port", 4, 4),
+        span("pin", 8, 2),
+        span("hal_pin", 10, 2),
+        span("hal_mode", 12, 2),
+        span("pin_source", 14, 1),
+        span("af", 15, 1),
+        span("tim_peripheral", 16, 4),
+        span("tim_channel", 20, 2),
+        span("flags", 22, 1),
+    ];
+
     /// Looks at the bytes of a record; every content is accepted.
     #[must_use]
     pub const fn new(raw: &'a [u8; 24]) -> Self {

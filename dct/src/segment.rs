@@ -69,7 +69,29 @@ pub struct PlannedWrite {
     pub read_back: bool,
 }
 
+/// Algorithm of the keys in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum KeyAlgorithm {
+    /// RSA, for TCP.
+    Rsa,
+    /// EC P-256, for UDP.
+    Ec,
+}
+
 impl Segment {
+    /// Algorithm of the DER key that the segment holds, `None` where it holds something else.
+    #[must_use]
+    pub fn key_algorithm(&self) -> Option<KeyAlgorithm> {
+        match self.name {
+            "tcpServerKey" | "tcpPrivateKey" | "serverKey" | "privateKey" => Some(KeyAlgorithm::Rsa),
+            "udpServerKey" | "udpPrivateKey" => Some(KeyAlgorithm::Ec),
+            _ => None,
+        }
+    }
+
     /// Whether `length` bytes fit.
     ///
     /// # Errors
@@ -264,9 +286,16 @@ impl Platform {
         }
     }
 
+    /// Whether an alternate setting is the configuration table: addresses there are bytes of the application section, and
+    /// writes have to end with its fields, see [`Generation::check_write`](crate::wiced::Generation::check_write).
+    #[must_use]
+    pub const fn is_table(self, alternate: u8) -> bool {
+        alternate == DCT_ALTERNATE && !matches!(self, Platform::Core)
+    }
+
     /// Whether erasing in an alternate setting does nothing and succeeds.
     const fn erase_is_void(self, alternate: u8) -> bool {
-        alternate == DCT_ALTERNATE && !matches!(self, Platform::Core)
+        self.is_table(alternate)
     }
 
     /// All segments of the platform, as the newest table that knows each has it.

@@ -74,8 +74,8 @@ impl<'a> ServerAddress<'a> {
     /// A domain; `port` `None` means the default of the protocol.
     ///
     /// # Errors
-    /// [`AddressError::DomainLength`] unless it has 1 to 63 bytes, [`AddressError::DomainCharacter`] for a byte that
-    /// is not printable ASCII.
+    /// [`AddressError::EmptyDomain`] and [`AddressError::DomainLength`] unless it has 1 to 63 bytes,
+    /// [`AddressError::DomainCharacter`] for a byte that is not printable ASCII.
     pub fn domain(domain: &'a str, port: Option<u16>) -> Result<Self, AddressError> {
         let domain = check_domain(domain.as_bytes())?;
         Ok(Self { host: Host::Domain(domain), port: normal_port(port) })
@@ -114,15 +114,20 @@ impl<'a> ServerAddress<'a> {
     /// Reads a block: `None` when it holds no address (erased, or an unknown type byte).
     ///
     /// # Errors
-    /// As [`domain`](Self::domain). The raw bytes of the value stay available through [`raw_value`].
+    /// [`AddressError::EmptyDomain`], [`AddressError::DomainOverPort`] from 64 to 126, [`AddressError::DomainLengthByte`] above,
+    /// and [`AddressError::DomainCharacter`]. The raw bytes of the value stay available through [`raw_value`].
     pub fn parse(block: &'a [u8; LEN]) -> Result<Option<Self>, AddressError> {
         let port = normal_port(Some(u16::from_be_bytes([block[PORT_AT], block[PORT_AT + 1]])));
         match block[0] {
             0 => Ok(Some(Self::ipv4(Ipv4Addr::new(block[2], block[3], block[4], block[5]), port))),
-            1 => {
-                let domain = check_domain(raw_value(block))?;
-                Ok(Some(Self { host: Host::Domain(domain), port }))
-            }
+            1 => match block[1] {
+                length @ 64..=126 => Err(AddressError::DomainOverPort { length }),
+                length @ 127.. => Err(AddressError::DomainLengthByte { length }),
+                _ => {
+                    let domain = check_domain(raw_value(block))?;
+                    Ok(Some(Self { host: Host::Domain(domain), port }))
+                }
+            },
             _ => Ok(None),
         }
     }
@@ -176,7 +181,10 @@ const fn normal_port(port: Option<u16>) -> Option<u16> {
 }
 
 fn check_domain(bytes: &[u8]) -> Result<&str, AddressError> {
-    if bytes.is_empty() || bytes.len() > MAX_DOMAIN {
+    if bytes.is_empty() {
+        return Err(AddressError::EmptyDomain);
+    }
+    if bytes.len() > MAX_DOMAIN {
         return Err(AddressError::DomainLength { length: bytes.len() });
     }
     if let Some((at, byte)) = bytes.iter().copied().enumerate().find(|(_, b)| !b.is_ascii_graphic()) {
@@ -229,12 +237,30 @@ pub fn expand_id<'b>(domain: &str, device_id: &[u8; 12], out: &'b mut [u8]) -> R
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum AddressError {
-    /// A domain has to have 1 to 63 bytes. From 64 to 126 the firmware takes name bytes for the port; above it
-    /// finds no address.
+    /// A domain without a character.
+    #[error("server domain is empty; devices take names of 1 to 63 bytes")]
+    EmptyDomain,
+    /// A name that is too long to be stored.
     #[error("server domain has {length} bytes where devices take 1 to 63; use a shorter name")]
     DomainLength {
         /// Length found.
         length: usize,
+    },
+    /// A stored name of 64 to 126 bytes: firmware takes bytes of it for the port.
+    #[error(
+        "server domain has {length} bytes and runs over the port; devices take 1 to 63, so write a shorter name"
+    )]
+    DomainOverPort {
+        /// The length byte.
+        length: u8,
+    },
+    /// A stored length of 127 and more: firmware finds no address.
+    #[error(
+        "server domain has the length byte {length}, which devices take for no address; write the address again"
+    )]
+    DomainLengthByte {
+        /// The length byte.
+        length: u8,
     },
     /// A byte of the domain is not printable ASCII.
     #[error("server domain has the byte {byte:#04x} at position {at}; use letters, digits, '-', '.' and $id")]
@@ -306,14 +332,19 @@ mod tests {
         let name = [b'a'; 126];
         let ok = block(1, 63, &name[..63], [0xFF; 2]);
         assert!(ServerAddress::parse(&ok).unwrap().is_some());
-        for length in [0u8, 64, 65, 126, 127, 255] {
+        for length in [0u8, 64, 65, 126, 127, 200, 255] {
             let bad = block(1, length, &name, [b'a'; 2]);
-            assert_eq!(
-                ServerAddress::parse(&bad),
-                Err(AddressError::DomainLength { length: usize::from(length).min(126) })
-            );
+            let error = match length {
+                0 => AddressError::EmptyDomain,
+                1..=126 => AddressError::DomainOverPort { length },
+                _ => AddressError::DomainLengthByte { length },
+            };
+            assert_eq!(ServerAddress::parse(&bad), Err(error));
             assert_eq!(raw_value(&bad).len(), usize::from(length).min(126));
         }
+        assert_eq!(ServerAddress::domain("", None), Err(AddressError::EmptyDomain));
+        let long = "a".repeat(64);
+        assert_eq!(ServerAddress::domain(&long, None), Err(AddressError::DomainLength { length: 64 }));
     }
 
     #[test]

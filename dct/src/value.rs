@@ -50,6 +50,8 @@ pub enum Content<'a> {
     Address(ServerAddress<'a>),
     /// Start modes that are allowed.
     Features(EnabledFeatures),
+    /// All bytes of the entry: not erased, but firmware looks at the first one only, and takes it for "not set".
+    Cleared(&'a [u8]),
     /// All bytes of the entry: not a value of its kind.
     Raw(&'a [u8]),
 }
@@ -65,6 +67,16 @@ impl<'a> Value<'a> {
     #[must_use]
     pub const fn content(&self) -> Content<'a> {
         self.content
+    }
+
+    /// Whether there is a value: neither erased nor cleared, nor empty, as a text that firmware cleared by one 00.
+    #[must_use]
+    pub const fn is_set(&self) -> bool {
+        match self.content {
+            Content::Absent | Content::Unset | Content::Cleared(_) => false,
+            Content::Text(bytes) | Content::Bytes(bytes) | Content::Names(bytes) => !bytes.is_empty(),
+            _ => true,
+        }
     }
 
     /// Whether the bytes are something else than the kind of the entry.
@@ -142,7 +154,7 @@ fn content(kind: Kind, bytes: &[u8]) -> Content<'_> {
             Content::Bytes(room.get(..end).unwrap_or(room))
         }
         Kind::Text => match bytes.iter().position(|byte| matches!(byte, 0 | 0xFF)) {
-            Some(0) if bytes.first() == Some(&0xFF) => Content::Raw(bytes),
+            Some(0) if bytes.first() == Some(&0xFF) => Content::Cleared(bytes),
             end => Content::Text(bytes.get(..end.unwrap_or(bytes.len())).unwrap_or(bytes)),
         },
         Kind::TextAfterLength { max } => match bytes.split_first() {
@@ -157,6 +169,7 @@ fn content(kind: Kind, bytes: &[u8]) -> Content<'_> {
             [d, c, b, a] => Content::Ipv4(Ipv4Addr::new(*a, *b, *c, *d)),
             _ => Content::Raw(bytes),
         },
+        Kind::Country if matches!(bytes.first(), Some(0 | 0xFF)) => Content::Cleared(bytes),
         Kind::Country => match bytes.first_chunk().and_then(CountryCode::decode) {
             Some(country @ CountryCode { letters: [a, b], revision: Some(_) })
                 if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() =>
@@ -248,7 +261,7 @@ impl fmt::Display for Value<'_> {
             }
             Content::Address(address) => write!(f, "{address}"),
             Content::Features(features) => write!(f, "{features}"),
-            Content::Raw(bytes) => {
+            Content::Raw(bytes) | Content::Cleared(bytes) => {
                 f.write_str("0x")?;
                 hex(f, bytes)
             }
@@ -318,7 +331,9 @@ impl fmt::Display for Hidden<'_> {
         let Hidden(value) = self;
         match value.content {
             Content::Absent | Content::Unset => write!(f, "{value}"),
-            Content::Text(bytes) | Content::Bytes(bytes) | Content::Raw(bytes) if value.entry.is_secret() => {
+            Content::Text(bytes) | Content::Bytes(bytes) | Content::Raw(bytes) | Content::Cleared(bytes)
+                if value.entry.is_secret() =>
+            {
                 write!(f, "hidden, {} bytes", bytes.len())
             }
             _ if value.entry.is_secret() => f.write_str("hidden"),
@@ -356,6 +371,7 @@ impl fmt::Debug for Content<'_> {
             Content::Country(country) => f.debug_tuple("Country").field(country).finish(),
             Content::Address(address) => f.debug_tuple("Address").field(address).finish(),
             Content::Features(features) => f.debug_tuple("Features").field(features).finish(),
+            Content::Cleared(bytes) => write!(f, "Cleared({} bytes)", bytes.len()),
             Content::Raw(bytes) => write!(f, "Raw({} bytes)", bytes.len()),
         }
     }

@@ -4,11 +4,14 @@
 mod common;
 
 use common::{json, vector};
-use spark_dct::segment::{HostTable, Platform};
+use spark_dct::kind::ByteOrder;
+use spark_dct::layout::{self, Span};
+use spark_dct::mirror::{ButtonMirror, LedMirror};
+use spark_dct::segment::{HostTable, KeyAlgorithm, Platform};
 use spark_dct::server_address::{
     DEFAULT_PORT_TCP, DEFAULT_PORT_UDP, FirmwareHost, FirmwareParser, deviations,
 };
-use spark_dct::{App, Entry, Field, FirmwareVersion, Host, Kind, ServerAddress};
+use spark_dct::{App, Entry, Field, FirmwareVersion, Host, Kind, ServerAddress, ServerKeyRegion};
 
 fn version(tag: &str) -> FirmwareVersion {
     let mut parts = tag.trim_start_matches('v').split('.').map(|part| part.parse().unwrap());
@@ -38,11 +41,11 @@ fn fields_are_where_every_tag_has_them() {
 
 #[test]
 fn layout_of_every_tag_is_the_compiled_one() {
-    for layout in json("layouts.json")["layouts"].as_array().unwrap() {
-        let tag = layout["tag"].as_str().unwrap();
+    for compiled in json("layouts.json")["layouts"].as_array().unwrap() {
+        let tag = compiled["tag"].as_str().unwrap();
         let place =
             |place: &serde_json::Value| (place["offset"].as_u64().unwrap(), place["size"].as_u64().unwrap());
-        let mut expected: Vec<_> = layout["fields"]
+        let mut expected: Vec<_> = compiled["fields"]
             .as_object()
             .unwrap()
             .iter()
@@ -50,19 +53,29 @@ fn layout_of_every_tag_is_the_compiled_one() {
             .map(|(name, found)| (place(found), name.clone()))
             .collect();
         expected.sort();
-        let ours: Vec<_> = spark_dct::layout::of(version(tag))
+        let ours: Vec<_> = layout::of(version(tag))
             .map(|span| ((span.offset as u64, span.len as u64), span.name.to_owned()))
             .collect();
         assert_eq!(ours, expected, "{tag}");
-        let end = layout["fields"]["end"]["offset"].as_u64().unwrap();
-        assert_eq!(spark_dct::layout::length(version(tag)) as u64, end, "{tag}");
+        let end = compiled["fields"]["end"]["offset"].as_u64().unwrap();
+        assert_eq!(layout::length(version(tag)) as u64, end, "{tag}");
+        assert_eq!(layout::size_of(version(tag)) as u64, compiled["sizeof"].as_u64().unwrap(), "{tag}");
     }
 }
 
 #[test]
-fn parts_of_records_are_where_the_newest_tag_has_them() {
+fn parts_of_records_are_where_every_tag_has_them() {
     let layouts = json("layouts.json");
-    let newest = layouts["layouts"].as_array().unwrap().last().unwrap();
+    let mut checked = 0;
+    for compiled in layouts["layouts"].as_array().unwrap() {
+        checked += parts_of_records(compiled);
+    }
+    assert!(checked > 18 * 20, "{checked}");
+}
+
+/// Compares the records of one tag.
+fn parts_of_records(compiled: &serde_json::Value) -> usize {
+    let tag = version(compiled["tag"].as_str().unwrap());
     let mut checked = 0;
     for (record, field, renamed) in [
         (
@@ -110,7 +123,18 @@ fn parts_of_records_are_where_the_newest_tag_has_them() {
             ][..],
         ),
     ] {
-        for (name, place) in newest[record].as_object().unwrap() {
+        let Some(places) = compiled[record].as_object() else {
+            assert!(Field::by_name(field).unwrap().since() > tag, "{tag} has no {record}");
+            continue;
+        };
+        for (name, place) in places {
+            // the byte was unused before it had a meaning
+            if record == "system_flags" && name == "unused" {
+                let entry = Entry::by_name("system_flags.features_enabled").unwrap();
+                assert_eq!(place["offset"].as_u64(), Some(entry.offset() as u64));
+                assert!(!entry.exists_in(tag), "{tag}");
+                continue;
+            }
             // lengths belong to their values, and the reserved words of power_config are one part
             if name.ends_with("_len") || (record == "pwr" && name == "reserved3") {
                 continue;
@@ -127,10 +151,111 @@ fn parts_of_records_are_where_the_newest_tag_has_them() {
                 _ if entry.len() == 18 => assert_eq!(size, 2),
                 _ => assert_eq!(entry.len(), size, "{entry}"),
             }
+            assert!(entry.exists_in(tag), "{tag} {entry}");
             checked += 1;
         }
     }
-    assert!(checked > 35, "{checked}");
+    checked
+}
+
+#[test]
+fn mirrors_of_the_bootloader_are_laid_out_as_every_tag_has_them() {
+    let mut checked = 0;
+    for compiled in json("layouts.json")["layouts"].as_array().unwrap() {
+        let tag = version(compiled["tag"].as_str().unwrap());
+        for (record, ours, len, field) in [
+            ("btn", &ButtonMirror::LAYOUT[..], 32, Field::MODE_BUTTON_MIRROR),
+            ("led", &LedMirror::LAYOUT[..], 24, Field::LED_MIRROR),
+        ] {
+            let Some(places) = compiled[record].as_object() else {
+                assert!(field.since() > tag);
+                continue;
+            };
+            assert_eq!(places.len(), ours.len());
+            for Span { name, offset, len: size, .. } in ours {
+                let place = &places[*name];
+                let found = (place["offset"].as_u64(), place["size"].as_u64());
+                assert_eq!(found, (Some(*offset as u64), Some(*size as u64)), "{tag} {record} {name}");
+                assert!(offset + size <= len);
+            }
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 20);
+    // what is read of them is at these places
+    let at = |layout: &[Span], name| layout.iter().find(|span| span.name == name).unwrap().offset;
+    let mut button = [0; 32];
+    button[at(&ButtonMirror::LAYOUT, "active")] = 0xAA;
+    button[at(&ButtonMirror::LAYOUT, "debounce_time")..][..2].copy_from_slice(&[0xCC, 0xBB]);
+    assert!(ButtonMirror::new(&button).is_active());
+    let mut led = [0; 24];
+    led[at(&LedMirror::LAYOUT, "flags")] = 1;
+    assert!(LedMirror::new(&led).is_active());
+    led[at(&LedMirror::LAYOUT, "version")] = 0xFF;
+    assert!(!LedMirror::new(&led).is_set());
+}
+
+/// The field table of the specification: what FF means, and how numbers are stored.
+#[test]
+fn every_field_says_what_erased_means_and_in_which_order_its_bytes_are() {
+    use ByteOrder::{BigPort, Little, ReversedOctets};
+    let expected: [(&str, &str, Option<ByteOrder>); 36] = [
+        ("system_flags", "nothing requested, all features on", None),
+        ("version", "unset", Some(Little)),
+        ("device_private_key", "no key: the device generates one", None),
+        ("device_public_key", "not cached: recomputed from the private key", None),
+        ("ip_config", "unset, the device uses DHCP", None),
+        ("unused", "not read", None),
+        ("ota_update_flag", "no update waits", Some(Little)),
+        ("feature_flags", "all features on", Some(Little)),
+        ("country_code", "not set: the limits of Japan apply", None),
+        ("claim_code", "none", None),
+        ("claimed", "not claimed", None),
+        ("ssid_prefix", "unset: the firmware generates and stores its default", None),
+        ("device_code", "unset: the firmware generates one", None),
+        ("version_string", "unset", None),
+        ("dns_resolve", "the default names", None),
+        ("reserved1", "not read", None),
+        ("server_public_key", "no key and no address: no session", None),
+        ("padding", "not read", None),
+        ("flash_modules", "all slots free", None),
+        ("product_store", "no product", None),
+        ("antenna_selection", "unset", Some(Little)),
+        ("cloud_transport", "UDP", Some(Little)),
+        ("alt_device_public_key", "not cached", None),
+        ("alt_device_private_key", "no key: the device generates one", None),
+        ("alt_server_public_key", "no key: no session over UDP", None),
+        ("alt_server_address", "no address, and UDP has no default", Some(BigPort)),
+        ("device_id", "not yet copied", None),
+        ("radio_flags", "the WLAN sleep clock is on", Some(Little)),
+        ("mode_button_mirror", "no valid record", None),
+        ("led_mirror", "no valid record", None),
+        ("led_theme", "the default theme", None),
+        ("eap_config", "no WPA Enterprise settings", None),
+        ("device_secret", "none", None),
+        ("power_config", "defaults", None),
+        ("ext_low_speed_clock_disable", "not disabled", Some(Little)),
+        ("reserved2", "not read", None),
+    ];
+    let found: Vec<_> = Field::ALL
+        .iter()
+        .map(|field| (field.name(), field.erased_meaning(), field.kind().byte_order()))
+        .collect();
+    assert_eq!(found, expected);
+    for (part, order) in [
+        ("ip_config.host", Some(ReversedOctets)),
+        ("ip_config.dns2", Some(ReversedOctets)),
+        ("ip_config.mode", Some(Little)),
+        ("server_public_key.address", Some(BigPort)),
+        ("server_public_key.key", None),
+        ("flash_modules.0.length", Some(Little)),
+        ("product_store.11", Some(Little)),
+        ("eap_config.ca_certificate", Some(Little)),
+        ("power_config.vin_min_mv", Some(Little)),
+        ("system_flags.rcc_csr", Some(Little)),
+    ] {
+        assert_eq!(Entry::by_name(part).unwrap().kind().byte_order(), order, "{part}");
+    }
 }
 
 #[test]
@@ -157,6 +282,67 @@ fn since_is_the_first_tag_that_has_the_field() {
             assert!(!has, "{tag} already has {}", field.name());
         }
     }
+}
+
+/// What the vectors say of the images, all of it.
+#[test]
+fn images_are_read_as_recorded() {
+    use sha2::Digest;
+    // the length that the DER says
+    let der_len = |key: &[u8]| 4 + u64::from(u16::from_be_bytes([key[2], key[3]]));
+    let mut checked = 0;
+    for recorded in json("app_images.json")["images"].as_array().unwrap() {
+        let file = recorded["file"].as_str().unwrap();
+        let image = vector(file);
+        assert_eq!(hex::encode(sha2::Sha256::digest(&image)), recorded["sha256"].as_str().unwrap(), "{file}");
+        let tag = version(recorded["tag"].as_str().unwrap());
+        assert_eq!(image.len() as u64, recorded["length"].as_u64().unwrap());
+        assert_eq!(image.len(), layout::size_of(tag), "{file}");
+        let app = App::new(&image).unwrap();
+        for (what, expected) in recorded["expect"].as_object().unwrap() {
+            let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+            let found: serde_json::Value = match what.as_str() {
+                "version" => u16::from_le_bytes(app.array(Field::VERSION.offset())).into(),
+                "key_der_len" => der_len(app.device_private_key().unwrap()).into(),
+                "server_key_der_len" => der_len(app.server_public_key().unwrap()).into(),
+                "claimed_byte" => app.array::<1>(Field::CLAIMED.offset())[0].into(),
+                "ssid_prefix" => text(app.ssid_prefix()).into(),
+                "device_code" => text(app.device_code()).into(),
+                "country" => {
+                    let country = app.country_code().unwrap();
+                    format!("{} rev {}", text(Some(&country.letters)), country.revision.unwrap()).into()
+                }
+                "device_id" => hex::encode(app.device_id().unwrap()).into(),
+                "radio_flags" => app.array::<1>(Field::RADIO_FLAGS.offset())[0].into(),
+                "antenna" => app.array::<1>(Field::ANTENNA_SELECTION.offset())[0].into(),
+                "cloud_transport" => app.array::<1>(Field::CLOUD_TRANSPORT.offset())[0].into(),
+                "feature_flags" => app.feature_flags().into(),
+                "ota_update_flag" => app.array::<1>(Field::OTA_UPDATE_FLAG.offset())[0].into(),
+                "device_secret" => text(Some(app.bytes(Field::DEVICE_SECRET))).into(),
+                "power.flags" => app.power_config().unwrap().flags.into(),
+                "power.vin_min_voltage" => app.power_config().unwrap().vin_min_mv.into(),
+                "ext_low_speed_clock_disable" => {
+                    u32::from_le_bytes(app.array(Field::EXT_LOW_SPEED_CLOCK_DISABLE.offset())).into()
+                }
+                "eap.type" => app.eap_config().unwrap().method().into(),
+                "eap.ca_certificate_len" => {
+                    app.eap_config().unwrap().ca_certificate().map(<[u8]>::len).into()
+                }
+                "bytes_not_initialised" => {
+                    assert!(app.bytes(Field::RESERVED1).iter().all(|byte| *byte == 0));
+                    continue;
+                }
+                other => panic!("{other} is not compared"),
+            };
+            assert_eq!(&found, expected, "{file} {what}");
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 20);
+    let image = vector("app_v0.6.1.bin");
+    let app = App::new(&image).unwrap();
+    assert_eq!(app.cloud_transport(), spark_dct::app::CloudTransport::Tcp);
+    assert!(!app.is_wlan_sleep_clock_on());
 }
 
 #[test]
@@ -241,6 +427,54 @@ fn address_blocks_mean_what_tool_and_firmware_take_them_for() {
     }
 }
 
+/// Where the tool puts key and address, and what it puts before the address.
+#[test]
+fn key_regions_of_the_tool_are_ours() {
+    use sha2::Digest;
+    let flash = common::Flash::load("photon_0_factory.bin");
+    // the keys that the tool brings along are those of factory images
+    let photon = flash.sectors().app_of(spark_dct::flash::SectorId::Dct1).to_vec();
+    let electron = common::Flash::load("electron_0_factory.bin");
+    let electron = electron.dcd().app(spark_dct::dcd::Generation::V1).unwrap().to_vec();
+    let mut ec = [0xFF; 192];
+    ec[..91].copy_from_slice(&electron[Field::ALT_SERVER_PUBLIC_KEY.offset()..][..91]);
+    let rsa = photon[Field::SERVER_PUBLIC_KEY.offset()..].first_chunk().unwrap();
+    for case in json("server_address.json")["cli_cases"].as_array().unwrap() {
+        let label = case["label"].as_str().unwrap();
+        let (platform, algorithm, name) = match (case["platform"].as_str().unwrap(), &case["protocol"]) {
+            ("core", _) => (Platform::Core, KeyAlgorithm::Rsa, "tcpServerKey"),
+            ("photon", _) => (Platform::Photon, KeyAlgorithm::Rsa, "tcpServerKey"),
+            ("electron", _) => (Platform::Electron, KeyAlgorithm::Ec, "udpServerKey"),
+            ("argon", _) => (Platform::Gen3, KeyAlgorithm::Ec, "udpServerKey"),
+            other => panic!("{other:?}"),
+        };
+        let (segment, recorded) = (platform.segment(name).unwrap(), &case["segment"]);
+        assert_eq!(number(&recorded["address"]), Some(segment.address.into()), "{label}");
+        assert_eq!(number(&recorded["alt"]), Some(segment.alternate.into()), "{label}");
+        assert_eq!(number(&recorded["size"]), segment.size.map(u64::from), "{label}");
+        assert_eq!(number(&case["len"]), segment.size.map(u64::from), "{label}");
+        let address_at = segment.server_address_at.unwrap();
+        assert_eq!(number(&recorded["addressOffset"]), Some(address_at.into()), "{label}");
+        assert_eq!(number(&recorded["portOffset"]), Some(u64::from(address_at) + 66), "{label}");
+        assert_eq!(recorded["format"], "der", "{label}");
+        assert_eq!(segment.key_algorithm(), Some(algorithm), "{label}");
+        assert_eq!(recorded["alg"], if algorithm == KeyAlgorithm::Rsa { "rsa" } else { "ec" }, "{label}");
+
+        let block: [u8; 128] =
+            hex::decode(case["address_block_128"].as_str().unwrap()).unwrap().try_into().unwrap();
+        let address = ServerAddress::parse(&block).unwrap();
+        let mut region = [0; 512];
+        ServerKeyRegion::new(rsa, address).encode_into(&mut region).unwrap();
+        let front = match algorithm {
+            KeyAlgorithm::Rsa => &region[..address_at as usize],
+            _ => &ec[..],
+        };
+        assert_eq!(front.len(), address_at as usize);
+        let digest = hex::encode(sha2::Sha256::digest(front));
+        assert_eq!(digest, case["key_sha256"].as_str().unwrap(), "{label}");
+    }
+}
+
 #[test]
 fn three_parsers_of_the_firmware_read_every_block_as_recorded() {
     let all = json("server_address.json");
@@ -251,7 +485,9 @@ fn three_parsers_of_the_firmware_read_every_block_as_recorded() {
             let block: [u8; 128] =
                 hex::decode(case["address_block_128"].as_str().unwrap()).unwrap().try_into().unwrap();
             for (tag, recorded) in case["firmware"].as_object().unwrap() {
-                let found = FirmwareParser::of_firmware(version(tag)).parse(&block);
+                let parser = FirmwareParser::of_firmware(version(tag));
+                assert_eq!(recorded["sizeof"].as_u64(), Some(parser.struct_len() as u64), "{tag}");
+                let found = parser.parse(&block);
                 match recorded["type"].as_u64().unwrap() {
                     0 => {
                         let ip = recorded["ip"].as_str().unwrap().parse().unwrap();
@@ -379,6 +615,21 @@ fn segments_are_those_of_the_tool() {
                     } else if platform != Platform::Core {
                         assert_eq!(segment.write_padding, 1, "{table} {id}");
                     }
+                    let entry = &entries[segment.name];
+                    let algorithm = segment.key_algorithm();
+                    assert_eq!(
+                        entry["format"] == "der",
+                        algorithm.is_some(),
+                        "{table} {id} {}",
+                        segment.name
+                    );
+                    // the older tables say it of some keys only
+                    let says = entry["alg"].as_str().map(|text| match text {
+                        "rsa" => KeyAlgorithm::Rsa,
+                        "ec" => KeyAlgorithm::Ec,
+                        other => panic!("{other}"),
+                    });
+                    assert!(says.is_none() || says == algorithm, "{table} {id} {}", segment.name);
                     if let Some(at) = segment.server_address_at {
                         let port = number(&entries[segment.name]["portOffset"]);
                         assert_eq!(port, Some(u64::from(at) + 66), "{table} {id}");

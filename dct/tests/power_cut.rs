@@ -103,6 +103,104 @@ fn first_firmware_reads_old_until_the_old_sector_is_erased_when_that_is_dct1() {
     assert_eq!(last.as_deref(), Some(&NEW[..]));
 }
 
+/// After a cut before any operation the firmware finds nothing and begins again, or it finds its empty table: never what was
+/// there before.
+#[test]
+fn initialisation_that_is_cut_anywhere_is_done_again_or_was_complete() {
+    for generation in [Generation::V0_4_0, Generation::V0_4_4, Generation::V0_7_0] {
+        // two sectors full of data, of which the headers are lost
+        let mut lost = Flash::load("photon_4_new_second.bin");
+        lost.0.iter_mut().for_each(|sector| sector[12] = 0);
+        let mut done = lost.clone();
+        done.initialise(Initialise::new(generation));
+        let mut turn = None;
+        for cut in 0.. {
+            let mut flash = lost.clone();
+            let mut initialise = Initialise::new(generation);
+            let mut complete = false;
+            for step in 0..=cut {
+                match initialise.next_op() {
+                    None => complete = true,
+                    Some(op) if step < cut => flash.apply(op),
+                    Some(_) => {}
+                }
+            }
+            match flash.sectors().select(generation).sector {
+                None => assert_eq!(turn, None, "{generation:?} cut {cut}"),
+                Some(id) => {
+                    turn.get_or_insert(cut);
+                    assert_eq!(id, SectorId::Dct1);
+                    let end = VersionRecord::OFFSET - APP_OFFSET;
+                    assert!(flash.sectors().app_of(id)[..end].iter().all(|byte| *byte == 0xFF));
+                }
+            }
+            if complete {
+                break;
+            }
+            flash.initialise(Initialise::new(generation));
+            assert!(flash == done, "{generation:?} cut {cut}: done again");
+        }
+        // v0.7.0: erase, header, record, mark; then the other sector is erased
+        let expected = if generation == Generation::V0_7_0 { 4 } else { 2 };
+        assert_eq!(turn, Some(expected), "{generation:?}");
+    }
+}
+
+#[test]
+fn migration_that_is_cut_anywhere_is_done_again_or_was_complete() {
+    use spark_dct::dcd;
+    for generation in [dcd::Generation::V1, dcd::Generation::V2] {
+        for (file, old) in
+            [("photon_1_old_inplace.bin", SectorId::Dct1), ("photon_2_old_swapped.bin", SectorId::Dct2)]
+        {
+            // the sector where it goes is not blank
+            let mut before = Flash::load(file);
+            before.0[old.other().index()].fill(0x5A);
+            let app = before.sectors().app_of(old).to_vec();
+            let mut done = before.clone();
+            let ops = done.run_dcd(dcd::Write::migrate(before.dcd(), generation).unwrap());
+            assert!(ops >= 3, "{ops}");
+            for cut in 0..ops {
+                let mut flash = before.clone();
+                let mut write = dcd::Write::migrate(before.dcd(), generation).unwrap();
+                for _ in 0..cut {
+                    flash.apply(write.next_op().unwrap());
+                }
+                assert_eq!(flash.dcd().current(generation), None, "{file} {generation:?} cut {cut}");
+                assert!(flash.sectors().app_of(old) == app, "what it comes from is not touched");
+                let again = flash.clone();
+                flash.run_dcd(dcd::Write::migrate(again.dcd(), generation).unwrap());
+                assert!(flash == done, "{file} {generation:?} cut {cut}: done again");
+            }
+            assert_eq!(done.dcd().current(generation), Some(old.other()));
+            assert!(done.dcd().app(generation).unwrap()[..app.len()] == app);
+        }
+    }
+}
+
+#[test]
+fn initialisation_of_the_other_container_that_is_cut_anywhere_is_done_again() {
+    use spark_dct::dcd;
+    for generation in [dcd::Generation::V1, dcd::Generation::V2] {
+        let mut lost = Flash::load("electron_2_v2_second.bin");
+        lost.0.iter_mut().for_each(|sector| sector[..8].fill(0));
+        let mut done = lost.clone();
+        let ops = done.run_dcd(dcd::Write::initialise(lost.dcd(), generation));
+        for cut in 0..ops {
+            let mut flash = lost.clone();
+            let mut write = dcd::Write::initialise(lost.dcd(), generation);
+            for _ in 0..cut {
+                flash.apply(write.next_op().unwrap());
+            }
+            assert_eq!(flash.dcd().current(generation), None, "{generation:?} cut {cut}");
+            let again = flash.clone();
+            flash.run_dcd(dcd::Write::initialise(again.dcd(), generation));
+            assert!(flash == done, "{generation:?} cut {cut}: done again");
+        }
+        assert!(done.dcd().app(generation).unwrap().iter().all(|byte| *byte == 0xFF));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 

@@ -274,3 +274,36 @@ proptest! {
         }
     }
 }
+
+/// Firmware looks at the first byte: FF and 00 both mean that nothing is set.
+#[test]
+fn cleared_values_are_not_set_and_not_malformed() {
+    let mut image = vec![0xFF; 8391];
+    AppMut::new(&mut image).unwrap().set_text(entry("claim_code"), &"c".repeat(63)).unwrap();
+    AppMut::new(&mut image).unwrap().set_text(entry("ssid_prefix"), "Photon").unwrap();
+    AppMut::new(&mut image).unwrap().set_text(entry("country_code"), "US/4").unwrap();
+    let all = ["claim_code", "ssid_prefix", "country_code"];
+    for name in all {
+        assert!(App::new(&image).unwrap().value(entry(name)).is_set(), "{name}");
+    }
+    let mut zeroed = image.clone();
+    zeroed[1762] = 0;
+    zeroed[1826] = 0;
+    zeroed[1758..1762].fill(0);
+    let mut erased = image.clone();
+    (erased[1762], erased[1758]) = (0xFF, 0xFF);
+    for (image, names) in [(&zeroed, &all[..]), (&erased, &["claim_code", "country_code"])] {
+        for name in names {
+            let value = App::new(image).unwrap().value(entry(name));
+            assert!(!value.is_set() && !value.is_malformed(), "{name}: {value}");
+            let text = value.to_string();
+            let mut copy = image.clone();
+            AppMut::new(&mut copy).unwrap().set_text(entry(name), &text).unwrap();
+            assert!(App::new(&copy).unwrap().value(entry(name)) == value, "{name} = {text}");
+            assert!(!value.hidden().to_string().contains("ccc"), "{name}");
+        }
+    }
+    assert!(!App::new(&[0xFF; 8391]).unwrap().value(entry("claim_code")).is_set());
+    image[1759] = 0;
+    assert!(App::new(&image).unwrap().value(entry("country_code")).is_malformed());
+}

@@ -149,18 +149,27 @@ fn new_writes_give_the_recorded_images_byte_for_byte() {
 
 #[test]
 fn blank_flash_is_initialised_as_each_generation_does() {
-    let mut flash = Flash::blank();
-    assert_eq!(flash.sectors().current(Generation::V0_7_0), None);
-    flash.initialise(Initialise::new(Generation::V0_7_0));
-    assert!(flash == Flash::load("photon_5_new_blank_init.bin"));
-
-    let mut flash = Flash::blank();
-    assert_eq!(flash.sectors().current(Generation::V0_4_4), None);
-    flash.initialise(Initialise::new(Generation::V0_4_4));
-    // this image has no file, only digests
     let scenario = json("photon_wiced.json");
-    let state = &scenario["scenario"].as_array().unwrap().last().unwrap()["state"];
-    assert_eq!(flash.digests(), ["dct1", "dct2"].map(|sector| state[sector]["sha256"].as_str().unwrap()));
+    for (step, generation) in [(6, Generation::V0_7_0), (7, Generation::V0_4_4)] {
+        let mut flash = Flash::blank();
+        assert_eq!(flash.sectors().current(generation), None);
+        let mut initialise = Initialise::new(generation);
+        let mut ops = Vec::new();
+        while let Some(op) = initialise.next_op() {
+            // v0.7.0 erases by pages of 2 KiB, from the first to the last
+            ops.push(match (log(op), generation) {
+                ((erase, first, _), Generation::V0_7_0) if erase == "erase" => (erase, first, first + 7),
+                (op, _) => op,
+            });
+            flash.apply(op);
+        }
+        assert_eq!(ops, recorded_ops(step, "ops"));
+        let state = &scenario["scenario"][step]["state"];
+        assert_eq!(flash.digests(), ["dct1", "dct2"].map(|sector| state[sector]["sha256"].as_str().unwrap()));
+        if generation == Generation::V0_7_0 {
+            assert!(flash == Flash::load("photon_5_new_blank_init.bin"));
+        }
+    }
 }
 
 #[test]
@@ -251,6 +260,79 @@ fn version_beats_legacy_and_unknown_loses() {
     assert_eq!(both.sectors().current(Generation::V0_4_4), Some(SectorId::Dct2), "but old firmware does");
     both.0[0][12] = 0;
     assert_eq!(both.sectors().current(Generation::V0_7_0), Some(SectorId::Dct2));
+}
+
+/// A sector with that record and, unless it is to be bad, the right CRC.
+fn versioned(version: u16, initial_write: u8, sequence: u8, good: bool) -> Sector {
+    let mut sector = Flash::load("photon_3_new_first.bin").0[0];
+    let record = VersionRecord { version, initial_write, sequence, ..VersionRecord::of_sector(&sector) };
+    sector[VersionRecord::OFFSET..].copy_from_slice(&record.encode());
+    let crc = sector_crc(&sector) ^ u32::from(!good);
+    sector[VersionRecord::OFFSET..].copy_from_slice(&VersionRecord { crc, ..record }.encode());
+    sector
+}
+
+/// As [`versioned`], with the mark of a first write, on which the CRC is not checked.
+fn unchecked(sequence: u8) -> Sector {
+    let mut sector = versioned(VersionRecord::CURRENT, 1, sequence, true);
+    let record = VersionRecord { crc: 0, ..VersionRecord::of_sector(&sector) };
+    sector[VersionRecord::OFFSET..].copy_from_slice(&record.encode());
+    sector
+}
+
+#[test]
+fn new_firmware_selects_by_version_then_mark_then_sequence() {
+    use spark_dct::select::Reason;
+    const NOW: u16 = VersionRecord::CURRENT;
+    let legacy = Flash::load("photon_0_factory.bin").0[0];
+    let (dct1, dct2) = (Some(SectorId::Dct1), Some(SectorId::Dct2));
+    let cases = [
+        // versions: the number alone, and a sector without record counts as 0330
+        (versioned(NOW - 1, 0, 9, true), versioned(NOW, 0, 1, true), dct2, Reason::HigherVersion),
+        (versioned(NOW, 0, 1, true), versioned(NOW - 1, 1, 9, true), dct1, Reason::HigherVersion),
+        (versioned(NOW, 0, 1, false), legacy, dct1, Reason::HigherVersion),
+        (versioned(0x0331, 0, 1, true), legacy, dct1, Reason::HigherVersion),
+        (versioned(0x032F, 0, 1, true), legacy, dct2, Reason::HigherVersion),
+        (legacy, versioned(1, 0, 1, true), dct1, Reason::HigherVersion),
+        (legacy, versioned(0x0330, 0, 9, true), dct1, Reason::BothValid),
+        // none at all: 0, and what is above the highest that is known
+        (legacy, versioned(NOW + 1, 0, 9, true), dct1, Reason::BothValid),
+        (legacy, versioned(0, 1, 9, true), dct1, Reason::BothValid),
+        // the mark of a first write, of the second sector first; FF is none
+        (versioned(NOW, 0, 9, true), versioned(NOW, 1, 1, true), dct2, Reason::InitialWrite),
+        (versioned(NOW, 0, 9, true), versioned(NOW, 7, 1, true), dct2, Reason::InitialWrite),
+        (versioned(NOW, 1, 1, true), versioned(NOW, 0, 9, true), dct1, Reason::InitialWrite),
+        (versioned(NOW, 1, 1, true), versioned(NOW, 1, 9, true), dct2, Reason::InitialWrite),
+        (versioned(NOW, 255, 1, true), versioned(NOW, 255, 9, true), dct2, Reason::Newer),
+        (unchecked(1), versioned(NOW, 0, 9, true), dct1, Reason::InitialWrite),
+        (versioned(NOW, 0, 9, true), unchecked(1), dct2, Reason::InitialWrite),
+        // a wrong CRC takes the mark away
+        (versioned(NOW, 0, 1, true), versioned(NOW, 7, 9, false), dct1, Reason::OnlyGoodCrc),
+        (versioned(NOW, 7, 9, false), versioned(NOW, 0, 1, true), dct2, Reason::OnlyGoodCrc),
+        (versioned(NOW, 0, 0, true), versioned(NOW, 0, 255, false), dct1, Reason::OnlyGoodCrc),
+        // sequences: the larger number, which is not always the newer one
+        (versioned(NOW, 0, 1, true), versioned(NOW, 0, 2, true), dct2, Reason::Newer),
+        (versioned(NOW, 0, 255, true), versioned(NOW, 0, 0, true), dct1, Reason::Newer),
+        (versioned(NOW, 0, 5, true), versioned(NOW, 0, 5, true), dct1, Reason::Tie),
+        (versioned(NOW, 0, 5, false), versioned(NOW, 0, 9, false), dct1, Reason::BothCrcBad),
+    ];
+    for (index, (one, two, sector, reason)) in cases.iter().enumerate() {
+        let selection = Sectors::new(one, two).select(Generation::V0_7_0);
+        assert_eq!((selection.sector, selection.reason), (*sector, *reason), "case {index}");
+    }
+    let flash = Flash(Box::new([unchecked(1), [0xFF; SECTOR_SIZE]]));
+    assert!(matches!(
+        flash.sectors().state(SectorId::Dct1),
+        SectorState::Versioned { crc: CrcCheck::Skipped, initial_write: 1, .. }
+    ));
+    // CRC 0 without the mark is one like any other
+    let mut marked = unchecked(1);
+    marked[VersionRecord::INITIAL_WRITE_AT] = 0;
+    let flash = Flash(Box::new([marked, [0xFF; SECTOR_SIZE]]));
+    assert!(matches!(
+        flash.sectors().state(SectorId::Dct1),
+        SectorState::Versioned { crc: CrcCheck::Bad { stored: 0, .. }, .. }
+    ));
 }
 
 #[test]

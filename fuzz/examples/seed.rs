@@ -257,6 +257,12 @@ fn dct() -> Result<(), Box<dyn Error>> {
         put("dct_app", version, &data)?;
     }
     put("dct_app", "erased", &[2])?;
+    // mirrors in use, TCP, no sleep clock, settings with lengths that are too large
+    let button = [&[0x0E, 0x2F, 18, 0xAA][..], &[0; 15], &[0xCC, 0xBB]].concat();
+    let led = [&[0x0E, 0x4F, 23][..], &[0; 22], &[1]].concat();
+    let bytes_of = [0x0B, 0xA1, 1, 0, 0x0E, 0x2E, 1, 0xFE];
+    let eap = [0x0F, 0x30, 1, 65, 0x1F, 0xB3, 2, 1, 0x10];
+    put("dct_app", "settings", &[&[2][..], &button, &led, &bytes_of, &eap].concat())?;
     let addresses = json("dct/tests/vectors/server_address.json")?;
     for set in ["cli_cases", "parser_only_cases"] {
         for (i, case) in list(&addresses[set]).iter().enumerate() {

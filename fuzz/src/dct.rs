@@ -1,16 +1,17 @@
 //! `spark-dct`: application section, values by name, server address, flash containers, recovery.
 
 use crate::input::Input;
-use spark_dct::core_flash::CoreFlash;
+use spark_dct::core_flash::{CoreFlags, CoreFlash};
 use spark_dct::flash_module::FlashModule;
 use spark_dct::ip_config::IpConfig;
+use spark_dct::power_config::PowerConfig;
 use spark_dct::recovery::{Confidence, Dump, Judgement, Options, Plan, Source, Target, diff};
 use spark_dct::server_address::{FirmwareParser, deviations, expand_id, raw_value};
 use spark_dct::wiced::{
     AccessPoint, FlashOp, Generation, Initialise, Sector, SectorId, SectorMut, SectorView, Sectors, SoftAp,
     Write, factory_sector,
 };
-use spark_dct::{App, AppMut, Content, Entry, Field, Host, ServerAddress, dcd};
+use spark_dct::{App, AppMut, Content, Entry, Field, Host, ServerAddress, ServerKeyRegion, dcd};
 
 /// An erased image with patches (offset, length, bytes): every getter answers, and writing back what was read changes
 /// nothing.
@@ -34,6 +35,10 @@ pub fn app(data: &[u8]) {
     }
     let ip = app.ip_config();
     assert_eq!(IpConfig::decode(&ip.encode()), ip);
+    settings(&app);
+    region(app.bytes(Field::SERVER_PUBLIC_KEY));
+    let core = image.first_chunk().expect("longer than ten bytes");
+    assert_eq!(CoreFlags::decode(core).encode(), *core);
 
     let mut copy = image.clone();
     let mut edit = AppMut::new(&mut copy).expect("the same length");
@@ -53,6 +58,50 @@ pub fn app(data: &[u8]) {
     edit.set_claimed(true).expect("every image has the field");
     assert!(edit.view().claimed());
     assert_eq!(edit.view().claim_code(), app.claim_code());
+    edit.set_wlan_sleep_clock(app.is_wlan_sleep_clock_on()).expect("every image has the field");
+    assert_eq!(edit.view().is_wlan_sleep_clock_on(), app.is_wlan_sleep_clock_on());
+    edit.set_cloud_transport(app.cloud_transport()).expect("every image has the field");
+    assert_eq!(edit.view().cloud_transport(), app.cloud_transport());
+}
+
+/// Settings and mirrors stay within their fields, and what is decoded is encoded again.
+fn settings(app: &App<'_>) {
+    let is_within = |text: Option<&[u8]>, room: usize| assert!(text.is_none_or(|text| text.len() <= room));
+    if let Some(eap) = app.eap_config() {
+        is_within(eap.inner_identity(), 64);
+        is_within(eap.outer_identity(), 64);
+        is_within(eap.security_key(), 64);
+        is_within(eap.ca_certificate(), 4096);
+        assert_eq!(eap.method(), app.bytes(Field::EAP_CONFIG)[0]);
+    }
+    if let Some(power) = app.power_config() {
+        assert_eq!(power.encode()[..], *app.bytes(Field::POWER_CONFIG));
+        assert_eq!(PowerConfig::decode(&power.encode()), power);
+    }
+    let button = app.mode_button_mirror();
+    assert_eq!(button.as_bytes()[..], *app.bytes(Field::MODE_BUTTON_MIRROR));
+    assert!(!button.is_active() || button.as_bytes()[0] == 0xAA);
+    for (led, bytes) in app.led_mirrors().iter().zip(app.bytes(Field::LED_MIRROR).chunks(24)) {
+        assert_eq!(led.as_bytes()[..], *bytes);
+        assert!(led.is_set() || !led.is_active());
+    }
+    for entry in Entry::all() {
+        let value = app.value(entry);
+        assert!(!app.is_unset(entry) || !value.is_malformed(), "{entry}: erased is no damage");
+    }
+}
+
+/// Key and address of a region, written again, are read again; a lost one has neither.
+fn region(bytes: &[u8]) {
+    let view = ServerKeyRegion::parse(bytes).expect("as long as the field");
+    assert!(!view.is_lost() || view.key().is_none() && view.address() == Ok(None));
+    if let (Some(key), Ok(address)) = (view.key(), view.address()) {
+        let mut again = [0; 512];
+        ServerKeyRegion::new(key, address).encode_into(&mut again).expect("512 bytes");
+        let again = ServerKeyRegion::parse(&again).expect("512 bytes");
+        assert_eq!((again.key(), again.address()), (Some(key), Ok(address)));
+    }
+    assert!(ServerKeyRegion::parse(&bytes[..511]).is_err());
 }
 
 /// What is read can be written and read again, and the firmware's limits hold.
@@ -156,7 +205,10 @@ pub fn sections(data: &[u8]) {
     let _ = (security.private_key(), security.certificate(), security.cooee_key());
     let _ = (view.network_config().hostname(), spark_dct::wiced::MfgText::ALL.map(|text| mfg.text(text)));
     assert!(App::new(view.app()).is_ok());
-    let _ = CoreFlash::new(&sector).expect("long enough").server_address();
+    let core = CoreFlash::new(&sector).expect("long enough");
+    let _ = (core.server_address(), core.device_private_key());
+    assert_eq!(core.server_key_region().address(), core.server_address());
+    region(&sector[0x1000..0x2000]);
 
     let mut copy = sector;
     let mut edit = SectorMut::new(&mut copy);

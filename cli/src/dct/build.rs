@@ -1,6 +1,6 @@
 //! `spark dct build`.
 
-use super::image::{Firmware, Table};
+use super::image::{Container, Firmware, Reader, Table};
 use super::judge::must_work;
 use super::value::{Assignment, apply, to_json};
 use crate::exit::{Code, Failure, chain};
@@ -9,7 +9,7 @@ use crate::ui;
 use serde_json::json;
 use spark_dct::flash::Sector;
 use spark_dct::recovery::{Dump, Judgement, Options, Plan, Target};
-use spark_dct::{App, FirmwareVersion, dcd, layout, wiced};
+use spark_dct::{App, Field, FirmwareVersion, dcd, layout, wiced};
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
@@ -42,15 +42,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Whose sectors.
-#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-enum Container {
-    /// Photon or P1.
-    Photon,
-    /// Electron.
-    Electron,
-}
-
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.output.exists() && !args.force {
         return Err(Failure::new(
@@ -61,8 +52,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let version = args.firmware.map_or(NEWEST, |Firmware(version)| version);
     let mut image = Zeroizing::new(vec![0xFF; layout::length(version)]);
+    let mut dropped = Vec::new();
     if let Some(from) = &args.from {
-        let table = Table::of_file(from, None, None)?;
+        let table = Table::of_file(from, Reader::default(), None)?;
+        dropped = beyond(&table.app, image.len());
         image.iter_mut().zip(table.app.iter()).for_each(|(slot, byte)| *slot = *byte);
     }
     for assignment in &args.assignments {
@@ -96,10 +89,22 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         let values: Vec<_> = entries.iter().map(|entry| to_json(app, *entry, false)).collect();
         return ui::print(
-            json!({ "entries": values, "output": args.output, "bytes": content.len(), "firmware": version.to_string() }),
+            json!({ "entries": values, "output": args.output, "bytes": content.len(), "firmware": version.to_string(), "dropped": dropped }),
         );
     }
+    for name in dropped {
+        ui::print(format_args!("{name}: left out, the table of firmware {version} ends before it"))?;
+    }
     ui::print(format_args!("{}: {} bytes for firmware {version}", args.output.display(), content.len()))
+}
+
+/// Fields of a table with something in them behind `len`.
+fn beyond(app: &[u8], len: usize) -> Vec<&'static str> {
+    let used = |field: &&Field| {
+        let rest = app.get(field.offset().max(len)..field.end().min(app.len())).unwrap_or_default();
+        rest.iter().any(|byte| *byte != 0xFF) && !field.is_gap()
+    };
+    Field::ALL.iter().filter(used).map(Field::name).collect()
 }
 
 /// The table in the first sector, the second one erased, as they leave the factory.

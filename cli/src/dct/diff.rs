@@ -1,6 +1,6 @@
 //! `spark dct diff`.
 
-use super::image::{File, Firmware, Table, Which, dump, name};
+use super::image::{Container, File, Firmware, Reader, Table, Which, dump, name};
 use super::value::{is_hidden, text, to_json};
 use crate::dfu::DeviceOptions;
 use crate::exit::Failure;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// What looks like damage against the other table is said: lost bits, an erased tail, a mixture of both.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// The first dump.
+    /// The first dump; - is standard input.
     first: PathBuf,
     /// The second dump; without it both sectors of the first one, or the device.
     second: Option<PathBuf>,
@@ -26,24 +26,28 @@ pub struct Args {
     /// With both sectors: the release of the firmware that reads them; by default the one whose marks are there.
     #[arg(long, value_name = "VERSION")]
     firmware: Option<Firmware>,
+    /// With both sectors: the device that reads them; by default the one whose marks are there.
+    #[arg(long, value_name = "DEVICE")]
+    platform: Option<Container>,
     #[command(flatten)]
     device: DeviceOptions,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let file = File::read(&args.first)?;
+    let reader = Reader { firmware: args.firmware, platform: args.platform };
     if let (File::Pair(pair), None) = (&file, &args.second) {
         let dump = dump(pair.sectors())?;
         let [one, two] = [SectorId::Dct1, SectorId::Dct2].map(|id| dump.candidate(id));
         let view = |candidate: &spark_dct::recovery::Candidate<'_>| {
             let file = File::Pair(pair.clone());
-            Table::of(file, &args.first, args.firmware, Some(which(candidate.id)))
+            Table::of(file, &args.first, reader, Some(which(candidate.id)))
         };
         let (first, second) = (view(&one)?, view(&two)?);
         return show(args, (name(one.id), first.view()?), (name(two.id), second.view()?));
     }
-    let first = Table::of(file, &args.first, args.firmware, None)?;
-    let second = Table::load(args.second.as_deref(), args.firmware, None, &args.device)?;
+    let first = Table::of(file, &args.first, reader, None)?;
+    let second = Table::load(args.second.as_deref(), reader, None, &args.device)?;
     let names = (
         args.first.display().to_string(),
         match &args.second {

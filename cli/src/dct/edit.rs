@@ -1,6 +1,6 @@
 //! `spark dct set`.
 
-use super::image::{Firmware, Origin, Table};
+use super::image::{Container, Firmware, Origin, Reader, Table};
 use super::judge::must_work;
 use super::value::{Assignment, apply, text, to_json};
 use crate::dfu::DeviceOptions;
@@ -19,15 +19,18 @@ use zeroize::Zeroizing;
 
 /// Set values in the device, or in a copy of a dump.
 ///
-/// `NAME=VALUE` takes what `show` prints, `NAME=unset` erases, `NAME=@FILE` takes the bytes of a file. Nothing else changes. A
-/// dump of both sectors is changed as its firmware would do it: the new table goes to the other sector, the old one
-/// stays what it was. In the device every value is kept in a file before it is written, and read back.
+/// `NAME=VALUE` takes what `show` prints, `NAME=unset` erases, `NAME=@FILE` takes the bytes of a file. Nothing else changes. In
+/// the device every value is kept in a file before it is written, and read back.
+///
+/// A dump of both sectors is changed as its firmware would do it. From v0.7.0 on the new table goes to the other sector, and
+/// the old one stays. Before that no old table is left: a Photon programs the new bytes over the old ones, and where that does
+/// not give them, it writes the table to the other sector and erases the old one; an Electron marks the old one as void.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// What to set.
     #[arg(value_name = "NAME=VALUE", required = true)]
     assignments: Vec<Assignment>,
-    /// An application section, both sectors, or the whole flash; without it the device is changed.
+    /// An application section, both sectors, or the whole flash (- is standard input); without it the device is changed.
     #[arg(short, long, requires = "output")]
     file: Option<PathBuf>,
     /// The changed copy of FILE.
@@ -39,6 +42,9 @@ pub struct Args {
     /// The release of the firmware: fields that it does not have are refused.
     #[arg(long, value_name = "VERSION")]
     firmware: Option<Firmware>,
+    /// With both sectors: the device that reads them; by default the one whose marks are there.
+    #[arg(long, value_name = "DEVICE")]
+    platform: Option<Container>,
     #[command(flatten)]
     write: WriteOptions,
     #[command(flatten)]
@@ -83,7 +89,8 @@ fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
             "choose another name, or overwrite it with --force",
         ));
     }
-    let table = Table::of_file(file, args.firmware, None)?;
+    let reader = Reader { firmware: args.firmware, platform: args.platform };
+    let table = Table::of_file(file, reader, None)?;
     let mut image = table.app.clone();
     apply(&args.assignments, &mut image)?;
     let app = App::new(&image).map_err(|error| Failure::new(Code::Data, chain(&error), "give a table"))?;
@@ -113,7 +120,7 @@ fn changed(before: &[u8], after: &[u8]) -> core::ops::Range<usize> {
     }
 }
 
-/// One write, as the firmware does it: the previous table stays in the other sector.
+/// One write, as the firmware does it.
 fn write_pair(
     pair: &[u8],
     target: Target,
@@ -165,6 +172,7 @@ fn sector_of(pair: &mut [u8], id: SectorId) -> &mut [u8] {
 }
 
 fn in_device(args: &Args, device: &mut Particle<'_, '_>) -> Result<(), Failure> {
+    device.set_firmware(args.firmware.map(|Firmware(version)| version));
     let table = Table::of_device(device)?;
     let mut image = table.app.clone();
     apply(&args.assignments, &mut image)?;
@@ -180,6 +188,7 @@ fn in_device(args: &Args, device: &mut Particle<'_, '_>) -> Result<(), Failure> 
         segment
             .plan_write(entry.len(), args.firmware.map(|Firmware(version)| version))
             .map_err(|error| Failure::new(Code::Usage, chain(&error), "nothing was written"))?;
+        device.check_table(&segment, entry.len())?;
         // A field and its first part begin at the same place.
         if places.get(&entry.offset()).is_none_or(|(_, present)| present.len() < entry.len()) {
             places.insert(entry.offset(), (segment, entry));

@@ -58,6 +58,22 @@ impl From<Which> for SectorId {
     }
 }
 
+/// Whose sectors.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Container {
+    /// Photon or P1.
+    Photon,
+    /// Electron.
+    Electron,
+}
+
+/// The firmware that reads both sectors, as far as the command line says.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Reader {
+    pub(super) firmware: Option<Firmware>,
+    pub(super) platform: Option<Container>,
+}
+
 /// Name of a sector.
 pub(crate) const fn name(id: SectorId) -> &'static str {
     match id {
@@ -96,20 +112,31 @@ impl Pair {
 }
 
 impl File {
-    /// Reads a file: an application section, both sectors, or the whole flash.
+    /// Reads a file, or standard input for `-`: an application section, both sectors, or the whole flash.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let next = "give an application section (4258 to 16384 bytes), both sectors (32768 bytes from 08004000), or the whole flash (1 MiB)";
-        let bytes = files::read_up_to(path, FLASH as u64).map_err(|failure| match failure.code() {
+        let bytes = files::read_input_up_to(path, FLASH as u64).map_err(|failure| match failure.code() {
             Code::Data => Failure::new(Code::Data, format_args!("{} as a table", failure.what()), next),
             _ => failure,
         })?;
-        Self::of(Zeroizing::new(bytes)).map_err(|len| {
+        let file = Self::of(Zeroizing::new(bytes)).map_err(|len| {
             Failure::new(
                 Code::Data,
                 format_args!("{} has {len} bytes, which is no table", path.display()),
                 next,
             )
-        })
+        })?;
+        match &file {
+            Self::App(bytes) if is_raw_sector(bytes) => Err(Failure::new(
+                Code::Data,
+                format_args!(
+                    "{} is a sector of the flash as it is, not the application section in it, and one of two",
+                    path.display()
+                ),
+                "save both sectors, 32768 bytes from 08004000: `spark dfu upload -a 0 -s 0x08004000:0x8000 FILE`",
+            )),
+            _ => Ok(file),
+        }
     }
 
     /// By the length.
@@ -121,6 +148,15 @@ impl File {
             len => Err(len),
         }
     }
+}
+
+/// Whether bytes begin as a sector of a container does, or, with the length of one, end like it: an application section does
+/// neither.
+pub(crate) fn is_raw_sector(bytes: &[u8]) -> bool {
+    let mut sector = Zeroizing::new([0xFF; wiced::SECTOR_SIZE]);
+    sector.iter_mut().zip(bytes).for_each(|(slot, byte)| *slot = *byte);
+    let dump = Dump::new(&sector, const { &[0xFF; wiced::SECTOR_SIZE] });
+    bytes.len() <= sector.len() && dump.candidate(SectorId::Dct1).format.is_some()
 }
 
 /// A table that was read, and where it came from.
@@ -141,29 +177,25 @@ impl Table {
     /// The table of a file, or of the device that the options choose.
     pub(super) fn load(
         file: Option<&Path>,
-        firmware: Option<Firmware>,
+        reader: Reader,
         sector: Option<Which>,
         device: &DeviceOptions,
     ) -> Result<Self, Failure> {
         match file {
-            Some(path) => Self::of_file(path, firmware, sector),
+            Some(path) => Self::of_file(path, reader, sector),
             None => particle::open(device, Self::of_device),
         }
     }
 
-    pub(super) fn of_file(
-        path: &Path,
-        firmware: Option<Firmware>,
-        sector: Option<Which>,
-    ) -> Result<Self, Failure> {
-        Self::of(File::read(path)?, path, firmware, sector)
+    pub(super) fn of_file(path: &Path, reader: Reader, sector: Option<Which>) -> Result<Self, Failure> {
+        Self::of(File::read(path)?, path, reader, sector)
     }
 
     /// The table of a file that was read; `path` is for messages.
     pub(super) fn of(
         file: File,
         path: &Path,
-        firmware: Option<Firmware>,
+        reader: Reader,
         sector: Option<Which>,
     ) -> Result<Self, Failure> {
         let pair = match file {
@@ -171,7 +203,7 @@ impl Table {
             File::Pair(pair) => pair,
         };
         let dump = dump(pair.sectors())?;
-        let Some(target) = target(&dump, firmware) else {
+        let Some(target) = target(&dump, reader) else {
             return Err(Failure::new(
                 Code::Data,
                 format_args!("{}: neither sector has the mark of a table", path.display()),
@@ -252,24 +284,48 @@ pub(crate) fn dump(pair: &[u8]) -> Result<Dump<'_>, Failure> {
         .map_err(|error| Failure::new(Code::Data, chain(&error), "save both sectors from 08004000"))
 }
 
-/// The firmware that the sectors belong to: the given release, or the generation that has left its marks there.
-pub(crate) fn target(dump: &Dump<'_>, firmware: Option<Firmware>) -> Option<Target> {
-    let ids = [SectorId::Dct1, SectorId::Dct2];
-    let format = ids.iter().find_map(|id| dump.candidate(*id).format)?;
-    Some(match (format, firmware) {
-        (Format::Dcd, Some(Firmware(version))) => Target::Dcd(dcd::Generation::of_firmware(version)),
-        (_, Some(Firmware(version))) => Target::Wiced(wiced::Generation::of_firmware(version)),
-        (Format::Dcd, None) => {
-            let sectors = dcd::Sectors::new(dump.sector(SectorId::Dct1), dump.sector(SectorId::Dct2));
-            let new = ids.iter().any(|id| {
-                let replaced = dcd::Header::of_sector(sectors.sector(*id)).seal == dcd::Seal::Replaced;
-                replaced || dcd::Footer::of_sector(sectors.sector(*id)).is_valid()
-            });
-            Target::Dcd(if new { dcd::Generation::V2 } else { dcd::Generation::V1 })
-        }
-        (_, None) => {
-            let new = ids.iter().any(|id| wiced::VersionRecord::of_sector(dump.sector(*id)).is_valid());
-            Target::Wiced(if new { wiced::Generation::V0_7_0 } else { wiced::Generation::V0_4_4 })
-        }
+/// The firmware that the sectors belong to: the given one, or the one that has left its marks there. `None` without any mark.
+///
+/// A migrated Electron has both containers: the older one, of the Photon, is what it came from.
+pub(super) fn target(dump: &Dump<'_>, reader: Reader) -> Option<Target> {
+    let candidates = dump.candidates();
+    let has = |format| candidates.iter().any(|candidate| candidate.format == Some(format));
+    let container = match (has(Format::Dcd), has(Format::Wiced)) {
+        (false, false) => return None,
+        (true, _) => Container::Electron,
+        (false, true) => Container::Photon,
+    };
+    let version = reader.firmware.map(|Firmware(version)| version);
+    Some(match reader.platform.unwrap_or(container) {
+        Container::Photon => Target::Wiced(version.map_or_else(
+            || {
+                // A default table of v0.7.0 has version 0, which does not count as one.
+                let of_new =
+                    |sector| wiced::VersionRecord::of_sector(sector).magic == wiced::VersionRecord::MAGIC;
+                let new = candidates.iter().any(|candidate| of_new(dump.sector(candidate.id)));
+                if new { wiced::Generation::V0_7_0 } else { wiced::Generation::V0_4_4 }
+            },
+            wiced::Generation::of_firmware,
+        )),
+        Container::Electron => Target::Dcd(version.map_or_else(
+            || {
+                let of_new = |sector| {
+                    dcd::Header::of_sector(sector).seal == dcd::Seal::Replaced
+                        || dcd::Footer::of_sector(sector).is_valid()
+                };
+                let mut own = candidates.iter().filter(|candidate| candidate.format == Some(Format::Dcd));
+                if own.any(|candidate| of_new(dump.sector(candidate.id))) {
+                    dcd::Generation::V2
+                } else {
+                    dcd::Generation::V1
+                }
+            },
+            dcd::Generation::of_firmware,
+        )),
     })
+}
+
+/// As [`target`], by the marks alone.
+pub(crate) fn target_by_marks(dump: &Dump<'_>) -> Option<Target> {
+    target(dump, Reader::default())
 }

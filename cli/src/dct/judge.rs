@@ -1,9 +1,10 @@
 //! What the key library says of the fields that hold keys.
 
-use crate::exit::{Code, Failure};
-use spark_dct::recovery::{Dump, Judgement, Options, Plan, PlanError};
+use crate::exit::{Code, Failure, chain};
+use spark_dct::app::{CloudTransport, DEVICE_PRIVATE_KEY_READ};
+use spark_dct::recovery::{Dump, Judgement, Options, Plan, PlanError, Target};
 use spark_dct::server_address::{AddressError, Host};
-use spark_dct::{App, Entry, Field, ServerAddress};
+use spark_dct::{App, Entry, Field, ServerAddress, ServerKeyRegion, server_key_region};
 use spark_keys::check;
 use spark_keys::check::{PublicCache, Report, ServerKeyKind, check_ec, check_server_key};
 use spark_keys::{BundledKey, Fingerprint};
@@ -53,7 +54,7 @@ fn judge_rest(field: Field, bytes: &[u8]) -> Judgement {
             PublicCache::Unknown => Judgement::Invalid,
             _ => Judgement::Unknown,
         },
-        Field::ALT_SERVER_ADDRESS => match bytes.first_chunk().map(ServerAddress::parse) {
+        Field::ALT_SERVER_ADDRESS => match address(field, bytes) {
             Some(Err(_)) => Judgement::Invalid,
             _ => Judgement::Unknown,
         },
@@ -62,33 +63,92 @@ fn judge_rest(field: Field, bytes: &[u8]) -> Judgement {
     }
 }
 
+/// What shows that a device has worked over TCP: what it needed for that may be lost, but it was not missing from the start.
+#[derive(Clone, Copy)]
+pub(crate) struct Past {
+    has_key: bool,
+    is_claimed: bool,
+}
+
+impl Past {
+    const NONE: Past = Past { has_key: false, is_claimed: false };
+
+    fn of(app: App<'_>) -> Self {
+        let field = Field::DEVICE_PRIVATE_KEY;
+        let has_key = report(field, app.bytes(field)).is_some_and(|report| report.device_works());
+        Past { has_key, is_claimed: app.claimed() }
+    }
+
+    /// By an application section alone, which does not tell its platform: a device with an EC key that works uses it, unless
+    /// its transport is TCP.
+    pub(crate) fn of_app(app: App<'_>) -> Self {
+        let field = Field::ALT_DEVICE_PRIVATE_KEY;
+        let has_ec_key = report(field, app.bytes(field)).is_some_and(|report| report.device_works());
+        if has_ec_key && app.cloud_transport() == CloudTransport::Udp { Self::NONE } else { Self::of(app) }
+    }
+
+    /// By both sectors, as either may show what the other one lost. An Electron uses UDP unless its table says otherwise.
+    pub(crate) fn of_dump(dump: &Dump<'_>, target: Target) -> Self {
+        let apps = dump.candidates().into_iter().filter_map(|candidate| App::new(candidate.app).ok());
+        let over_tcp = apps.filter(|app| match target {
+            Target::Dcd(_) => app.cloud_transport() == CloudTransport::Tcp,
+            _ => true,
+        });
+        over_tcp.map(Self::of).fold(Self::NONE, |one, two| Past {
+            has_key: one.has_key || two.has_key,
+            is_claimed: one.is_claimed || two.is_claimed,
+        })
+    }
+
+    /// As [`judge`], but what a device that has worked cannot do without is not merely unset.
+    pub(crate) fn judge(self, field: Field, bytes: &[u8]) -> Judgement {
+        if self.is_lost(field, bytes) { Judgement::Invalid } else { judge(field, bytes) }
+    }
+
+    /// Whether an erased field was lost. The region of the server's key goes as a whole, with the address in it.
+    pub(crate) fn is_lost(self, field: Field, bytes: &[u8]) -> bool {
+        match field {
+            Field::DEVICE_PRIVATE_KEY => self.is_claimed && bytes.iter().all(|byte| *byte == 0xFF),
+            Field::SERVER_PUBLIC_KEY => {
+                (self.has_key || self.is_claimed)
+                    && ServerKeyRegion::parse(bytes).is_ok_and(|region| region.is_lost())
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A plan whose judge knows the private keys of the resulting table as well: they confirm the caches of their public keys.
-pub(crate) fn plan<'a>(
-    dump: Dump<'a>,
-    target: spark_dct::recovery::Target,
-    options: Options<'a>,
-) -> Result<Plan<'a>, PlanError> {
-    let first = Plan::new(dump, target, options, judge)?;
-    let keys = PrivateKeys::of(&first);
+pub(crate) fn plan<'a>(dump: Dump<'a>, target: Target, options: Options<'a>) -> Result<Plan<'a>, PlanError> {
+    let past = Past::of_dump(&dump, target);
+    let first = Plan::new(dump, target, options, |field, bytes| past.judge(field, bytes))?;
+    let keys = PrivateKeys::of(&first, past);
     let second = Plan::new(dump, target, options, |field, bytes| keys.judge(field, bytes))?;
     // A cache says nothing about which private key is taken.
-    Ok(if PrivateKeys::of(&second) == keys { second } else { first })
+    Ok(if PrivateKeys::of(&second, past) == keys { second } else { first })
 }
 
 /// Fingerprints of the public keys, computed from the private keys of a plan that work.
-#[derive(PartialEq)]
 struct PrivateKeys {
+    past: Past,
     rsa: Option<Fingerprint>,
     ec: Option<Fingerprint>,
 }
 
+impl PartialEq for PrivateKeys {
+    fn eq(&self, other: &Self) -> bool {
+        (self.rsa, self.ec) == (other.rsa, other.ec)
+    }
+}
+
 impl PrivateKeys {
-    fn of(plan: &Plan<'_>) -> Self {
+    fn of(plan: &Plan<'_>, past: Past) -> Self {
         let fingerprint = |field| {
             let report = report(field, plan.bytes(&plan.decision(field)))?;
             report.fingerprint().filter(|_| report.device_works())
         };
-        Self { rsa: fingerprint(Field::DEVICE_PRIVATE_KEY), ec: fingerprint(Field::ALT_DEVICE_PRIVATE_KEY) }
+        let [rsa, ec] = [Field::DEVICE_PRIVATE_KEY, Field::ALT_DEVICE_PRIVATE_KEY].map(fingerprint);
+        Self { past, rsa, ec }
     }
 
     fn judge(&self, field: Field, bytes: &[u8]) -> Judgement {
@@ -99,7 +159,7 @@ impl PrivateKeys {
         };
         match PublicCache::of(bytes) {
             PublicCache::Key { spki, .. } if expected == Some(Fingerprint::of_spki(spki)) => Judgement::Valid,
-            _ => judge(field, bytes),
+            _ => self.past.judge(field, bytes),
         }
     }
 }
@@ -107,20 +167,22 @@ impl PrivateKeys {
 /// What is wrong with a key.
 pub(crate) fn report(field: Field, bytes: &[u8]) -> Option<Report> {
     match field {
-        Field::DEVICE_PRIVATE_KEY => Some(check(bytes.get(..612).unwrap_or(bytes))),
+        Field::DEVICE_PRIVATE_KEY => Some(check(bytes.get(..DEVICE_PRIVATE_KEY_READ).unwrap_or(bytes))),
         Field::ALT_DEVICE_PRIVATE_KEY => Some(check_ec(bytes)),
-        Field::SERVER_PUBLIC_KEY => {
-            Some(check_server_key(ServerKeyKind::Rsa, bytes.get(..512).unwrap_or(bytes)))
-        }
+        Field::SERVER_PUBLIC_KEY => Some(check_server_key(
+            ServerKeyKind::Rsa,
+            bytes.get(..server_key_region::DFU_LEN).unwrap_or(bytes),
+        )),
         Field::ALT_SERVER_PUBLIC_KEY => Some(check_server_key(ServerKeyKind::Ec, bytes)),
         _ => None,
     }
 }
 
-/// The address beside the server's key.
-fn address(field: Field, bytes: &[u8]) -> Option<Result<Option<ServerAddress<'_>>, AddressError>> {
+/// The address in a field: beside the server's key, or on its own.
+pub(crate) fn address(field: Field, bytes: &[u8]) -> Option<Result<Option<ServerAddress<'_>>, AddressError>> {
     let block = match field {
-        Field::SERVER_PUBLIC_KEY => bytes.get(384..)?.first_chunk()?,
+        Field::SERVER_PUBLIC_KEY => bytes.get(server_key_region::ADDRESS_AT..)?.first_chunk()?,
+        Field::ALT_SERVER_ADDRESS => bytes.first_chunk()?,
         _ => return None,
     };
     Some(ServerAddress::parse(block))
@@ -137,7 +199,10 @@ pub(super) fn must_work(entry: Entry, app: App<'_>) -> Result<(), Failure> {
     }
     let why = match report(field, bytes).and_then(|report| report.findings().next()) {
         Some(finding) => finding.to_string(),
-        None => "it is damaged".to_owned(),
+        None => match address(field, bytes) {
+            Some(Err(error)) => chain(&error),
+            _ => "it is damaged".to_owned(),
+        },
     };
     Err(Failure::new(
         Code::Data,

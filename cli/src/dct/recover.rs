@@ -1,7 +1,7 @@
 //! `spark dct recover`: what both sectors still hold, what is damaged, and a repaired table.
 
 use super::diff;
-use super::image::{File, Firmware, PAIR, Which, dump, name, target};
+use super::image::{Container, File, Firmware, PAIR, Reader, Which, dump, name, target};
 use super::judge;
 use super::value::{content_for, entry};
 use crate::dfu::DeviceOptions;
@@ -34,11 +34,14 @@ use zeroize::Zeroizing;
 /// result says so where it matters.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Both sectors (32768 bytes from 08004000), or the whole flash; without it the device is read.
+    /// Both sectors (32768 bytes from 08004000), or the whole flash; - is standard input. Without it the device is read.
     file: Option<PathBuf>,
     /// The firmware that shall read the result; by default the one whose marks are there.
     #[arg(long, value_name = "VERSION")]
     firmware: Option<Firmware>,
+    /// The device that shall read it; by default the one whose marks are there.
+    #[arg(long, value_name = "DEVICE")]
+    platform: Option<Container>,
     /// Allow fields from different sectors in one table.
     #[arg(long)]
     mix: bool,
@@ -145,7 +148,8 @@ impl From<&Decision> for Decided {
 
 fn recover(args: &Args, pair: &[u8], device: Option<&mut Particle<'_, '_>>) -> Result<ExitCode, Failure> {
     let dump = dump(pair)?;
-    let target = target(&dump, args.firmware).ok_or_else(|| {
+    let reader = Reader { firmware: args.firmware, platform: args.platform };
+    let target = target(&dump, reader).ok_or_else(|| {
         Failure::new(
             Code::Data,
             "neither sector has the mark of a table",
@@ -162,6 +166,7 @@ fn recover(args: &Args, pair: &[u8], device: Option<&mut Particle<'_, '_>>) -> R
     let plan = judge::plan(dump, target, options).map_err(|error| {
         Failure::new(Code::Data, chain(&error), "nothing can be recovered from these bytes")
     })?;
+    let other_base = other_base(&plan, options.base(plan.base().id.other()));
     let software = |error: &dyn core::error::Error| {
         Failure::new(Code::Data, chain(error), "check the values of --written")
     };
@@ -169,23 +174,33 @@ fn recover(args: &Args, pair: &[u8], device: Option<&mut Particle<'_, '_>>) -> R
     plan.build_app(&mut app).map_err(|error| software(&error))?;
     let mut sectors: Box<[Sector; 2]> = Box::new([[0xFF; wiced::SECTOR_SIZE]; 2]);
     plan.build_sectors(&mut sectors).map_err(|error| software(&error))?;
-    if let Some(path) = &args.output {
-        files::write_secret(path, &Zeroizing::new(sectors.concat()))?;
-    }
-    if let Some(path) = &args.app {
-        files::write_secret(path, &app)?;
+    if !args.write.dry_run {
+        if let Some(path) = &args.output {
+            files::write_secret(path, &Zeroizing::new(sectors.concat()))?;
+        }
+        if let Some(path) = &args.app {
+            files::write_secret(path, &app)?;
+        }
     }
     let writes = match device {
         Some(device) if args.apply => Some(write_back(args, device, &plan, &app)?),
         _ => None,
     };
     if args.device.json() {
-        ui::print(to_json(args, &plan, writes.as_deref()))?;
+        ui::print(to_json(args, &plan, other_base, writes.as_deref()))?;
     } else {
-        show(args, &plan, writes.as_deref())?;
+        show(args, &plan, other_base, writes.as_deref())?;
     }
-    let whole = plan.confidence() > Confidence::Damaged;
-    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(Code::Data as u8) })
+    Ok(if plan.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(Code::Data as u8) })
+}
+
+/// The other sector, if a table from it shows no damage where this one does.
+fn other_base(plan: &Plan<'_>, options: Options<'_>) -> Option<SectorId> {
+    let other = || judge::plan(plan.dump(), plan.target(), options.mix(false)).ok();
+    if plan.is_whole() {
+        return None;
+    }
+    other().filter(Plan::is_whole).map(|plan| plan.base().id)
 }
 
 /// `FIELD=@FILE`.
@@ -214,6 +229,7 @@ fn write_back(
     plan: &Plan<'_>,
     app: &[u8],
 ) -> Result<Vec<Written>, Failure> {
+    device.set_firmware(args.firmware.map(|Firmware(version)| version));
     let present = Zeroizing::new(device.read_at(DCT_ALTERNATE, 0, app.len())?);
     let mut writes = Vec::new();
     for decision in plan.decisions() {
@@ -290,7 +306,12 @@ fn both<'a>(dump: &Dump<'a>) -> Option<(App<'a>, App<'a>)> {
     Some((app(SectorId::Dct1)?, app(SectorId::Dct2)?))
 }
 
-fn show(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Result<(), Failure> {
+fn show(
+    args: &Args,
+    plan: &Plan<'_>,
+    other_base: Option<SectorId>,
+    writes: Option<&[Written]>,
+) -> Result<(), Failure> {
     let dump = plan.dump();
     let newer = dump.newer();
     for id in [SectorId::Dct1, SectorId::Dct2] {
@@ -321,6 +342,13 @@ fn show(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Result<(), 
             ui::print(format_args!("    {better} has a better value: --mix takes it"))?;
         }
     }
+    if let Some(other) = other_base {
+        ui::print(format_args!(
+            "  the table of {} shows no damage: --base {} takes it as a whole",
+            name(other),
+            other.index() + 1
+        ))?;
+    }
     let Outside { current, differs } = Outside::of(plan);
     if !differs.is_empty() {
         let (base, differs) = (name(plan.base().id), differs.join(", "));
@@ -345,30 +373,51 @@ fn show(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Result<(), 
             server.confidence
         ))?;
     }
-    for field in lost_keys(plan) {
+    for (field, next) in lost_keys(plan) {
+        ui::print(format_args!("  {}: no sector has a good one; {next}", field.name()))?;
+    }
+    let base = plan.base();
+    if !base.standing.is_complete() {
+        let rest = if plan.is_whole() {
+            "the value that was replaced explains it; nothing proves that it is the only one"
+        } else {
+            "what of it is damaged cannot be told, and the result holds it"
+        };
         ui::print(format_args!(
-            "  {}: no sector has a good one; `spark keys repair` may rebuild it, `spark keys doctor` makes a new one",
-            field.name()
+            "  {} is {}: {rest}; a checksum that is made anew proves nothing",
+            name(base.id),
+            base.standing
         ))?;
     }
     for written in writes.into_iter().flatten() {
         ui::print(written)?;
     }
     for path in [&args.output, &args.app].into_iter().flatten() {
-        ui::print(format_args!("written to {}", path.display()))?;
+        if args.write.dry_run {
+            ui::print(format_args!("{} would be written", path.display()))?;
+        } else {
+            ui::print(format_args!("written to {}", path.display()))?;
+        }
     }
     Ok(())
 }
 
-/// Private keys that remain damaged.
-fn lost_keys<'p>(plan: &'p Plan<'_>) -> impl Iterator<Item = Field> + 'p {
-    [Field::DEVICE_PRIVATE_KEY, Field::ALT_DEVICE_PRIVATE_KEY]
-        .into_iter()
-        .filter(|field| plan.decision(*field).confidence == Confidence::Damaged)
-        .filter(|field| plan.decision(*field).better.is_none())
+/// Keys that remain damaged, and what helps.
+fn lost_keys<'p>(plan: &'p Plan<'_>) -> impl Iterator<Item = (Field, &'static str)> + 'p {
+    let fields = [Field::DEVICE_PRIVATE_KEY, Field::ALT_DEVICE_PRIVATE_KEY, Field::SERVER_PUBLIC_KEY];
+    fields.into_iter().filter_map(|field| {
+        let decision = plan.decision(field);
+        let bad = decision.confidence == Confidence::Damaged && decision.better.is_none();
+        let erased = plan.bytes(&decision).iter().all(|byte| *byte == 0xFF);
+        bad.then_some(match field {
+            Field::SERVER_PUBLIC_KEY => (field, "`spark keys server` writes it, with its address"),
+            _ if erased => (field, "it is erased; `spark keys doctor` makes a new one"),
+            _ => (field, "`spark keys repair` may rebuild it, `spark keys doctor` makes a new one"),
+        })
+    })
 }
 
-fn to_json(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Value {
+fn to_json(args: &Args, plan: &Plan<'_>, other_base: Option<SectorId>, writes: Option<&[Written]>) -> Value {
     let dump = plan.dump();
     let newer = dump.newer();
     let sectors: Vec<Value> = [SectorId::Dct1, SectorId::Dct2]
@@ -397,6 +446,7 @@ fn to_json(args: &Args, plan: &Plan<'_>, writes: Option<&[Written]>) -> Value {
     json!({
         "sectors": sectors, "selections": selections, "differences": found, "target": plan.target().to_string(),
         "base": name(plan.base().id), "mixed": plan.is_mixed(), "confidence": plan.confidence().to_string(),
-        "decisions": decisions, "outside": Outside::of(plan), "output": args.output, "app": args.app, "writes": writes,
+        "whole": plan.is_whole(),
+        "other_base": other_base.map(name), "decisions": decisions, "outside": Outside::of(plan), "dry_run": args.write.dry_run, "output": args.output, "app": args.app, "writes": writes,
     })
 }

@@ -1,7 +1,7 @@
 //! `spark dct show` and `spark dct get`.
 
-use super::image::{Firmware, Table, Which};
-use super::value::{entry, is_hidden, is_set, text, to_json};
+use super::image::{Container, Firmware, Reader, Table, Which};
+use super::value::{entry, is_hidden, is_there, oddities, text, to_json};
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure};
 use crate::files;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// Show the table of a device or a dump: every field with its value, secrets hidden.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// An application section, both sectors, or the whole flash; without it the device is read.
+    /// An application section, both sectors, or the whole flash (- is standard input); without it the device is read.
     file: Option<PathBuf>,
     /// Show fields without a value as well.
     #[arg(long)]
@@ -24,6 +24,9 @@ pub struct Args {
     /// With both sectors: the release of the firmware that reads them; by default the one whose marks are there.
     #[arg(long, value_name = "VERSION")]
     firmware: Option<Firmware>,
+    /// With both sectors: the device that reads them; by default the one whose marks are there.
+    #[arg(long, value_name = "DEVICE")]
+    platform: Option<Container>,
     /// With both sectors: this one, whichever is current.
     #[arg(long)]
     sector: Option<Which>,
@@ -32,11 +35,12 @@ pub struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let table = Table::load(args.file.as_deref(), args.firmware, args.sector, &args.device)?;
+    let reader = Reader { firmware: args.firmware, platform: args.platform };
+    let table = Table::load(args.file.as_deref(), reader, args.sector, &args.device)?;
     let app = table.view()?;
     let shown = Entry::leaves().map(|entry| app.value(entry)).filter(|value| {
         // Gaps are worth a line only if something is in them.
-        args.all || is_set(value) && !(value.entry().field().is_gap() && is_padding(*value))
+        args.all || value.is_set() && !(value.entry().field().is_gap() && is_padding(*value))
     });
     if args.device.json() {
         let entries: Vec<Value> = shown.map(|value| to_json(app, value.entry(), args.secrets)).collect();
@@ -47,6 +51,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let name = value.entry().to_string();
         let text = short(text(app, value.entry(), args.secrets), value.entry().len());
         ui::print(format_args!("{:>5}  {name:<36} {text}", value.entry().offset()))?;
+        for oddity in oddities(app, value.entry()) {
+            ui::print(format_args!("       {:<36} ({oddity})", ""))?;
+        }
     }
     Ok(())
 }
@@ -74,7 +81,7 @@ pub struct GetArgs {
     /// Names as `show --all` lists them.
     #[arg(required = true)]
     names: Vec<String>,
-    /// An application section, both sectors, or the whole flash; without it the device is read.
+    /// An application section, both sectors, or the whole flash (- is standard input); without it the device is read.
     #[arg(short, long)]
     file: Option<PathBuf>,
     /// Show private keys, passwords and claim codes.
@@ -86,6 +93,9 @@ pub struct GetArgs {
     /// With both sectors: the release of the firmware that reads them; by default the one whose marks are there.
     #[arg(long, value_name = "VERSION")]
     firmware: Option<Firmware>,
+    /// With both sectors: the device that reads them; by default the one whose marks are there.
+    #[arg(long, value_name = "DEVICE")]
+    platform: Option<Container>,
     /// With both sectors: this one, whichever is current.
     #[arg(long)]
     sector: Option<Which>,
@@ -95,7 +105,8 @@ pub struct GetArgs {
 
 pub(super) fn get(args: &GetArgs) -> Result<(), Failure> {
     let entries = args.names.iter().map(|name| entry(name)).collect::<Result<Vec<_>, _>>()?;
-    let table = Table::load(args.file.as_deref(), args.firmware, args.sector, &args.device)?;
+    let reader = Reader { firmware: args.firmware, platform: args.platform };
+    let table = Table::load(args.file.as_deref(), reader, args.sector, &args.device)?;
     let app = table.view()?;
     if let Some(path) = &args.raw {
         let [entry] = *entries else {
@@ -113,7 +124,7 @@ pub(super) fn get(args: &GetArgs) -> Result<(), Failure> {
         }
         return files::write_secret(path, bytes);
     }
-    let secret = entries.iter().find(|entry| is_hidden(app, **entry) && is_set(&app.value(**entry)));
+    let secret = entries.iter().find(|entry| is_hidden(app, **entry) && is_there(&app.value(**entry)));
     if let (Some(entry), false) = (secret, args.secrets) {
         return Err(Failure::new(
             Code::Usage,

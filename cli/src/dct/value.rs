@@ -3,8 +3,9 @@
 use crate::exit::{Code, Failure, chain};
 use crate::files;
 use serde_json::{Value as Json, json};
+use spark_dct::server_address::{Deviation, LEN, deviations};
 use spark_dct::value::{Content, Value};
-use spark_dct::{App, AppMut, Entry, Field};
+use spark_dct::{App, AppMut, Entry, Field, Kind, ServerAddress};
 use spark_keys::KeyForm;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -48,32 +49,48 @@ pub(super) fn text(app: App<'_>, entry: Entry, secrets: bool) -> String {
     let value = app.value(entry);
     match secrets {
         true => value.to_string(),
-        false if is_set(&value) && !entry.is_secret() && is_hidden(app, entry) => {
+        false if is_there(&value) && !entry.is_secret() && is_hidden(app, entry) => {
             format!("hidden, {} bytes with a private key", entry.len())
         }
         false => value.hidden().to_string(),
     }
 }
 
-pub(super) fn is_set(value: &Value<'_>) -> bool {
-    !matches!(value.content(), Content::Unset | Content::Absent)
+/// Whether something is there, perhaps the rest of a value that was cleared: it may be a secret as well.
+pub(super) fn is_there(value: &Value<'_>) -> bool {
+    value.is_set() || matches!(value.content(), Content::Cleared(_))
+}
+
+/// What is odd about a server address that can be read.
+pub(crate) fn oddities(app: App<'_>, entry: Entry) -> Vec<Deviation> {
+    let block = app.as_bytes().get(entry.range()).and_then(<[u8]>::first_chunk);
+    block.filter(|_| entry.kind() == Kind::Address).map_or_else(Vec::new, oddities_of)
+}
+
+/// As [`oddities`], of a block. Zeros are none, and a 00 behind a name is in every factory image.
+pub(crate) fn oddities_of(block: &[u8; LEN]) -> Vec<Deviation> {
+    let is_read = ServerAddress::parse(block).is_ok_and(|address| address.is_some());
+    let odd = deviations(block).filter(|found| *found != Deviation::Terminator);
+    if is_read && block.iter().any(|byte| *byte != 0) { odd.collect() } else { Vec::new() }
 }
 
 /// One entry for machines.
 pub(super) fn to_json(app: App<'_>, entry: Entry, secrets: bool) -> Json {
     let value = app.value(entry);
     let secret = is_hidden(app, entry);
-    let hidden = secret && !secrets && is_set(&value);
+    let hidden = secret && !secrets && is_there(&value);
+    let remarks: Vec<_> = oddities(app, entry).iter().map(Deviation::to_string).collect();
     json!({
         "name": entry.to_string(),
         "offset": entry.offset(),
         "length": entry.len(),
         "type": entry.kind().word(),
         "since": entry.since().to_string(),
-        "set": is_set(&value),
+        "set": value.is_set(),
         "malformed": value.is_malformed(),
         "secret": secret,
-        "value": (is_set(&value) && !hidden).then(|| value.to_string()),
+        "value": (value.is_set() && !hidden).then(|| value.to_string()),
+        "remarks": remarks,
     })
 }
 

@@ -7,11 +7,14 @@ use super::journal::JournalFile;
 use super::options::DfuseTarget;
 use super::port::Port;
 use super::progress::{Bars, keep_going};
+use super::table;
 use super::write::write;
 use super::{DeviceOptions, impossible, job_failed};
 use crate::exit::{Code, Failure};
 use crate::ui::Ui;
-use spark_dfu::host::{Download, Element, EraseMode, Plan, ReadPlan, Upload, WriteOptions, drive_while};
+use spark_dfu::host::{
+    Download, Element, EraseMode, Plan, ReadPlan, Span, Upload, WriteOptions, drive_while,
+};
 use spark_sim::usb::UsbPort;
 
 /// A device in DFU mode.
@@ -84,8 +87,14 @@ impl<'p> Access<'p> {
         let target = DfuseTarget { alternate, name: &memory.name };
         let layout = memory.layout().ok_or_else(|| self.no_map(alternate))?;
         Plan::write(&layout, address, len, self.options(alternate, false))
-            .map(|_| ())
-            .map_err(|error| impossible(&error, &target))
+            .map_err(|error| impossible(&error, &target))?;
+        self.check_table(alternate, address, len)
+    }
+
+    /// What the memory map allows may still end behind the fields of the configuration table.
+    fn check_table(&self, alternate: u8, address: u32, len: usize) -> Result<(), Failure> {
+        let span = Span { address, len: u32::try_from(len).unwrap_or(u32::MAX) };
+        table::check(&self.device, alternate, &[span])
     }
 
     fn options(&self, alternate: u8, keep: bool) -> WriteOptions {
@@ -105,6 +114,7 @@ impl<'p> Access<'p> {
         let link = self.device.link.with_alternate(alternate);
         let plan = Plan::write(&layout, address, data.len(), self.options(alternate, keep))
             .map_err(|error| impossible(&error, &target))?;
+        self.check_table(alternate, address, data.len())?;
         prepare(self.port, link, alternate)?;
         let buffer = vec![0; plan.buffer_len(link.block_size())];
         let download = Download::new(link, &plan, Element { address, data }, buffer)

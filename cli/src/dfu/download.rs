@@ -8,6 +8,7 @@ use super::journal::JournalFile;
 use super::options::{DfuseOptions, DfuseTarget};
 use super::port::Port;
 use super::progress::{Bars, Counts, keep_going};
+use super::table;
 use super::write::write;
 use super::{Download as Args, impossible, job_failed, usage};
 use crate::exit::{Code, Failure, chain};
@@ -163,6 +164,9 @@ fn write_dfuse(
     let jobs = jobs(args, dfuse, firmware, candidate)?;
     // All of them are checked before the first byte leaves.
     let plans = jobs.iter().map(Job::plan).collect::<Result<Vec<_>, _>>()?;
+    for job in &jobs {
+        table::check(candidate, job.memory.alternate, &job.spans)?;
+    }
     for (job, plan) in jobs.iter().zip(&plans) {
         let erase = match job.options.erase {
             EraseMode::Mass => "all memory".to_owned(),

@@ -14,6 +14,7 @@ mod list;
 mod options;
 mod port;
 mod progress;
+mod table;
 mod upload;
 mod write;
 

@@ -11,6 +11,7 @@ use spark_dfu::SetupPacket;
 use spark_dfu::descriptor::Description;
 use spark_dfu::host::{Clock, ControlTransfer, TransferFailure};
 use spark_dfu::usb::{self, UsbDevice, UsbError};
+use spark_keys::bundled::PARTICLE_RSA_SPKI;
 use spark_sim::usb::UsbPort;
 use spark_sim::{Flash, Photon};
 use std::fs;
@@ -126,8 +127,8 @@ fn load(file: Option<&Path>) -> Result<Photon, Failure> {
         })?;
         return Ok(Photon::new(DeviceId(id), flash));
     }
-    // Its server key is erased: it has met no cloud yet.
-    Ok(photons::healthy(&[0xFF; 294], false, &mut rand::rng())?.0)
+    // As it leaves the factory: with the vendor's server key.
+    Ok(photons::healthy(&PARTICLE_RSA_SPKI, false, &mut rand::rng())?.0)
 }
 
 /// USB itself failed.

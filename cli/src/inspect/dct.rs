@@ -3,15 +3,16 @@
 use super::Scan;
 use super::report::{Fields, Problem};
 use crate::dct::image::{self, PAIR};
-use crate::dct::judge::{self, judge, report};
-use crate::dct::value::is_hidden;
+use crate::dct::judge::{self, Past, address, report};
+use crate::dct::value::{is_hidden, oddities};
+use crate::exit::chain;
 use core::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use spark_dct::flash::SectorId;
 use spark_dct::recovery::{Confidence, Dump, Format, Judgement, Options, Standing, Target};
 use spark_dct::value::Content;
-use spark_dct::{App, Entry, Field, FirmwareVersion, app};
+use spark_dct::{App, Entry, Field, FirmwareVersion, Kind, app};
 
 /// A whole flash, and where the sectors are in it.
 const FLASH: u64 = 0x10_0000;
@@ -22,6 +23,8 @@ pub(super) struct DctApp {
     length: u64,
     /// What is set, by name; secrets are `null`.
     fields: Map<String, Json>,
+    /// What is odd without being wrong.
+    remarks: Vec<Problem>,
 }
 
 #[derive(Debug, Serialize)]
@@ -34,6 +37,8 @@ pub(super) struct DctFlash {
     firmware: Option<String>,
     /// What that firmware reads, by name; secrets are `null`.
     fields: Map<String, Json>,
+    /// What is odd without being wrong.
+    remarks: Vec<Problem>,
 }
 
 #[derive(Debug, Serialize)]
@@ -59,14 +64,45 @@ pub(super) fn looks_like_app(scan: &Scan) -> bool {
         |offset: usize, bytes: &[u8]| scan.head.get(offset..).is_some_and(|rest| rest.starts_with(bytes));
     let erased_or = |offset, bytes: &[u8]| at(offset, bytes) || at(offset, &[0xFF, 0xFF, 0xFF, 0xFF]);
     let flags = at(0, &[0xC0, 0xAC, 0xDE, 0x1A]) || at(0, &[0xC0, 0xFF, 0xFF, 0xFF]);
-    let keys = at(34, &[0x30, 0x82, 0x02]) || at(2082, &[0x30, 0x82, 0x01, 0x22]);
+    let (private, public) = (Field::DEVICE_PRIVATE_KEY.offset(), Field::SERVER_PUBLIC_KEY.offset());
+    let keys = at(private, &[0x30, 0x82, 0x02]) || at(public, &[0x30, 0x82, 0x01, 0x22]);
+    let (private, server) = (Field::ALT_DEVICE_PRIVATE_KEY.offset(), Field::ALT_SERVER_PUBLIC_KEY.offset());
+    let ec_keys =
+        at(private, &[0x30, 0x77, 0x02, 0x01, 0x01, 0x04, 0x20]) || at(server, &[0x30, 0x59, 0x30, 0x13]);
     // Flags or a key where they belong, and nothing else where the other belongs.
-    in_range && (flags && erased_or(2082, &[0x30, 0x82]) || keys && erased_or(0, &[0xC0]))
+    let marked = flags && erased_or(public, &[0x30, 0x82]) || (keys || ec_keys) && erased_or(0, &[0xC0]);
+    in_range && (marked || scan.whole().is_some_and(is_plain_table))
 }
 
-/// Whether the file is as long as both sectors or the whole flash, and has the mark of a table in one of them.
+/// Whether bytes have the length of a table, something in its fields, and nothing that no field would have.
+fn is_plain_table(bytes: &[u8]) -> bool {
+    let lengths = [app::LEN_OLD, app::LEN_OLD + 2, app::LEN];
+    let Some(app) = App::new(bytes).ok().filter(|_| lengths.contains(&bytes.len())) else { return false };
+    let is = |bytes: &[u8], fill: u8| bytes.iter().all(|byte| *byte == fill);
+    let is_blank = |bytes: &[u8]| is(bytes, 0xFF) || is(bytes, 0x00);
+    let gaps = Field::ALL.iter().filter(|field| field.is_gap());
+    let keys = [
+        Field::DEVICE_PRIVATE_KEY,
+        Field::DEVICE_PUBLIC_KEY,
+        Field::SERVER_PUBLIC_KEY,
+        Field::ALT_DEVICE_PRIVATE_KEY,
+        Field::ALT_SERVER_PUBLIC_KEY,
+    ];
+    let is_key = |field: Field| match app.bytes(field) {
+        [0x30, ..] => true,
+        bytes => is_blank(bytes.get(..128).unwrap_or(bytes)),
+    };
+    gaps.map(|field| app.bytes(*field)).all(is_blank)
+        && keys.into_iter().all(is_key)
+        && !Entry::leaves().any(|entry| app.value(entry).is_malformed())
+        && !is(bytes, 0xFF)
+}
+
+/// Whether the file is as long as both sectors or the whole flash, and has the mark of a table in one of them; or is one sector
+/// with such a mark.
 pub(super) fn looks_like_flash(scan: &Scan) -> bool {
-    pair(scan).is_some_and(|(_, pair)| {
+    let one = scan.len() == PAIR as u64 / 2 && image::is_raw_sector(&scan.head);
+    one || pair(scan).is_some_and(|(_, pair)| {
         Dump::from_slice(pair).is_ok_and(|dump| {
             [SectorId::Dct1, SectorId::Dct2].iter().any(|id| dump.candidate(*id).format.is_some())
         })
@@ -80,17 +116,26 @@ fn pair(scan: &Scan) -> Option<(usize, &[u8])> {
 }
 
 pub(super) fn explain_app(scan: &Scan) -> (Vec<Problem>, Fields) {
-    let (problems, fields) = match App::new(&scan.head) {
-        Ok(app) => (problems(app, 0), values(app)),
-        Err(error) => (vec![Problem::new("bad-length", error, None)], Map::new()),
+    let mut table = DctApp { length: scan.len(), fields: Map::new(), remarks: Vec::new() };
+    let found = match App::new(&scan.head) {
+        Ok(_) if image::is_raw_sector(&scan.head) => {
+            let message = "a sector of the flash as it is; the application section is a part of it";
+            vec![Problem::new("raw-sector", message, None)]
+        }
+        Ok(app) => {
+            table.fields = values(app);
+            table.remarks = remarks(app, 0);
+            problems(app, Past::of_app(app), 0)
+        }
+        Err(error) => vec![Problem::new("bad-length", error, None)],
     };
-    (problems, Fields::DctApp(DctApp { length: scan.len(), fields }))
+    (found, Fields::DctApp(table))
 }
 
 fn values(app: App<'_>) -> Map<String, Json> {
-    let set = Entry::leaves().map(|entry| app.value(entry)).filter(|value| {
-        !matches!(value.content(), Content::Unset | Content::Absent) && !value.entry().field().is_gap()
-    });
+    let set = Entry::leaves()
+        .map(|entry| app.value(entry))
+        .filter(|value| value.is_set() && !value.entry().field().is_gap());
     set.map(|value| {
         let entry = value.entry();
         (entry.to_string(), if is_hidden(app, entry) { Json::Null } else { value.to_string().into() })
@@ -98,19 +143,42 @@ fn values(app: App<'_>) -> Map<String, Json> {
     .collect()
 }
 
-/// Keys that do not work, and values that are none.
-fn problems(app: App<'_>, base: usize) -> Vec<Problem> {
+/// Addresses that can be read, and are not as any good tool writes them.
+fn remarks(app: App<'_>, base: usize) -> Vec<Problem> {
+    let odd = |entry: Entry| oddities(app, entry).into_iter().map(move |oddity| (entry, oddity));
+    Entry::leaves()
+        .flat_map(odd)
+        .map(|(entry, oddity)| {
+            let offset = u64::try_from(base + entry.offset()).ok();
+            Problem::new(oddity.code(), format_args!("{entry}: {oddity}"), offset)
+        })
+        .collect()
+}
+
+/// Keys that do not work or are lost, and values that are none.
+fn problems(app: App<'_>, past: Past, base: usize) -> Vec<Problem> {
     let mut found = Vec::new();
     let offset = |at: usize| u64::try_from(base + at).ok();
     for field in Field::ALL {
         let bytes = app.bytes(*field);
-        if judge(*field, bytes) == Judgement::Invalid {
-            let key = report(*field, bytes);
-            let (code, why) = match key.and_then(|report| report.findings().next()) {
-                Some(finding) => (finding.code(), finding.to_string()),
-                None => ("damaged-value", "the value is damaged".to_owned()),
-            };
-            found.push(Problem::new(code, format_args!("{}: {why}", field.name()), offset(field.offset())));
+        if past.judge(*field, bytes) == Judgement::Invalid {
+            let before = found.len();
+            if let Some(finding) = report(*field, bytes).and_then(|report| report.findings().next()) {
+                let message = format_args!("{}: {finding}", field.name());
+                found.push(Problem::new(finding.code(), message, offset(field.offset())));
+            }
+            // The address is a part of one field, and all of another one.
+            let mut entries = Entry::parts(*field).chain([Entry::of(*field)]);
+            if let (Some(Err(error)), Some(entry)) =
+                (address(*field, bytes), entries.find(|entry| entry.kind() == Kind::Address))
+            {
+                let message = format_args!("{entry}: {}", chain(&error));
+                found.push(Problem::new("bad-address", message, offset(entry.offset())));
+            }
+            if found.len() == before {
+                let message = format_args!("{}: the value is damaged", field.name());
+                found.push(Problem::new("damaged-value", message, offset(field.offset())));
+            }
         }
     }
     // Only v0.4.0 to v0.4.4 have two bytes of padding at the end.
@@ -120,11 +188,9 @@ fn problems(app: App<'_>, base: usize) -> Vec<Problem> {
         let value = app.value(entry);
         // Zeros mean "not set" to firmware as well.
         let zero = matches!(value.content(), Content::Raw(bytes) if bytes.iter().all(|byte| *byte == 0));
+        let places = [entry.offset(), entry.field().offset()].map(offset);
         // What is no address beside a key is among the keys' problems.
-        if value.is_malformed()
-            && !zero
-            && !found.iter().any(|problem| problem.offset == offset(entry.field().offset()))
-        {
+        if value.is_malformed() && !zero && !found.iter().any(|problem| places.contains(&problem.offset)) {
             let message = format_args!("{entry}: the bytes are no {}", entry.kind().word());
             found.push(Problem::new("malformed-value", message, offset(entry.offset())));
         }
@@ -139,9 +205,10 @@ pub(super) fn explain_flash(scan: &Scan) -> (Vec<Problem>, Fields) {
         selections: Vec::new(),
         firmware: None,
         fields: Map::new(),
+        remarks: Vec::new(),
     };
     let Some((at, pair)) = pair(scan) else {
-        let message = "two sectors have 32768 bytes, a whole flash has 1 MiB";
+        let message = "two sectors have 32768 bytes from 08004000, a whole flash has 1 MiB; one sector does not tell which is current";
         return (vec![Problem::new("bad-length", message, None)], Fields::DctFlash(fields));
     };
     fields.sectors_at = at;
@@ -175,7 +242,7 @@ fn look_into(dump: Dump<'_>, at: usize, fields: &mut DctFlash) -> Vec<Problem> {
             newer: newer == Some(id),
         });
     }
-    let Some(target) = image::target(&dump, None) else {
+    let Some(target) = image::target_by_marks(&dump) else {
         found.push(Problem::new("no-table", "neither sector has the mark of a table", None));
         return found;
     };
@@ -195,8 +262,9 @@ fn look_into(dump: Dump<'_>, at: usize, fields: &mut DctFlash) -> Vec<Problem> {
     {
         Some((candidate, Ok(app))) => {
             let base = at + candidate.id.index() * PAIR / 2 + PAIR / 2 - candidate.app.len();
-            found.extend(problems(app, base));
+            found.extend(problems(app, Past::of_dump(&dump, target), base));
             fields.fields = values(app);
+            fields.remarks = remarks(app, base);
         }
         _ => {
             found.push(Problem::new("no-valid-sector", format_args!("{target}: {}", selection.reason), None))
@@ -226,7 +294,8 @@ impl fmt::Display for DctApp {
             "  length    {} bytes\n  set       {} values; `spark dct show` lists them",
             self.length,
             self.fields.len()
-        )
+        )?;
+        self.remarks.iter().try_for_each(|remark| write!(f, "\n  remark    {remark}"))
     }
 }
 
@@ -247,6 +316,7 @@ impl fmt::Display for DctFlash {
             f,
             "  set       {} values; `spark dct show` lists them, `spark dct recover` repairs",
             self.fields.len()
-        )
+        )?;
+        self.remarks.iter().try_for_each(|remark| write!(f, "\n  remark    {remark}"))
     }
 }

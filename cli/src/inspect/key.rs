@@ -2,10 +2,13 @@
 
 use super::Scan;
 use super::report::{Fields, Problem};
+use crate::dct::value::oddities_of;
 use crate::exit::chain;
 use core::fmt;
 use serde::Serialize;
-use spark_dct::{Host, ServerAddress};
+use spark_dct::server_address;
+use spark_dct::server_key_region::{ADDRESS_AT, FIELD_LEN};
+use spark_dct::{Field, Host, ServerAddress};
 use spark_keys::bundled::BundledKey;
 use spark_keys::check::{Report, ServerKeyKind, check_ec, check_server_key};
 use spark_keys::load::{self, Loaded};
@@ -52,7 +55,13 @@ pub(super) struct ServerKeyRegion {
     pub(super) fingerprint: Option<String>,
     pub(super) bundled: Option<&'static str>,
     pub(super) address: Option<Address>,
+    /// What is odd about the address without making it unreadable.
+    pub(super) remarks: Vec<String>,
 }
+
+/// Where the address is behind a P-256 key: the field after the key's.
+const EC_ADDRESS_AT: usize = Field::ALT_SERVER_PUBLIC_KEY.len();
+const EC_REGION_LEN: u64 = (EC_ADDRESS_AT + server_address::LEN) as u64;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Address {
@@ -82,8 +91,12 @@ pub(super) fn look(scan: &Scan) -> Option<Look> {
     };
     match form {
         form if !is_public(form) => Some(Look::Private),
-        KeyForm::SpkiRsa if (386..=768).contains(&scan.len()) => Some(Look::Region),
-        KeyForm::SpkiEc if (194..=320).contains(&scan.len()) => Some(Look::Region),
+        KeyForm::SpkiRsa if (ADDRESS_AT as u64 + 2..=FIELD_LEN as u64).contains(&scan.len()) => {
+            Some(Look::Region)
+        }
+        KeyForm::SpkiEc if (EC_ADDRESS_AT as u64 + 2..=EC_REGION_LEN).contains(&scan.len()) => {
+            Some(Look::Region)
+        }
         _ => Some(Look::Public),
     }
 }
@@ -266,20 +279,24 @@ pub(super) fn region(scan: &Scan) -> (Vec<Problem>, Fields) {
         Some(KeyForm::SpkiEc) => true,
         Some(_) => false,
         // Only the length is left to tell.
-        None => scan.len() <= 320,
+        None => scan.len() <= EC_REGION_LEN,
     };
-    let (kind, at, algorithm) =
-        if ec { (ServerKeyKind::Ec, 192, "ec-p256") } else { (ServerKeyKind::Rsa, 384, "rsa") };
-    let mut bytes = vec![0xFF; at + 128];
+    let (kind, at, algorithm) = if ec {
+        (ServerKeyKind::Ec, EC_ADDRESS_AT, "ec-p256")
+    } else {
+        (ServerKeyKind::Rsa, ADDRESS_AT, "rsa")
+    };
+    let mut bytes = vec![0xFF; at + server_address::LEN];
     for (slot, byte) in bytes.iter_mut().zip(&scan.head) {
         *slot = *byte;
     }
     let report = check_server_key(kind, &bytes);
     let mut found = problems(&report);
-    if scan.len() > 768 {
-        found.push(Problem::new("too-long", "a server key region has at most 768 bytes", Some(768)));
+    if scan.len() > FIELD_LEN as u64 {
+        let message = format_args!("a server key region has at most {FIELD_LEN} bytes");
+        found.push(Problem::new("too-long", message, Some(FIELD_LEN as u64)));
     }
-    let block = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0xFF; 128]);
+    let block = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0xFF; server_address::LEN]);
     let address = match ServerAddress::parse(&block) {
         Ok(address) => address,
         Err(error) => {
@@ -299,6 +316,7 @@ pub(super) fn region(scan: &Scan) -> (Vec<Problem>, Fields) {
         fingerprint: report.fingerprint().map(|fingerprint| fingerprint.to_string()),
         bundled: report.bundled().map(BundledKey::name),
         address,
+        remarks: oddities_of(&block).iter().map(ToString::to_string).collect(),
     };
     (found, Fields::ServerKeyRegion(fields))
 }
@@ -362,6 +380,7 @@ impl fmt::Display for ServerKeyRegion {
             Some(Address { host, port: Some(port), .. }) => write!(f, "\n  address   {host}:{port}"),
             Some(Address { host, port: None, .. }) => write!(f, "\n  address   {host}, default port"),
             None => write!(f, "\n  address   none"),
-        }
+        }?;
+        self.remarks.iter().try_for_each(|remark| write!(f, "\n  remark    {remark}"))
     }
 }

@@ -39,9 +39,9 @@ impl Problem {
 }
 
 impl Problem {
-    /// Whether the message is about that field.
+    /// Whether the message is about that field, or a part of it.
     pub(super) fn names(&self, field: &str) -> bool {
-        self.message.strip_prefix(field).is_some_and(|rest| rest.starts_with(':'))
+        self.message.strip_prefix(field).is_some_and(|rest| rest.starts_with([':', '.']))
     }
 }
 

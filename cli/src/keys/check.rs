@@ -14,6 +14,7 @@ use core::fmt;
 use serde::Serialize;
 use serde_json::Value;
 use spark_dct::segment::Platform;
+use spark_dct::server_address::AddressError;
 use spark_dct::{Field, ServerAddress};
 use spark_keys::check::{Knowledge, Report, ServerKeyKind, check_ec_with, check_server_key, check_with};
 use std::path::{Path, PathBuf};
@@ -273,6 +274,8 @@ fn address_finding(protocol: Protocol, block: &[u8; 128]) -> Option<(Finding, bo
         Ok(None) => {
             ("server-address-unknown", format!("the server address has the unknown type {}", block[0]))
         }
+        // Firmware takes that length for no address.
+        Err(error @ AddressError::DomainLengthByte { .. }) => ("server-address-unknown", chain(&error)),
         Err(error) => ("server-address-unusable", chain(&error)),
     };
     let by_default = protocol == Protocol::Tcp && code != "server-address-unusable";

@@ -12,7 +12,7 @@ use crate::ui;
 use core::net::{IpAddr, Ipv4Addr};
 use serde_json::{Value, json};
 use spark_dct::server_address::{AddressError, DEFAULT_DOMAIN_TCP, EXPANDED_CAPACITY, expand_id, raw_value};
-use spark_dct::{Host, ServerAddress};
+use spark_dct::{Field, Host, ServerAddress, server_key_region};
 use spark_keys::bundled::BundledKey;
 use spark_keys::check::{ServerKeyKind, check_server_key};
 use spark_keys::{Fingerprint, Key, KeyForm, load};
@@ -131,8 +131,9 @@ impl ServerKey {
 /// Where the address is in the place of key and address.
 pub(super) const fn address_at(protocol: Protocol) -> usize {
     match protocol {
-        Protocol::Tcp => 384,
-        Protocol::Udp => 192,
+        Protocol::Tcp => server_key_region::ADDRESS_AT,
+        // The address is the field behind the key.
+        Protocol::Udp => Field::ALT_SERVER_PUBLIC_KEY.len(),
     }
 }
 

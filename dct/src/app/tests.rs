@@ -110,6 +110,31 @@ fn flags_and_settings_are_edited_in_place() {
     assert!(App::new(&[0xFF; LEN_OLD]).unwrap().eap_config().is_none());
 }
 
+/// One value of the byte means UDP, and one of two of its bits that the clock is off.
+#[test]
+fn transport_and_radio_flags_are_read_as_firmware_reads_them() {
+    let mut image = [0xFF; LEN];
+    for byte in 0..=u8::MAX {
+        image[2977] = byte;
+        image[3630] = byte;
+        let app = App::new(&image).unwrap();
+        let transport = if byte == 0xFF { CloudTransport::Udp } else { CloudTransport::Tcp };
+        assert_eq!(app.cloud_transport(), transport, "{byte:02x}");
+        assert_eq!(app.is_wlan_sleep_clock_on(), byte % 4 != 2, "{byte:02x}");
+        for on in [true, false] {
+            let mut edit = AppMut::new(&mut image).unwrap();
+            edit.set_wlan_sleep_clock(on).unwrap();
+            assert_eq!(edit.view().is_wlan_sleep_clock_on(), on);
+            assert_eq!(image[3630] >> 2, byte >> 2, "the other bits stay");
+        }
+        let mut edit = AppMut::new(&mut image).unwrap();
+        for (transport, byte) in [(CloudTransport::Tcp, 0), (CloudTransport::Udp, 0xFF)] {
+            edit.set_cloud_transport(transport).unwrap();
+            assert_eq!((edit.view().cloud_transport(), edit.view().as_bytes()[2977]), (transport, byte));
+        }
+    }
+}
+
 #[test]
 fn fields_that_the_image_does_not_hold_are_not_written() {
     let mut image = [0; LEN_OLD];

@@ -304,6 +304,17 @@ impl<'a> Plan<'a> {
         fields.map(|decision| decision.confidence).min().unwrap_or(Confidence::Unknown)
     }
 
+    /// Whether nothing of the result is known to be damaged: no field is, and the base was written to its end.
+    ///
+    /// A base with a wrong CRC is damaged somewhere, even if no field shows it: it counts only if a bad value of it was found and
+    /// replaced, which explains the CRC. The CRC of a [rebuilt](Self::build_sectors) sector is right whatever it covers.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let base = self.base.standing;
+        let explained = matches!(base, Standing::CrcBad { .. }) && self.is_mixed();
+        self.confidence() > Confidence::Damaged && (base.is_complete() || explained)
+    }
+
     /// The bytes that a decision takes, from the start of the field; a given value may be shorter than its field.
     #[must_use]
     pub fn bytes(&self, decision: &Decision) -> &'a [u8] {

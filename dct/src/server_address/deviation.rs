@@ -84,7 +84,10 @@ impl core::fmt::Display for Deviation {
         match self {
             Deviation::UnknownType { kind } => write!(f, "type {kind} is no address"),
             Deviation::Ipv4Length { length } => {
-                write!(f, "address of type IPv4 has length {length} in place of 4")
+                write!(
+                    f,
+                    "address of type IPv4 has length {length} in place of 4, as the host tool writes for a text that is none"
+                )
             }
             Deviation::EmptyDomain => f.write_str("domain is empty"),
             Deviation::DomainTooLong { length } => {

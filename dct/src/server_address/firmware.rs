@@ -74,7 +74,9 @@ impl FirmwareParser {
         }
     }
 
-    const fn struct_len(self) -> usize {
+    /// Bytes of the structure that the block is read into.
+    #[must_use]
+    pub const fn struct_len(self) -> usize {
         match self {
             FirmwareParser::V0_4_0 => 129,
             FirmwareParser::V0_4_9 => 128,
