@@ -5,10 +5,10 @@ use spark_keys::check::{
 };
 use spark_keys::load::{MAX_DER, load as load_any};
 use spark_keys::{
-    DeviceKey, EcPrivateKeyView, EcPublicKeyView, Finding, Key, KeyForm, Report, RsaPrivateKeyView, RsaPublicKeyView,
-    check as check_field, check_ec, check_server_key, device_key::FIELD_LEN, is_interrupted_write,
-    load_device_key, load_ec_device_key, load_public_key, pem, private_key::Number, published_by_device,
-    repair as repair_field, repair_ec, repair_with_public_key,
+    DeviceKey, EcPrivateKeyView, EcPublicKeyView, Finding, Key, KeyForm, Report, RsaPrivateKeyView,
+    RsaPublicKeyView, check as check_field, check_ec, check_server_key, device_key::FIELD_LEN,
+    is_interrupted_write, load_device_key, load_ec_device_key, load_public_key, pem, private_key::Number,
+    published_by_device, repair as repair_field, repair_ec, repair_with_public_key,
 };
 
 fn texts(report: &Report) {
