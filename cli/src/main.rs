@@ -46,7 +46,7 @@ enum Command {
         #[command(subcommand)]
         command: serial::Command,
     },
-    /// Itead Sonoff devices: check and patch images, tell a device its server, simulate one, flash in DIY mode.
+    /// Itead Sonoff devices: other firmware over the vendor's protocol or in DIY mode; images, provisioning, a simulated device.
     Sonoff {
         #[command(subcommand)]
         command: sonoff::Command,

@@ -279,3 +279,86 @@ fn nothing_but_the_table_is_read() {
     }
     assert_eq!(ask("/ota/user1.bin"), "200");
 }
+
+#[cfg(unix)]
+fn terminate(child: &Child) {
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn interrupted_before_its_device_has_come_is_no_success() {
+    let folder = Folder::new(20_000);
+    for (options, code) in [(&["--once"][..], 69), (&[], 0)] {
+        let server = Server::start(&folder, options);
+        terminate(&server.child);
+        assert_eq!(server.end(), Some(code), "{options:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn output_that_nobody_reads_stops_nothing() {
+    let folder = Folder::new(20_000);
+    let mut server = Server::start(&folder, &[]);
+    // More than a pipe holds.
+    let mut socket = TcpStream::connect(&server.images).unwrap();
+    let mut answers = [0; 4096];
+    for _ in 0..2000 {
+        socket.write_all(b"GET /nothing HTTP/1.1\r\n\r\n").unwrap();
+        assert!(socket.read(&mut answers).unwrap() > 0);
+    }
+    let mut socket = TcpStream::connect(&server.images).unwrap();
+    socket.write_all(b"GET /ota/user1.bin HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK") && answer.len() > 20_000);
+    terminate(&server.child);
+    for _ in 0..100 {
+        if server.child.try_wait().unwrap().is_some() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("it does not end");
+}
+
+#[test]
+fn unsigned_downloads_are_refused_if_that_is_wanted() {
+    let folder = Folder::new(20_000);
+    let mut server = Server::start(&folder, &["--check-sign", "--once"]);
+    for query in ["", "?deviceid=1000abcdef&ts=1&sign=0", "?deviceid="] {
+        let mut socket = TcpStream::connect(&server.images).unwrap();
+        write!(socket, "GET /ota/user2.bin{query} HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403"), "{query}: {answer}");
+    }
+    let device = device(&server, &[]);
+    server.stage("installed");
+    ended(device, 0);
+}
+
+#[test]
+fn what_devices_could_not_be_told_is_refused_at_the_start() {
+    let folder = Folder::new(20_000);
+    let long = "n".repeat(51);
+    for options in [
+        ["--address", ""],
+        ["--address", &long],
+        ["--address", "my host"],
+        ["--address", "http://x"],
+        ["--address", "192.168.1.10:8443"],
+        ["--as", ""],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_spark"))
+            .args(["sonoff", "serve", "--no-tls"])
+            .args([folder.path("user1.bin"), folder.path("user2.bin")])
+            .args(options)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{options:?}: {said}");
+        assert!(said.contains("devices cannot be told"), "{said}");
+    }
+}

@@ -89,6 +89,41 @@ fn device_that_asks_again_and_again_is_served_slowly() {
 }
 
 #[test]
+fn strangers_who_fetch_the_final_image_are_not_the_device() {
+    let mut bench = installed();
+    let connection = bench.connect_from([192, 168, 77, 99], super::client::SESSION_KEY);
+    bench.input(connection, b"GET /ota/image_arduino.bin HTTP/1.0\r\n\r\n");
+    bench.service.closed(bench.now, connection, true);
+    bench.drain(connection);
+    assert_eq!(stage(&bench), Stage::Installed { version: None });
+    assert!(bench.reports.iter().any(|report| matches!(report, Report::FinalImageArrived { .. })));
+    // Nor is who names it in an upgrade.
+    let mut bench = Bench::new(Config::default());
+    let socket = bench.ready();
+    bench.offer(socket);
+    let connection = bench.connect_from([192, 168, 77, 99], super::client::SESSION_KEY);
+    bench.input(connection, b"GET /ota/user2.bin?deviceid=1000abcdef HTTP/1.1\r\n\r\n");
+    assert_eq!(stage(&bench), Stage::Offered);
+}
+
+#[test]
+fn what_was_not_acknowledged_has_not_arrived() {
+    let mut bench = installed();
+    let (connection, _) = get(&mut bench, Role::FinalImage);
+    bench.service.acknowledged(connection, false);
+    bench.service.closed(bench.now, connection, true);
+    assert!(matches!(stage(&bench), Stage::Final { .. }));
+    let (connection, _) = get(&mut bench, Role::FinalImage);
+    bench.service.acknowledged(connection, false);
+    bench.pass(connection, Duration::from_secs(61));
+    assert!(matches!(stage(&bench), Stage::Final { .. }));
+    let (connection, _) = get(&mut bench, Role::FinalImage);
+    bench.service.acknowledged(connection, true);
+    bench.service.closed(bench.now, connection, true);
+    assert_eq!(stage(&bench), Stage::Done { closed: true });
+}
+
+#[test]
 fn without_an_upgrade_the_arrival_is_told_all_the_same() {
     let mut bench = Bench::new(Config::default());
     let (connection, _) = get(&mut bench, Role::FinalImage);
@@ -149,4 +184,42 @@ fn silence_is_explained_and_has_an_end() {
     assert!(bench.events().contains(&Event::Hint(Diagnosis::FinalStageRepeats)));
     bench.pass(connection, FINAL_STAGE - HINT);
     assert_eq!(stage(&bench), Stage::Failed(Failure::FinalStage { sent: LENGTH, total: LENGTH }));
+}
+
+#[test]
+fn two_devices_go_through_the_final_stage_one_after_the_other() {
+    let policy = Policy { final_stage: true, ..Policy::ONCE };
+    let mut bench = Bench::new(Config { policy, ..Config::default() });
+    for (number, id) in ["1000abcdef", "1000abcdee"].into_iter().enumerate() {
+        let as_this = |text: &str| text.replace("1000abcdef", id);
+        let socket = bench.websocket();
+        let register = r#"{"apikey":"11111111-2222-4333-8444-555555555555","deviceid":"1000abcdef","action":"register","romVersion":"1.5.5","model":"ITA-GZ1-GL"}"#;
+        bench.say(socket, &as_this(register));
+        for rest in [r#""action":"date""#, r#""action":"update""#] {
+            let json =
+                format!(r#"{{"apikey":"{}","deviceid":"1000abcdef",{rest}}}"#, super::client::SESSION_KEY);
+            bench.say(socket, &as_this(&json));
+        }
+        let device = spark_ota::sonoff::DeviceId::new(id).unwrap();
+        bench.service.offer(bench.now, &device, &super::client::offer()).unwrap();
+        let sequence = super::client::sequence(&super::client::messages(&bench.drain(socket)));
+        for first in (0..LENGTH).step_by(4096) {
+            let request = format!(
+                "GET /ota/user2.bin?deviceid={id} HTTP/1.1\r\nRange: bytes={first}-{}\r\n\r\n",
+                first + 4095
+            );
+            bench.ask(&request);
+        }
+        let json = format!(
+            r#"{{"apikey":"{}","deviceid":"{id}","error":0,"sequence":"{sequence}"}}"#,
+            super::client::SESSION_KEY
+        );
+        bench.say(socket, &json);
+        bench.service.closed(bench.now, socket, false);
+        bench.now += Duration::from_secs(30);
+        let (connection, _) = get(&mut bench, Role::FinalImage);
+        bench.service.closed(bench.now, connection, true);
+        let stage = bench.service.session(&device).unwrap().stage().cloned();
+        assert_eq!(stage, Some(Stage::Done { closed: true }), "device {number}");
+    }
 }

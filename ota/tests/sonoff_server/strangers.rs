@@ -76,6 +76,7 @@ fn what_is_no_request_is_answered_and_closed() {
         ("GET / SPDY/3\r\n\r\n", 400),
         ("POST /dispatch/device HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
         ("POST /dispatch/device HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nTransfer-Encoding:\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         ("POST /dispatch/device HTTP/1.1\r\nContent-Length: 2049\r\n\r\n", 413),
         (&long, 431),
         (&headers, 431),
@@ -99,7 +100,12 @@ fn dispatch_needs_a_right_body_and_always_the_same_key() {
     let good = format!(r#"{{"error":0,"reason":"ok","IP":"{HOST}","port":8443}}"#);
     assert_eq!((status, body(&sent)), (200, good));
     assert_eq!(bench.events(), [Event::Dispatched]);
-    let (status, sent) = bench.ask(&dispatch(&FACTORY_KEY.replace('1', "2")));
+    // Anybody can ask that. The key of who has registered counts.
+    let other = dispatch(&FACTORY_KEY.replace('1', "2"));
+    assert_eq!(&body(&bench.ask(&other).1)[..10], r#"{"error":0"#);
+    bench.ready();
+    bench.reports.clear();
+    let (status, sent) = bench.ask(&other);
     assert_eq!((status, &body(&sent)[..12]), (200, r#"{"error":400"#));
     assert_eq!(rejections(&mut bench), [Rejection::WrongKey { device_id: id() }]);
     let broken = dispatch(FACTORY_KEY).replace("deviceid", "device_i");
@@ -224,7 +230,9 @@ fn signatures_are_checked_if_that_is_wanted() {
     for (check_sign, request, expected) in [
         (true, get(ID, right.as_str()), 206),
         (true, get(ID, &"0".repeat(64)), 403),
-        (true, get("1000abcdee", &"0".repeat(64)), 206),
+        (true, get("1000abcdee", &"0".repeat(64)), 403),
+        (true, "GET /ota/user2.bin HTTP/1.1\r\nRange: bytes=0-4095\r\n\r\n".to_owned(), 403),
+        (true, "GET /ota/image_arduino.bin HTTP/1.1\r\nRange: bytes=0-4095\r\n\r\n".to_owned(), 206),
         (false, get(ID, &"0".repeat(64)), 206),
     ] {
         let mut bench = Bench::new(Config { check_sign, ..Config::default() });

@@ -9,9 +9,10 @@ mod address;
 mod images;
 mod network;
 mod story;
+mod unacknowledged;
 
 use super::tls::Acceptor;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, chain};
 use crate::interrupt::interrupted;
 use crate::ui::Ui;
 use core::net::IpAddr;
@@ -19,16 +20,20 @@ use core::time::Duration;
 use images::Images;
 use network::Server;
 use spark_ota::esp8266::Slot;
-use spark_ota::sonoff::server::{Config, Policy};
+use spark_ota::sonoff::upgrade::UrlParts;
+use spark_ota::sonoff::{ServerName, Version};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use story::{End, Story};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-/// Without a device for so long, what may be wrong is said.
-const NOBODY: Duration = Duration::from_secs(90);
+/// After the end of the first device a server that is there for one stays so long, in case it asks again.
+const STAY: Duration = Duration::from_secs(8);
+/// Connections that may wait in the kernel until they are accepted.
+const BACKLOG: u32 = 1024;
 
 /// Give Sonoff devices other firmware: everything that they talk to, in one server.
 ///
@@ -74,10 +79,10 @@ pub struct Args {
     /// Send at full speed first to devices that do not ask for ranges, and slowly after that has failed.
     #[arg(long)]
     full_speed_first: bool,
-    /// Send images only to devices that prove who they are by the signature of their request.
+    /// Send the images of an upgrade only to devices that prove who they are by the signature of their request.
     #[arg(long)]
     check_sign: bool,
-    /// Stop after the first device, with exit code 0 if it has succeeded and 76 if not.
+    /// Stop after the first device, with exit code 0 if it has succeeded, 76 if not, and 69 if it was interrupted before that.
     #[arg(long)]
     once: bool,
     /// Print what happens as JSON, one object a line, on standard output.
@@ -86,6 +91,7 @@ pub struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    check(args)?;
     let ui = Ui::new(args.json);
     let running = args.running.and_then(Slot::from_number);
     let images = Images::load(&args.images, args.final_image.as_deref(), running, &ui)?;
@@ -99,32 +105,26 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| {
         Failure::new(Code::Software, format_args!("cannot start: {error}"), "free some memory or threads")
     })?;
-    runtime.block_on(serve(args, images, acceptor, ui))
+    let ended = runtime.block_on(serve(args, images, acceptor, ui));
+    // What is still open is of no interest.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(args: &Args, images: Images, acceptor: Acceptor, ui: Ui) -> Result<ExitCode, Failure> {
     let mut listeners = Vec::new();
     for port in &args.port {
-        listeners.push((listen(args.listen, *port, "--port").await?, acceptor.clone()));
+        listeners.push((listen(args.listen, *port, "--port")?, acceptor.clone()));
     }
-    let http = listen(args.listen, args.http_port, "--http-port").await?;
+    let http = listen(args.listen, args.http_port, "--http-port")?;
     let http_port = http.local_addr().map_or(args.http_port, |address| address.port());
     listeners.push((http, Acceptor::plain()));
-    let has_final = images.has_final();
-    let config = Config {
-        policy: Policy {
-            attempts: args.attempts,
-            full_speed_first: args.full_speed_first,
-            final_stage: has_final,
-        },
-        check_sign: args.check_sign,
-        ..Config::default()
-    };
-    let (told, mut news) = mpsc::unbounded_channel();
-    let mut story = Story::new(ui.clone(), args.json, images.names(), has_final);
     let port = listeners.first().and_then(|(listener, _)| listener.local_addr().ok());
     let ports = [port.map_or(8443, |address| address.port()), http_port];
-    address::say(&ui, args.listen, args.address.as_deref(), has_final, ports);
+    address::say(&ui, args.listen, args.address.as_deref(), images.has_final(), ports);
+    let (told, news) = mpsc::channel(network::NEWS);
+    let (ends, mut ended) = mpsc::unbounded_channel();
+    let story = Story::new(ui.clone(), args.json, images.names(), images.has_final());
     for (listener, acceptor) in &listeners {
         if let Ok(address) = listener.local_addr() {
             let what = match (address.port() == http_port, acceptor.has_tls()) {
@@ -135,57 +135,93 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, ui: Ui) -> Resul
             story.listening(address, what)?;
         }
     }
-    let server = Arc::new(Server::new(config, images, args, http_port, told));
+    let server = Arc::new(Server::new(images, args, http_port, told, ends));
     for (listener, acceptor) in listeners {
         tokio::spawn(Arc::clone(&server).accept(listener, acceptor));
     }
     tokio::spawn(Arc::clone(&server).keep_time());
+    let mut telling = story.begin(news, Arc::clone(&server));
     let stop = interrupted();
     tokio::pin!(stop);
-    let mut nobody = Some(tokio::time::Instant::now() + NOBODY);
-    let mut end = None;
+    let (mut end, mut leave_at, mut was_warned) = (None, None, false);
     loop {
-        let leave_at = story.leave_at().filter(|_| args.once);
-        let wake = [nobody, leave_at].into_iter().flatten().min();
         tokio::select! {
-            () = &mut stop => return Ok(story.end(end)),
-            () = wait_until(wake) => {
-                if leave_at.is_some_and(|at| at <= tokio::time::Instant::now()) {
-                    return Ok(story.end(end));
+            () = &mut stop => {
+                if was_warned || !server.is_writing() {
+                    break;
                 }
-                nobody = None;
-                story.nobody();
+                was_warned = true;
+                stop.set(interrupted());
+                ui.line("a device is getting its final image, and is of no use with a part of it: interrupt again to stop nevertheless");
             }
-            item = news.recv() => {
-                let Some(item) = item else { return Ok(story.end(end)) };
-                if item.is_of_a_device() {
-                    nobody = None;
-                }
-                let progress = server.progress();
-                if let Some(found) = story.tell(&item, &progress)? {
-                    end = Some(if end == Some(End::Failed) { End::Failed } else { found });
-                }
+            found = ended.recv() => {
+                end = found.or(end);
+                leave_at = args.once.then(|| Instant::now() + STAY);
             }
-            () = tokio::time::sleep(Duration::from_millis(250)), if story.is_watching() => {
-                story.show(&server.progress());
+            () = wait_until(leave_at) => {
+                if !server.is_writing() {
+                    break;
+                }
+                leave_at = Some(Instant::now() + STAY);
+            }
+            told = telling.ended() => {
+                told?;
+                break;
             }
         }
     }
+    telling.stop().await?;
+    Ok(match end {
+        _ if !args.once => ExitCode::SUCCESS,
+        Some(End::Succeeded) => ExitCode::SUCCESS,
+        Some(End::Failed) => ExitCode::from(Code::Protocol as u8),
+        None => ExitCode::from(Code::Unavailable as u8),
+    })
 }
 
-async fn wait_until(at: Option<tokio::time::Instant>) {
+async fn wait_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => core::future::pending().await,
     }
 }
 
-async fn listen(address: IpAddr, port: u16, option: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind((address, port)).await.map_err(|error| {
+fn listen(address: IpAddr, port: u16, option: &str) -> Result<TcpListener, Failure> {
+    let listening = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind((address, port).into())?;
+        socket.listen(BACKLOG)
+    };
+    listening().map_err(|error: std::io::Error| {
         Failure::new(
             Code::Unavailable,
             format_args!("cannot listen on {address}:{port}: {error}"),
             format_args!("choose another port with {option}, or stop what uses this one"),
+        )
+    })
+}
+
+/// What devices could not be told.
+fn check(args: &Args) -> Result<(), Failure> {
+    if let Some(address) = &args.address {
+        // As it will stand in the answer to a dispatch request, and in the URLs.
+        let name = ServerName::new(address).map_err(|error| error.to_string());
+        let url = format!("http://{address}:{}/ota/user1.bin", args.http_port);
+        let whole = name.and_then(|_| UrlParts::new(&url).map_err(|error| chain(&error)));
+        if let Err(problem) = whole {
+            return Err(Failure::new(
+                Code::Usage,
+                format_args!("devices cannot be told the address {address:?}: {problem}"),
+                "give an address like 192.168.1.10, or a short name, without a port",
+            ));
+        }
+    }
+    Version::new(&args.offered_as).map(|_| ()).map_err(|error| {
+        Failure::new(
+            Code::Usage,
+            format_args!("devices cannot be told the version {:?}: {error}", args.offered_as),
+            "give one like 9.9.9",
         )
     })
 }

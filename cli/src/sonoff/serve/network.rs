@@ -2,11 +2,12 @@
 
 use super::Args;
 use super::images::Images;
-use super::story::News;
+use super::story::{End, News};
+use super::unacknowledged;
 use crate::sonoff::tls::{Acceptor, Stream};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
-use spark_ota::sonoff::server::{Config, ConnectionId, Event, Files, Output, Report, Service, Stage};
+use spark_ota::sonoff::server::{Config, ConnectionId, Event, Files, Output, Policy, Report, Service, Stage};
 use spark_ota::sonoff::upgrade::Offer;
 use spark_ota::sonoff::{ApiKey, DeviceId};
 use std::collections::HashMap;
@@ -15,11 +16,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
 /// A peer that takes nothing for so long is gone.
 const WRITING: Duration = Duration::from_secs(30);
+/// Bytes that are handed to the system at once.
+const PIECE: usize = 4096;
+/// Between two looks whether the last bytes have arrived.
+const LOOK: Duration = Duration::from_millis(500);
+/// Connections at once, also those that have not said anything. More wait in the kernel's queue.
+pub(super) const CONNECTIONS: usize = 1024;
+/// News that wait to be told. What is beyond is not told, so that an output that nobody reads stops nothing.
+pub(super) const NEWS: usize = 4096;
 /// Deadlines are looked at no more often than this.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -33,7 +42,10 @@ pub(super) struct Server {
     version: String,
     /// Something may be due earlier than before.
     clock: Notify,
-    told: mpsc::UnboundedSender<News>,
+    told: mpsc::Sender<News>,
+    /// How it ended for each device.
+    ends: mpsc::UnboundedSender<End>,
+    places: Arc<Semaphore>,
 }
 
 struct Inner {
@@ -44,15 +56,24 @@ struct Inner {
 
 impl Server {
     pub(super) fn new(
-        config: Config,
         images: Images,
         args: &Args,
         http_port: u16,
-        told: mpsc::UnboundedSender<News>,
+        told: mpsc::Sender<News>,
+        ends: mpsc::UnboundedSender<End>,
     ) -> Self {
         // It was checked when the images were loaded.
         let files = images.table().unwrap_or_else(|_| Files::new());
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let config = Config {
+            policy: Policy {
+                attempts: args.attempts,
+                full_speed_first: args.full_speed_first,
+                final_stage: images.has_final(),
+            },
+            check_sign: args.check_sign,
+            ..Config::default()
+        };
         let service = Service::new(config, files, u64::try_from(unix.as_millis()).unwrap_or(u64::MAX));
         Self {
             inner: Mutex::new(Inner { service, tasks: HashMap::new() }),
@@ -63,6 +84,8 @@ impl Server {
             version: args.offered_as.clone(),
             clock: Notify::new(),
             told,
+            ends,
+            places: Arc::new(Semaphore::new(CONNECTIONS)),
         }
     }
 
@@ -87,10 +110,9 @@ impl Server {
                 }
                 _ => None,
             };
-            // Nobody listens only at the end.
-            let _ = self.told.send(News::Report(report));
+            self.tell(News::Report(report));
             if let Some(news) = offered {
-                let _ = self.told.send(news);
+                self.tell(news);
             }
         }
         while let Some(id) = inner.service.poll_connection() {
@@ -101,6 +123,23 @@ impl Server {
         drop(inner);
         self.clock.notify_one();
         result
+    }
+
+    fn tell(&self, news: News) {
+        if let Some(end) = news.end(self.images.has_final()) {
+            // Whoever waits for it has gone only at the end.
+            let _ = self.ends.send(end);
+        }
+        let _ = self.told.try_send(news);
+    }
+
+    /// A device writes what it gets over its firmware.
+    pub(super) fn is_writing(&self) -> bool {
+        let inner = self.lock();
+        inner
+            .service
+            .sessions()
+            .any(|session| matches!(session.stage(), Some(Stage::Final { total: 1.., .. })))
     }
 
     /// Offers the images to a device that is ready, once.
@@ -151,10 +190,13 @@ impl Server {
     /// Takes connections.
     pub(super) async fn accept(self: Arc<Self>, listener: TcpListener, acceptor: Acceptor) {
         loop {
+            // Never closed.
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((socket, peer)) => {
                     let (server, acceptor) = (Arc::clone(&self), acceptor.clone());
                     tokio::spawn(async move {
+                        let _place = place;
                         // Small answers are waited for.
                         let _ = socket.set_nodelay(true);
                         let local = socket.local_addr();
@@ -163,7 +205,7 @@ impl Server {
                             (Ok(_), Err(_)) => {}
                             (Err(failure), _) => {
                                 let peer = peer.ip().to_canonical();
-                                let _ = server.told.send(News::NoTls { peer, failure });
+                                server.tell(News::NoTls { peer, failure });
                             }
                         }
                     });
@@ -195,31 +237,42 @@ impl Server {
 
     /// Until its end: `true` if the peer has closed, `None` if we have.
     async fn talk(&self, stream: Stream, id: ConnectionId, task: &Notify) -> Option<bool> {
+        let ends = stream.tcp().local_addr().ok().zip(stream.tcp().peer_addr().ok());
         let (mut reader, mut writer) = tokio::io::split(stream);
-        let mut buffer = vec![0; 4096];
+        let mut buffer = vec![0; PIECE];
+        let mut is_finished = false;
         loop {
             while let Some(output) = self.with(|service, now| service.poll_output(now, id)) {
                 let written = match output {
-                    Output::Send(bytes) => timeout(WRITING, send(&mut writer, &bytes)).await,
+                    Output::Send(bytes) => send(&mut writer, &bytes).await,
                     Output::SendFile { file, range } => {
                         let content = self.images.content(file);
                         let part = content.get(range.start as usize..range.end as usize).unwrap_or_default();
-                        timeout(WRITING, send(&mut writer, part)).await
+                        send(&mut writer, part).await
                     }
-                    // What cannot be said any more is no loss.
-                    Output::Finish => Ok(writer.shutdown().await.or(Ok(()))),
+                    Output::Finish => {
+                        is_finished = true;
+                        // What cannot be said any more is no loss.
+                        let _ = timeout(WRITING, writer.shutdown()).await;
+                        Ok(())
+                    }
                     _ => {
                         let _ = timeout(WRITING, writer.shutdown()).await;
                         return None;
                     }
                 };
-                if !matches!(written, Ok(Ok(()))) {
+                if written.is_err() {
                     return Some(false);
                 }
             }
             tokio::select! {
                 read = reader.read(&mut buffer) => match read {
-                    Ok(0) => return Some(true),
+                    Ok(0) => {
+                        if is_finished {
+                            self.acknowledged(id, ends).await;
+                        }
+                        return Some(true);
+                    }
                     Ok(count) => {
                         let bytes = buffer.get(..count).unwrap_or_default();
                         self.with(|service, now| service.handle_input(now, id, bytes));
@@ -227,12 +280,39 @@ impl Server {
                     Err(_) => return Some(false),
                 },
                 () = task.notified() => {}
+                () = sleep(LOOK), if is_finished => self.look(id, ends),
             }
         }
     }
+
+    /// Tells the service whether everything has arrived.
+    fn look(&self, id: ConnectionId, ends: Option<(SocketAddr, SocketAddr)>) {
+        if let Some(all) = ends.and_then(|(local, peer)| unacknowledged::is_empty(local, peer)) {
+            self.lock().service.acknowledged(id, all);
+        }
+    }
+
+    /// The same, after what may still be on its way.
+    async fn acknowledged(&self, id: ConnectionId, ends: Option<(SocketAddr, SocketAddr)>) {
+        for _ in 0..10 {
+            let all = ends.and_then(|(local, peer)| unacknowledged::is_empty(local, peer));
+            if all != Some(false) {
+                break;
+            }
+            sleep(LOOK).await;
+        }
+        self.look(id, ends);
+    }
 }
 
+/// Piece by piece: a slow peer is no dead one.
 async fn send(writer: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8]) -> io::Result<()> {
-    writer.write_all(bytes).await?;
-    writer.flush().await
+    for piece in bytes.chunks(PIECE) {
+        timeout(WRITING, async {
+            writer.write_all(piece).await?;
+            writer.flush().await
+        })
+        .await??;
+    }
+    Ok(())
 }

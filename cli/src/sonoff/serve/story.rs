@@ -1,10 +1,12 @@
 //! What happens, for a person or as JSON.
 
+use super::network::Server;
 use crate::exit::{Failure, chain};
 use crate::sonoff::tls::HandshakeFailure;
 use crate::ui::{Ui, print};
 use core::fmt::Write;
 use core::net::{IpAddr, SocketAddr};
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -12,11 +14,17 @@ use spark_ota::sonoff::DeviceId;
 use spark_ota::sonoff::server::{Diagnosis, Event, Failure as Reason, Rejection, Report, Stage};
 use spark_ota::sonoff::upgrade::{Refusal, Warning};
 use std::collections::BTreeMap;
-use std::process::ExitCode;
-use tokio::time::Instant;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
 
-/// After the end of the first device the server stays so long, in case it asks again.
-const STAY: Duration = Duration::from_secs(8);
+/// Without a device for so long, what may be wrong is said.
+const NOBODY: Duration = Duration::from_secs(90);
+/// Between two looks at the downloads.
+const TICK: Duration = Duration::from_millis(250);
+/// At the end, an output that nobody reads is not waited for longer.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Something to tell.
 pub(super) enum News {
@@ -39,8 +47,22 @@ pub(super) enum News {
 }
 
 impl News {
-    pub(super) const fn is_of_a_device(&self) -> bool {
-        !matches!(self, Self::Report(Report::Rejected { .. }))
+    const fn is_of_a_device(&self) -> bool {
+        matches!(self, Self::Report(Report::Device { .. }))
+    }
+
+    /// How it ended for a device, if it is that.
+    pub(super) const fn end(&self, has_final: bool) -> Option<End> {
+        match self {
+            Self::Refused { .. } => Some(End::Failed),
+            Self::Report(Report::Device { event: Event::Stage(stage), .. }) => match stage {
+                Stage::Installed { .. } if !has_final => Some(End::Succeeded),
+                Stage::Done { .. } => Some(End::Succeeded),
+                Stage::Failed(_) => Some(End::Failed),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 }
 
@@ -58,29 +80,72 @@ pub(super) struct Story {
     names: Vec<String>,
     has_final: bool,
     bars: BTreeMap<DeviceId, ProgressBar>,
-    ended: BTreeMap<DeviceId, End>,
-    leave_at: Option<Instant>,
+}
+
+/// The story while it is told, in a thread of its own: an output that nobody reads stops nothing else.
+pub(super) struct Telling {
+    is_over: Arc<AtomicBool>,
+    result: oneshot::Receiver<Result<(), Failure>>,
+}
+
+impl Telling {
+    /// It cannot be told any more.
+    pub(super) async fn ended(&mut self) -> Result<(), Failure> {
+        (&mut self.result).await.unwrap_or(Ok(()))
+    }
+
+    /// Lets it come to its end.
+    pub(super) async fn stop(mut self) -> Result<(), Failure> {
+        self.is_over.store(true, Ordering::Relaxed);
+        if self.result.is_terminated() {
+            return Ok(());
+        }
+        timeout(LAST_WORDS, self.ended()).await.unwrap_or(Ok(()))
+    }
 }
 
 impl Story {
     pub(super) const fn new(ui: Ui, json: bool, names: Vec<String>, has_final: bool) -> Self {
-        Self { ui, json, names, has_final, bars: BTreeMap::new(), ended: BTreeMap::new(), leave_at: None }
+        Self { ui, json, names, has_final, bars: BTreeMap::new() }
     }
 
-    /// When a server that serves one device may go.
-    pub(super) const fn leave_at(&self) -> Option<Instant> {
-        self.leave_at
+    /// Begins to tell.
+    pub(super) fn begin(self, news: mpsc::Receiver<News>, server: Arc<Server>) -> Telling {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (ended, result) = oneshot::channel();
+        let (runtime, over) = (Handle::current(), Arc::clone(&is_over));
+        std::thread::spawn(move || {
+            // Nobody waits for it any more only at the end.
+            let _ = ended.send(self.run(&runtime, news, &server, &over));
+        });
+        Telling { is_over, result }
     }
 
-    /// Downloads are shown.
-    pub(super) fn is_watching(&self) -> bool {
-        !self.bars.is_empty()
-    }
-
-    pub(super) fn end(&self, end: Option<End>) -> ExitCode {
-        match end {
-            Some(End::Failed) => ExitCode::from(crate::exit::Code::Protocol as u8),
-            _ => ExitCode::SUCCESS,
+    fn run(
+        mut self,
+        runtime: &Handle,
+        mut news: mpsc::Receiver<News>,
+        server: &Server,
+        is_over: &AtomicBool,
+    ) -> Result<(), Failure> {
+        let mut nobody = Some(Instant::now() + NOBODY);
+        loop {
+            match runtime.block_on(async { timeout(TICK, news.recv()).await }) {
+                Ok(Some(item)) => {
+                    if item.is_of_a_device() {
+                        nobody = None;
+                    }
+                    self.tell(&item)?;
+                }
+                Ok(None) => return Ok(()),
+                Err(_) if is_over.load(Ordering::Relaxed) => return Ok(()),
+                Err(_) => {}
+            }
+            self.show(&server.progress());
+            if nobody.is_some_and(|at| at <= Instant::now()) {
+                nobody = None;
+                self.nobody();
+            }
         }
     }
 
@@ -102,20 +167,15 @@ impl Story {
     }
 
     /// Nobody has come.
-    pub(super) fn nobody(&self) {
+    fn nobody(&self) {
         let diagnosis = Diagnosis::NeverCame;
         self.ui.line(&format!("no device has come yet. If one was provisioned: {}", diagnosis.advice()));
     }
 
-    /// Tells it, and whether a device has come to its end.
-    pub(super) fn tell(
-        &mut self,
-        news: &News,
-        progress: &[(DeviceId, Stage)],
-    ) -> Result<Option<End>, Failure> {
+    fn tell(&mut self, news: &News) -> Result<(), Failure> {
         match news {
             News::Report(Report::Device { device_id, event }) => {
-                return self.device(*device_id, event, progress);
+                return self.device(*device_id, event);
             }
             News::Report(Report::Requested { device_id, peer, file, range, status, paced, remark }) => {
                 let name = self.names.get(file.index()).map_or("?", String::as_str);
@@ -152,7 +212,6 @@ impl Story {
                     self.line(device_id, format_args!("is not offered the images: {}", chain(refusal)));
                     self.object(&json!({"event": "refused", "device": device_id, "text": chain(refusal)}))?;
                 }
-                return Ok(Some(self.ended(*device_id, End::Failed)));
             }
             News::NoTls { peer, failure } => {
                 // Devices of the final stage look whether somebody is there, and say nothing.
@@ -165,7 +224,7 @@ impl Story {
                 )?;
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     fn rejected(&self, peer: IpAddr, why: &Rejection) -> Result<(), Failure> {
@@ -176,13 +235,7 @@ impl Story {
         self.object(&json!({"event": "rejected", "peer": peer, "text": chain(why)}))
     }
 
-    fn device(
-        &mut self,
-        device_id: DeviceId,
-        event: &Event,
-        progress: &[(DeviceId, Stage)],
-    ) -> Result<Option<End>, Failure> {
-        let mut end = None;
+    fn device(&mut self, device_id: DeviceId, event: &Event) -> Result<(), Failure> {
         let (name, text) = match event {
             Event::Dispatched => ("dispatched", "asks for its server".to_owned()),
             Event::Registered { model, rom_version } => {
@@ -199,7 +252,11 @@ impl Story {
                 ("hint", format!("nothing was heard for a while: {}", diagnosis.advice()))
             }
             Event::Retry { failure } => ("retry", format!("{failure}: {}", failure.diagnosis().cause())),
-            Event::WrongKey => ("wrong-key", "was refused: its key is another one than before".to_owned()),
+            Event::WrongKey => (
+                "wrong-key",
+                "was refused: its key is another one than before; start the server anew if it is right"
+                    .to_owned(),
+            ),
             Event::Unexpected => ("unexpected", "has said something that does not belong here".to_owned()),
             Event::Stage(stage) => ("stage", describe(stage)),
             _ => ("other", String::new()),
@@ -207,10 +264,14 @@ impl Story {
         if !text.is_empty() {
             self.line(device_id, text);
         }
-        if let Event::Stage(stage) = event {
-            end = self.stage(device_id, stage);
+        if let Event::Stage(Stage::Installed { version: None }) = event
+            && self.has_final
+        {
+            self.line(device_id, FINAL_STAGE);
         }
-        self.show(progress);
+        if let Event::Stage(Stage::Failed(_)) = event {
+            self.line(device_id, AGAIN);
+        }
         let mut object = json!({"event": name, "device": device_id});
         match event {
             Event::Registered { model, rom_version } => {
@@ -236,40 +297,11 @@ impl Story {
             }
             _ => {}
         }
-        self.object(&object)?;
-        Ok(end)
-    }
-
-    fn stage(&mut self, device_id: DeviceId, stage: &Stage) -> Option<End> {
-        match stage {
-            Stage::Installed { .. } if !self.has_final => Some(self.ended(device_id, End::Succeeded)),
-            Stage::Installed { .. } => {
-                self.line(device_id, FINAL_STAGE);
-                None
-            }
-            Stage::Done { .. } => Some(self.ended(device_id, End::Succeeded)),
-            Stage::Failed(_) => Some(self.ended(device_id, End::Failed)),
-            Stage::Final { .. } => {
-                // Also after the end: it asks again.
-                self.leave_at = None;
-                self.ended.remove(&device_id);
-                None
-            }
-            _ => None,
-        }
-    }
-
-    fn ended(&mut self, device_id: DeviceId, end: End) -> End {
-        self.ended.insert(device_id, end);
-        if let Some(bar) = self.bars.remove(&device_id) {
-            bar.finish_and_clear();
-        }
-        self.leave_at = Some(Instant::now() + STAY);
-        end
+        self.object(&object)
     }
 
     /// Draws the bars.
-    pub(super) fn show(&mut self, progress: &[(DeviceId, Stage)]) {
+    fn show(&mut self, progress: &[(DeviceId, Stage)]) {
         for (device_id, stage) in progress {
             let (sent, total) = match stage {
                 Stage::Downloading { sent, total } | Stage::Streaming { sent, total } => (*sent, *total),
@@ -295,6 +327,9 @@ fn add(object: &mut Value, failure: &Reason) {
     object["text"] = json!(failure.to_string());
     object["advice"] = json!(failure.advice());
 }
+
+/// A device is offered the images once, in so many attempts.
+const AGAIN: &str = "is not offered the images again by this server: start it anew to try once more";
 
 /// What a person does between the two stages.
 const FINAL_STAGE: &str = "has the intermediate image. Join the open network FinalStage now, which it opens in 10 to 20 s; \

@@ -113,8 +113,8 @@ impl fmt::Display for Ciphers {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeFailure {
-    /// Closed without a byte.
-    #[error("the connection was closed before anything was said")]
+    /// Closed, or left, without a byte.
+    #[error("nothing was said over the connection")]
     Silent,
     /// Not done in time.
     #[error("the TLS handshake was not finished in time")]

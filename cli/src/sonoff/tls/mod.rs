@@ -174,15 +174,15 @@ impl Acceptor {
     /// # Errors
     /// [`HandshakeFailure`].
     pub async fn accept(&self, socket: TcpStream) -> Result<Stream, HandshakeFailure> {
-        timeout(HANDSHAKE, self.take(socket)).await.unwrap_or(Err(HandshakeFailure::TimedOut))
+        let mut first = [0; 1];
+        match timeout(HANDSHAKE, socket.peek(&mut first)).await {
+            Ok(Ok(1)) => {}
+            _ => return Err(HandshakeFailure::Silent),
+        }
+        timeout(HANDSHAKE, self.take(socket, first)).await.unwrap_or(Err(HandshakeFailure::TimedOut))
     }
 
-    async fn take(&self, socket: TcpStream) -> Result<Stream, HandshakeFailure> {
-        let mut first = [0; 1];
-        match socket.peek(&mut first).await {
-            Ok(1) => {}
-            Ok(_) | Err(_) => return Err(HandshakeFailure::Silent),
-        }
+    async fn take(&self, socket: TcpStream, first: [u8; 1]) -> Result<Stream, HandshakeFailure> {
         match first {
             // A method of HTTP.
             [b'A'..=b'Z'] => Ok(Stream::Plain(socket)),

@@ -26,6 +26,8 @@ use core::time::Duration;
 pub const AP_NAME: &str = "FinalStage";
 /// Where the server has to be: the first client of the access point gets this address.
 pub const SERVER: &str = "192.168.4.2";
+/// The network of the access point, 192.168.4.x.
+pub const NETWORK: [u8; 3] = [192, 168, 4];
 /// Port of the server.
 pub const PORT: u16 = 8080;
 /// What the image in slot 1 asks for.

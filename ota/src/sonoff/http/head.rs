@@ -217,7 +217,10 @@ fn find<'a>(headers: &'a [(String, String)], wanted: &str) -> Option<&'a str> {
 
 fn length(headers: &[(String, String)]) -> Result<Option<usize>, HeadError> {
     // SonOTA's framework writes an empty one.
-    if find(headers, "Transfer-Encoding").is_some_and(|value| !value.is_empty()) {
+    let encoded = |(name, value): &(String, String)| {
+        name.eq_ignore_ascii_case("Transfer-Encoding") && !value.is_empty()
+    };
+    if headers.iter().any(encoded) {
         return Err(HeadError::Encoded);
     }
     let mut found = None;

@@ -120,8 +120,12 @@ pub(super) struct Connection {
     pub(super) writing: Option<Writing>,
     /// The final image is sent over it, as a whole …
     pub(super) final_image: bool,
-    /// … and has gone.
+    /// … and has gone …
     pub(super) final_image_gone: bool,
+    /// … to this device.
+    pub(super) final_device: Option<DeviceId>,
+    /// Whether the other end has acknowledged everything, if that can be known.
+    pub(super) acknowledged: Option<bool>,
     pub(super) deadline: Duration,
     /// It is in the list of those with something to poll.
     pub(super) is_listed: bool,
@@ -139,6 +143,8 @@ impl Connection {
             writing: None,
             final_image: false,
             final_image_gone: false,
+            final_device: None,
+            acknowledged: None,
             deadline: now.saturating_add(HEAD),
             is_listed: false,
         }

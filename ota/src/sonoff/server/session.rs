@@ -178,7 +178,7 @@ impl Session {
         self.register.as_ref()
     }
 
-    /// Its factory key, known from the first request that has it.
+    /// Its factory key, known from the first `register`.
     #[must_use]
     pub const fn factory_key(&self) -> Option<&ApiKey> {
         self.factory_key.as_ref()
@@ -247,7 +247,7 @@ impl Session {
         }
     }
 
-    /// Whether a device that gives this key can be the one that it says it is. The first key that is seen is believed.
+    /// Whether a device that gives this key can be the one that it says it is. The first key that registers is believed.
     #[must_use]
     pub fn admits(&self, factory_key: &ApiKey) -> bool {
         self.factory_key.as_ref().is_none_or(|known| known == factory_key)
@@ -259,7 +259,7 @@ impl Session {
             self.tell(Event::WrongKey);
             return false;
         }
-        self.factory_key = Some(request.api_key.clone());
+        // Anybody can ask that: the key counts once it has registered.
         self.tell(Event::Dispatched);
         true
     }

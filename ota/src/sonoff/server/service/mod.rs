@@ -23,7 +23,7 @@ use core::time::Duration;
 pub struct Config {
     /// How often and how fast.
     pub policy: Policy,
-    /// A download that names a device has to be signed with that device's factory key, if the key is known.
+    /// The image of an upgrade is sent only to who proves by a signature that it is a device whose factory key is known.
     pub check_sign: bool,
     /// Connections at once; more are closed.
     pub max_connections: usize,
@@ -50,6 +50,7 @@ const PATH: usize = 64;
 ///
 /// 1. [`Service::connected`] for every connection that is accepted, TLS or not, whichever port.
 /// 2. [`Service::handle_input`] with what comes, [`Service::closed`] at its end.
+///    [`Service::acknowledged`] makes the end of the final stage certain where the system tells it.
 /// 3. [`Service::poll_connection`] says which connections have something to do, [`Service::poll_output`] what.
 /// 4. [`Service::handle_deadline`] at [`Service::next_deadline`].
 /// 5. [`Service::poll_report`] tells what happens. When a device is ready, [`Service::offer`].
@@ -344,13 +345,15 @@ impl Service {
         let peer = connection.peer;
         let is_lingering = matches!(connection.kind, Kind::Ending);
         // A device that restarts at once does not close its connection.
-        let arrived = is_lingering && core::mem::take(&mut connection.final_image_gone);
+        let gone = core::mem::take(&mut connection.final_image_gone);
+        let arrived = is_lingering && gone && connection.acknowledged != Some(false);
+        let device_id = connection.final_device;
         let spoke = matches!(connection.kind, Kind::Http) && connection.received.is_empty();
         if !is_lingering && !spoke {
             self.reject(id, Rejection::Silent);
         }
         if arrived {
-            self.final_image_arrived(peer, false);
+            self.final_image_arrived(peer, device_id, false);
         }
         self.drop_websocket(now, id);
     }

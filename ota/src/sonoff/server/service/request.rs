@@ -1,6 +1,7 @@
 //! Requests over HTTP: dispatch, the WebSocket's beginning, files.
 
 use super::{FINAL_TRIES, Known, PATH, Service};
+use crate::sonoff::device::final_stage;
 use crate::sonoff::dispatch::{self, DispatchAnswer, DispatchRequest};
 use crate::sonoff::handshake;
 use crate::sonoff::http::{DownloadQuery, HeadError, Request, RequestHead, answer, status_response};
@@ -149,7 +150,7 @@ impl Service {
         };
         let query = DownloadQuery::parse(head.query.as_deref().unwrap_or_default());
         let device_id = self.whose(peer, role, &query);
-        if self.config.check_sign && !self.is_signed(&query) {
+        if self.config.check_sign && matches!(role, Role::Upgrade(_)) && !self.is_signed(&query) {
             self.reject(id, Rejection::NotSigned);
             if let Some((connection, _)) = self.connections.get_mut(&id) {
                 connection.finish(now, status_response(403));
@@ -189,6 +190,7 @@ impl Service {
         });
         if let Some((connection, _)) = self.connections.get_mut(&id) {
             connection.final_image = role == Role::FinalImage && found.body == (0..length);
+            connection.final_device = device_id;
             let body_length = found.body.end.saturating_sub(found.body.start);
             connection.deadline = now.saturating_add(limits::DOWNLOAD);
             connection.sending = Some(Sending {
@@ -205,26 +207,39 @@ impl Service {
         }
     }
 
-    /// The device that a download belongs to: the one that it names; without a name the only one that can be meant.
+    /// The device that a download belongs to: one at this address, since anybody can name any. In the final stage, of which only
+    /// one can be under way in a place, the one that has come to it last.
     pub(super) fn whose(&self, peer: IpAddr, role: Role, query: &DownloadQuery) -> Option<DeviceId> {
+        let Role::Upgrade(_) = role else { return self.in_final_stage(peer) };
         if let Some(id) = query.device_id {
-            return self.sessions.contains_key(&id).then_some(id);
+            let known = self.sessions.get(&id)?;
+            return (known.session.address() == Some(peer)).then_some(id);
         }
-        let may = |known: &&Known| match role {
-            Role::Upgrade(_) => known.session.is_upgrading() && known.session.address() == Some(peer),
-            Role::FinalUser2 | Role::FinalImage => matches!(
-                known.session.stage(),
-                Some(Stage::Served | Stage::Installed { .. } | Stage::Final { .. } | Stage::Done { .. })
-            ),
-        };
+        let may = |known: &&Known| known.session.is_upgrading() && known.session.address() == Some(peer);
         let mut candidates = self.sessions.values().filter(may);
         let one = candidates.next()?;
         candidates.next().is_none().then(|| one.session.device_id())
     }
 
-    /// A name of a device whose key is known is proved.
+    fn in_final_stage(&self, peer: IpAddr) -> Option<DeviceId> {
+        let is_there = matches!(peer, IpAddr::V4(peer) if peer.octets().starts_with(&final_stage::NETWORK));
+        let here = |known: &&Known| is_there || known.session.address() == Some(peer);
+        let open = |known: &&Known| {
+            matches!(
+                known.session.stage(),
+                Some(Stage::Served | Stage::Installed { .. } | Stage::Final { .. })
+            )
+        };
+        let done = |known: &&Known| matches!(known.session.stage(), Some(Stage::Done { .. }));
+        let last = |known: &&Known| known.seen;
+        let open = self.sessions.values().filter(here).filter(open).max_by_key(last);
+        let found = open.or_else(|| self.sessions.values().filter(here).filter(done).max_by_key(last));
+        found.map(|known| known.session.device_id())
+    }
+
+    /// The request names a device whose key is known, and that key has signed it.
     pub(super) fn is_signed(&self, query: &DownloadQuery) -> bool {
         let known = query.device_id.and_then(|id| self.sessions.get(&id));
-        known.and_then(|known| known.session.factory_key()).is_none_or(|key| query.is_signed_by(key))
+        known.and_then(|known| known.session.factory_key()).is_some_and(|key| query.is_signed_by(key))
     }
 }

@@ -7,6 +7,7 @@ use crate::sonoff::server::connection::{ARRIVED, ConnectionId, IDLE, Kind, LINGE
 use crate::sonoff::server::files::Role;
 use crate::sonoff::server::job::Stage;
 use crate::sonoff::server::report::Report;
+use crate::sonoff::text::DeviceId;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -114,22 +115,29 @@ impl Service {
                         .describe(writing.file)
                         .is_some_and(|(_, length)| writing.range.end == length)
             });
-        if orderly && gone {
-            self.final_image_arrived(connection.peer, true);
+        if orderly && gone && connection.acknowledged != Some(false) {
+            self.final_image_arrived(connection.peer, connection.final_device, true);
         }
     }
 
-    pub(super) fn final_image_arrived(&mut self, peer: IpAddr, closed: bool) {
+    pub(super) fn final_image_arrived(&mut self, peer: IpAddr, device_id: Option<DeviceId>, closed: bool) {
         self.final_tries.clear();
         let in_final = |known: &&mut Known| matches!(known.session.stage(), Some(Stage::Final { .. }));
-        let mut found = self.sessions.values_mut().filter(in_final);
-        match (found.next(), found.next()) {
-            (Some(known), None) => {
+        match device_id.and_then(|id| self.sessions.get_mut(&id)).filter(in_final) {
+            Some(known) => {
                 known.session.finished(closed);
                 let device_id = known.session.device_id();
                 self.settle(device_id);
             }
-            _ => self.report(Report::FinalImageArrived { peer, closed }),
+            None => self.report(Report::FinalImageArrived { peer, closed }),
+        }
+    }
+
+    /// Whether the other end has acknowledged everything that was sent over this connection, where the system tells. What was
+    /// only handed to the system may never arrive.
+    pub fn acknowledged(&mut self, id: ConnectionId, all: bool) {
+        if let Some((connection, _)) = self.connections.get_mut(&id) {
+            connection.acknowledged = Some(all);
         }
     }
 }
