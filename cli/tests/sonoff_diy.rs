@@ -232,8 +232,11 @@ fn device_tells_of_itself() {
     }
 }
 
+/// Names and values of a TXT record.
+type Texts<'a> = &'a [(&'a str, &'a str)];
+
 /// Announces devices on the loopback interface only, never in a real network.
-fn announce(devices: &[(&str, u16, &[(&str, &str)])]) -> ServiceDaemon {
+fn announce(devices: &[(&str, u16, Texts<'_>)]) -> ServiceDaemon {
     let daemon = ServiceDaemon::new().unwrap();
     daemon.disable_interface(IfKind::All).unwrap();
     daemon.enable_interface(IfKind::LoopbackV4).unwrap();

@@ -29,7 +29,7 @@ pub const USER1: &str = "/ota/user1.bin";
 pub const USER2: &str = "/ota/user2.bin";
 
 /// An image with code that calls itself, as a real one does.
-pub fn image(slot: spark_ota::esp8266::Slot, len: usize) -> Vec<u8> {
+pub fn image(slot: Slot, len: usize) -> Vec<u8> {
     let mut code: Vec<u8> = (0..len).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect();
     for (at, word) in (0..400_u32).zip(code.as_chunks_mut::<4>().0) {
         *word = (slot.link_address() + at * 8).to_le_bytes();

@@ -156,11 +156,11 @@ fn browse(args: &Args) -> Result<BTreeMap<String, Found>, mdns_sd::Error> {
     let mut found = BTreeMap::new();
     while let Ok(event) = events.recv_deadline(end) {
         match event {
-            ServiceEvent::ServiceResolved(service) => {
-                if found.len() < MOST || found.contains_key(&service.fullname) {
-                    let device = Found::new(&service);
-                    found.extend(device.map(|device| (service.fullname, device)));
-                }
+            ServiceEvent::ServiceResolved(service)
+                if found.len() < MOST || found.contains_key(&service.fullname) =>
+            {
+                let device = Found::new(&service);
+                found.extend(device.map(|device| (service.fullname, device)));
             }
             ServiceEvent::ServiceRemoved(_, name) => {
                 found.remove(&name);
