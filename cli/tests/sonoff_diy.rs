@@ -8,10 +8,11 @@
 )]
 
 use core::time::Duration;
+use mdns_sd::{IfKind, ServiceDaemon, ServiceInfo};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use spark_ota::sonoff::DeviceId;
-use spark_ota::sonoff::diy::{DiyAnswer, DiyCall, DiyError, DiyInfo, DiyReport, DiyRequest};
+use spark_ota::sonoff::diy::{DiyAnswer, DiyCall, DiyError, DiyInfo, DiyReport, DiyRequest, SERVICE};
 use spark_ota::sonoff::http::{Request, ResponseHead};
 use spark_ota::sonoff::upgrade::UrlParts;
 use std::io::{Read, Write};
@@ -229,6 +230,83 @@ fn device_tells_of_itself() {
         // No terminal obeys the name of a network.
         assert!(text.contains(r"home\u{1b}[31m") && !text.contains('\u{1b}'), "{text}");
     }
+}
+
+/// Names and values of a TXT record.
+type Texts<'a> = &'a [(&'a str, &'a str)];
+
+/// Announces devices on the loopback interface only, never in a real network.
+fn announce(devices: &[(&str, u16, Texts<'_>)]) -> ServiceDaemon {
+    let daemon = ServiceDaemon::new().unwrap();
+    daemon.disable_interface(IfKind::All).unwrap();
+    daemon.enable_interface(IfKind::LoopbackV4).unwrap();
+    for (id, port, texts) in devices {
+        let (name, host) = (format!("eWeLink_{id}"), format!("eWeLink_{id}.local."));
+        let service = ServiceInfo::new(SERVICE, &name, &host, "127.0.0.1", *port, *texts).unwrap();
+        daemon.register(service).unwrap();
+    }
+    daemon
+}
+
+#[test]
+fn devices_are_found_by_what_they_announce() {
+    let find = |seconds: &str, more: &[&str]| {
+        diy(&[&["find", "--interface", "127.0.0.1", "--timeout", seconds], more].concat())
+    };
+    let none = find("1", &[]);
+    assert_eq!((none.status.code(), none.stdout.len()), (Some(69), 0), "{}", stderr(&none));
+    for word in ["multicast", "DIY mode", "jumper", "in this network"] {
+        assert!(stderr(&none).contains(word), "{word}: {}", stderr(&none));
+    }
+
+    let diy_plug = [
+        ("txtvers", "1"),
+        ("id", "1000abcdef"),
+        ("type", "diy_plug"),
+        ("data1", r#"{"switch":"on","otaUnl"#),
+        ("data2", r#"ock":true}"#),
+    ];
+    let lan =
+        [("id", "1000000001"), ("type", "plug"), ("encrypt", "true"), ("iv", "aXY="), ("data1", "c2VjcmV0")];
+    // As a newer device announces itself; and one with an id that no terminal should get.
+    let untold = [("id", "1000000002"), ("type", "diy_plug"), ("data1", r#"{"switch":"on","rssi":-40}"#)];
+    let odd = [("id", "\u{1b}[31m"), ("type", "\u{1b}[31m")];
+    let daemon = announce(&[
+        ("1000abcdef", 8081, &diy_plug),
+        ("1000000001", 8081, &lan),
+        ("1000000002", 18081, &untold),
+        ("1000000003", 8081, &odd),
+    ]);
+    let output = find("8", &["--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let told: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let device = |id: &str, port: u16, kind: Option<&str>, mode: &str, ota_unlock: Option<bool>| {
+        let address = format!("127.0.0.1:{port}");
+        json!({ "device_id": id, "address": address, "type": kind, "mode": mode, "ota_unlock": ota_unlock })
+    };
+    let expected = [
+        device("1000000001", 8081, Some("plug"), "lan", None),
+        device("1000000002", 18081, Some("diy_plug"), "diy", None),
+        device("1000000003", 8081, None, "unknown", None),
+        device("1000abcdef", 8081, Some("diy_plug"), "diy", Some(true)),
+    ];
+    assert_eq!(told, expected);
+
+    let output = find("8", &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    let wanted = ["LAN mode, encrypted", "diy info 127.0.0.1:18081", "mode not told", "updates unlocked"];
+    assert_eq!(lines.len(), wanted.len(), "{text}");
+    for (line, wanted) in lines.iter().zip(wanted) {
+        assert!(line.contains(wanted) && line.starts_with("1000"), "{wanted}: {line}");
+    }
+    assert!(!text.contains('\u{1b}') && !text.contains("c2VjcmV0"), "{text}");
+    daemon.shutdown().unwrap();
+
+    let output = diy(&["find", "--interface", "203.0.113.1"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("203.0.113.1") && stderr(&output).contains("127.0.0.1"));
 }
 
 #[test]

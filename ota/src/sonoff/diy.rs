@@ -1,6 +1,6 @@
 //! Devices in DIY mode: firmware 3.3 and later, over HTTP in the home network.
 //!
-//! They are found by mDNS as `_ewelink._tcp`, port 8081, with `type=diy_plug` and their `id`. Every request is a POST of
+//! They are found by mDNS as `_ewelink._tcp`, port 8081, with `type=diy_plug` and their `id`: [`DiyAnnouncement`]. Every request is a POST of
 //! [`DiyRequest`] to its [`DiyCall::path`], at least [`DIY_INTERVAL`](super::limits::DIY_INTERVAL) after the one before:
 //!
 //! 1. `info`: is `otaUnlock` true?
@@ -11,6 +11,10 @@
 //!
 //! # Source
 //! itead/Sonoff_Devices_DIY_Tools@cb05718: Protocol Doc v1.4; its issues, and those of njh/sonoff-ota-flash-cli.
+
+mod announcement;
+
+pub use announcement::{AnnouncedData, DiyAnnouncement, NAME_PREFIX, SERVICE, id_in_name};
 
 use super::http::{CONTENT_LENGTH, json_response};
 use super::json::{FieldProblem, Fields, Writer, required};

@@ -128,3 +128,7 @@ pub const DIY_IMAGE: u32 = 508 * 1024;
 pub const DIY_INTERVAL: Duration = Duration::from_millis(200);
 /// Bytes of an answer in DIY mode.
 pub const DIY_ANSWER: usize = 4096;
+/// Bytes of `type` in an announcement.
+pub const ANNOUNCED_TYPE: usize = 32;
+/// Bytes of a text in a TXT record.
+pub const TXT_TEXT: usize = 255;

@@ -1,5 +1,7 @@
 //! `spark sonoff diy`: devices in DIY mode, which take an image over HTTP.
 
+pub mod find;
+
 mod client;
 mod serve;
 
@@ -35,6 +37,7 @@ const REPORT: Duration = Duration::from_secs(60);
 #[non_exhaustive]
 #[allow(missing_docs, reason = "help texts are those of the arguments")]
 pub enum Command {
+    Find(find::Args),
     /// Show what a device tells of itself, and whether updates are unlocked.
     Info(DeviceArgs),
     /// Unlock updates. The device asks the vendor's server for that, so it needs the internet.
@@ -82,6 +85,7 @@ pub fn run(command: &Command) -> Result<(), Failure> {
     })?;
     runtime.block_on(async {
         match command {
+            Command::Find(args) => find::run(args),
             Command::Info(args) => info(args).await,
             Command::Unlock(args) => unlock(args).await,
             Command::Flash(args) => flash(args).await,
