@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 use spark_dct::segment::Platform;
 use spark_dct::server_address::AddressError;
-use spark_dct::{Field, ServerAddress, server_key_region, wiced};
+use spark_dct::{Field, ServerAddress};
 use spark_keys::check::{Knowledge, Report, ServerKeyKind, check_ec_with, check_server_key, check_with};
 use spark_keys::{Key, KeyForm, load};
 use std::path::{Path, PathBuf};
@@ -180,15 +180,7 @@ fn of_file(
     copy: Option<&[u8]>,
 ) -> Result<Checked, Failure> {
     let content = Zeroizing::new(files::read_up_to(file, MAX_KEY_FILE)?);
-    if image::is_raw_sector(content.get(..wiced::SECTOR_SIZE).unwrap_or(&content))
-        || content.get(wiced::SECTOR_SIZE..image::PAIR).is_some_and(image::is_raw_sector)
-    {
-        return Err(Failure::new(
-            Code::Data,
-            format_args!("{} holds sectors of a configuration table, not a key", file.display()),
-            "`spark inspect` checks the keys in them; `spark dct get device_private_key --file FILE --raw KEY` takes one out",
-        ));
-    }
+    image::refuse_sectors(file, &content)?;
     let mut scratch = Zeroizing::new([0; load::MAX_DER]);
     let loaded = load::load(&content, &mut *scratch);
     let mut form = KeyForm::of(&content).map(KeyForm::name);
@@ -219,12 +211,8 @@ fn of_file(
                 Protocol::Tcp
             });
             match content.len() {
-                server_key_region::DFU_LEN => {
-                    Examined::of("server public key", &check_server_key(ServerKeyKind::Rsa, &content))
-                }
-                len if len == region_len(Protocol::Udp) => {
-                    Examined::of("server public key", &check_server_key(ServerKeyKind::Ec, &content))
-                }
+                512 => Examined::of("server public key", &check_server_key(ServerKeyKind::Rsa, &content)),
+                320 => Examined::of("server public key", &check_server_key(ServerKeyKind::Ec, &content)),
                 _ => Examined::of("device private key", &report(guess, &content, None, candidates, copy)),
             }
         }
