@@ -157,6 +157,7 @@ fn content(kind: Kind, bytes: &[u8]) -> Content<'_> {
             Some(0) if bytes.first() == Some(&0xFF) => Content::Cleared(bytes),
             end => Content::Text(bytes.get(..end.unwrap_or(bytes.len())).unwrap_or(bytes)),
         },
+        Kind::TextAfterLength { .. } if bytes.first() == Some(&0xFF) => Content::Cleared(bytes),
         Kind::TextAfterLength { max } => match bytes.split_first() {
             Some((length, text)) if *length <= max => {
                 Content::Text(text.get(..usize::from(*length)).unwrap_or(text))

@@ -291,9 +291,9 @@ fn cleared_values_are_not_set_and_not_malformed() {
     zeroed[1826] = 0;
     zeroed[1758..1762].fill(0);
     let mut erased = image.clone();
-    (erased[1762], erased[1758]) = (0xFF, 0xFF);
-    for (image, names) in [(&zeroed, &all[..]), (&erased, &["claim_code", "country_code"])] {
-        for name in names {
+    (erased[1762], erased[1826], erased[1758]) = (0xFF, 0xFF, 0xFF);
+    for image in [&zeroed, &erased] {
+        for name in &all {
             let value = App::new(image).unwrap().value(entry(name));
             assert!(!value.is_set() && !value.is_malformed(), "{name}: {value}");
             let text = value.to_string();

@@ -159,6 +159,18 @@ pub(crate) fn is_raw_sector(bytes: &[u8]) -> bool {
     bytes.len() <= sector.len() && dump.candidate(SectorId::Dct1).format.is_some()
 }
 
+/// Refuses one or both sectors where a key is expected.
+pub(crate) fn refuse_sectors(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    if !bytes.chunks(wiced::SECTOR_SIZE).take(2).any(is_raw_sector) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::Data,
+        format_args!("{} holds sectors of a configuration table, not a key", path.display()),
+        "`spark inspect` checks the keys in them; `spark dct get device_private_key --file FILE --raw KEY` takes one out",
+    ))
+}
+
 /// A table that was read, and where it came from.
 pub(crate) struct Table {
     /// The application section.

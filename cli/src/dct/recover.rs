@@ -148,7 +148,12 @@ impl From<&Decision> for Decided {
 
 fn recover(args: &Args, pair: &[u8], device: Option<&mut Particle<'_, '_>>) -> Result<ExitCode, Failure> {
     let dump = dump(pair)?;
-    let reader = Reader { firmware: args.firmware, platform: args.platform };
+    // A device says what it is, whatever the marks of its sectors.
+    let platform = device.as_ref().map(|device| match device.platform() {
+        Platform::Electron => Container::Electron,
+        _ => Container::Photon,
+    });
+    let reader = Reader { firmware: args.firmware, platform: args.platform.or(platform) };
     let target = target(&dump, reader).ok_or_else(|| {
         Failure::new(
             Code::Data,

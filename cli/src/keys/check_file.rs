@@ -4,6 +4,7 @@ use super::check::{Checked, Examined, report};
 use super::protocol::Protocol;
 use super::read_key;
 use super::secret::{Finding, Secret, describe};
+use crate::dct::image;
 use crate::exit::{Code, Failure, chain};
 use crate::inspect;
 use core::fmt::Display;
@@ -25,6 +26,7 @@ pub(super) fn of_file(
     copy: Option<&[u8]>,
 ) -> Result<Checked, Failure> {
     let content = read_key(file)?;
+    image::refuse_sectors(file, &content)?;
     let mut scratch = scratch(&content);
     let look = Look { file, protocol, content: &content, candidates, copy };
     let (form, examined) = match load::load(&content, &mut scratch) {
