@@ -4,7 +4,7 @@ use crate::input::Input;
 use core::time::Duration;
 use spark_ota::sonoff::device::{Device, Identity, Link, Output, Profile, State};
 use spark_ota::sonoff::dispatch::{DispatchAnswer, DispatchRequest};
-use spark_ota::sonoff::diy::{DiyAnswer, DiyReport, DiyRequest};
+use spark_ota::sonoff::diy::{DiyAnnouncement, DiyAnswer, DiyReport, DiyRequest};
 use spark_ota::sonoff::frame::{Decoded, End, Frame, FrameReader, decode, device_text, server_text};
 use spark_ota::sonoff::http::{
     DownloadQuery, RangeRequest, Request, RequestHead, ResponseHead, Routes, answer,
@@ -69,6 +69,11 @@ pub fn message(data: &[u8]) {
             assert_eq!(DiyRequest::parse(path, request.to_json().as_bytes()), Ok(request));
         }
     }
+    let announced = DiyAnnouncement::parse(data);
+    assert!(
+        !announced.ota_unlock().unwrap_or_default() || announced.is_diy() == Some(true),
+        "unlocked, and not in DIY mode"
+    );
     if let Ok(report) = DiyReport::parse(data) {
         assert_eq!(DiyReport::parse(report.to_json().as_bytes()), Ok(report));
     }

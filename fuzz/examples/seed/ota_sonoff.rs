@@ -70,6 +70,15 @@ pub(crate) fn ota_sonoff() -> Result<(), Box<dyn Error>> {
     ] {
         put("ota_sonoff_message", name, body.as_bytes())?;
     }
+    let texts: [&[u8]; 6] = [
+        b"txtvers=1",
+        b"id=1000abcdef",
+        b"type=diy_plug",
+        b"apivers=1",
+        b"seq=7",
+        b"data1={\"switch\":\"off\",\"otaUnlock\":true}",
+    ];
+    put("ota_sonoff_message", "announcement", &texts.map(block).concat())?;
     put("ota_sonoff_http", "url", b"\0\0\0\0http://192.168.77.10:8080/ota/user2.bin")?;
     put("ota_sonoff_frame", "pings", &[0, 0x89, 0x80, 0, 0, 0, 0, 0x89, 0x80, 1, 2, 3, 4])?;
     put("ota_sonoff_frame", "close", &[1, 0x88, 2, 1, 0x98, 0x8a, 0])?;
