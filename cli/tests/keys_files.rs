@@ -145,7 +145,10 @@ fn what_is_no_key_of_a_device_is_called_by_its_name() {
     let flash = bench.read("flash");
     bench.put("sectors", &flash[0x4000..0xC000]);
     let (code, _, message) = bench.fails(&["check", "sectors"]);
-    assert!(code == 65 && message.contains("configuration table") && message.contains("spark inspect"), "{message}");
+    assert!(
+        code == 65 && message.contains("configuration table") && message.contains("spark inspect"),
+        "{message}"
+    );
 }
 
 fn hex(text: &str) -> Vec<u8> {

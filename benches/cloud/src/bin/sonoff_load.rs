@@ -30,7 +30,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -61,7 +61,7 @@ fn main() {
     for (path, image) in paths.iter().zip(&images) {
         std::fs::write(path, image).unwrap();
     }
-    let mut serve = Serve::start(&program, &paths);
+    let serve = Serve::start(&program, &paths, args.devices);
     let empty = serve.memory("VmRSS:");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let [_, user2] = images;
@@ -76,7 +76,7 @@ fn main() {
             Err(failure) => failures.push(failure),
         }
     }
-    let installed = serve.installed(args.devices);
+    let installed = serve.installed();
     if installed != args.devices {
         failures.push(format!("{installed} devices were taken for upgraded, of {}", args.devices));
     }
@@ -120,13 +120,14 @@ fn image(slot: Slot, length: usize) -> Vec<u8> {
 
 struct Serve {
     child: Child,
-    lines: BufReader<ChildStdout>,
+    /// How many devices have the image, told when it is all of them or one has failed.
+    installed: mpsc::Receiver<usize>,
     devices: SocketAddr,
     images: SocketAddr,
 }
 
 impl Serve {
-    fn start(program: &Path, images: &[PathBuf]) -> Self {
+    fn start(program: &Path, images: &[PathBuf], devices: usize) -> Self {
         let mut child = Command::new(program)
             .args([
                 "sonoff",
@@ -152,24 +153,18 @@ impl Serve {
             let said: Value = serde_json::from_str(&line).expect("the server has started");
             said["address"].as_str().unwrap().parse().unwrap()
         };
-        let (devices, images) = (address(), address());
-        Self { child, lines, devices, images }
+        let (listening, images) = (address(), address());
+        let (told, installed) = mpsc::channel();
+        std::thread::spawn(move || {
+            let _ = told.send(read(&mut lines, devices));
+            // Or the server would wait for its reader.
+            let _ = std::io::copy(&mut lines, &mut std::io::sink());
+        });
+        Self { child, installed, devices: listening, images }
     }
 
-    /// Reads what it says until so many devices have the image.
-    fn installed(&mut self, devices: usize) -> usize {
-        let mut installed = 0;
-        let mut line = String::new();
-        while installed < devices && self.lines.read_line(&mut line).unwrap() != 0 {
-            let said: Value = serde_json::from_str(&line).unwrap();
-            installed += usize::from(said["stage"] == "installed");
-            if said["stage"] == "failed" {
-                println!("{said}");
-                break;
-            }
-            line.clear();
-        }
-        installed
+    fn installed(&self) -> usize {
+        self.installed.recv_timeout(Duration::from_secs(30)).unwrap_or_default()
     }
 
     fn memory(&self, name: &str) -> u64 {
@@ -183,6 +178,22 @@ impl Serve {
         let times = stat.rsplit(')').next().unwrap().split(' ').skip(12).take(2);
         Duration::from_millis(times.map(|time| time.parse::<u64>().unwrap()).sum::<u64>() * 10)
     }
+}
+
+/// Reads what the server says until so many devices have the image.
+fn read(lines: &mut BufReader<ChildStdout>, devices: usize) -> usize {
+    let mut installed = 0;
+    let mut line = String::new();
+    while installed < devices && lines.read_line(&mut line).unwrap_or_default() != 0 {
+        let said: Value = serde_json::from_str(&line).unwrap();
+        installed += usize::from(said["stage"] == "installed");
+        if said["stage"] == "failed" {
+            println!("{said}");
+            break;
+        }
+        line.clear();
+    }
+    installed
 }
 
 impl Drop for Serve {

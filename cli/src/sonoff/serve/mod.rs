@@ -122,7 +122,7 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, ui: Ui) -> Resul
     let port = listeners.first().and_then(|(listener, _)| listener.local_addr().ok());
     let ports = [port.map_or(8443, |address| address.port()), http_port];
     address::say(&ui, args.listen, args.address.as_deref(), images.has_final(), ports);
-    let (told, news) = mpsc::channel(network::NEWS);
+    let (told, news) = mpsc::unbounded_channel();
     let (ends, mut ended) = mpsc::unbounded_channel();
     let story = Story::new(ui.clone(), args.json, images.names(), images.has_final());
     for (listener, acceptor) in &listeners {

@@ -6,6 +6,7 @@ use super::story::{End, News};
 use super::unacknowledged;
 use crate::sonoff::tls::{Acceptor, Stream};
 use core::net::{IpAddr, SocketAddr};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use spark_ota::sonoff::server::{Config, ConnectionId, Event, Files, Output, Policy, Report, Service, Stage};
 use spark_ota::sonoff::upgrade::Offer;
@@ -27,8 +28,9 @@ const PIECE: usize = 4096;
 const LOOK: Duration = Duration::from_millis(500);
 /// Connections at once, also those that have not said anything. More wait in the kernel's queue.
 pub(super) const CONNECTIONS: usize = 1024;
-/// News that wait to be told. What is beyond is not told, so that an output that nobody reads stops nothing.
-pub(super) const NEWS: usize = 4096;
+/// News that wait to be told. Of what is beyond only what happens to devices is kept, so that an output that nobody reads
+/// stops nothing.
+const NEWS: usize = 4096;
 /// Deadlines are looked at no more often than this.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -42,7 +44,9 @@ pub(super) struct Server {
     version: String,
     /// Something may be due earlier than before.
     clock: Notify,
-    told: mpsc::Sender<News>,
+    told: mpsc::UnboundedSender<News>,
+    /// News that were not told yet.
+    waiting: AtomicUsize,
     /// How it ended for each device.
     ends: mpsc::UnboundedSender<End>,
     places: Arc<Semaphore>,
@@ -59,7 +63,7 @@ impl Server {
         images: Images,
         args: &Args,
         http_port: u16,
-        told: mpsc::Sender<News>,
+        told: mpsc::UnboundedSender<News>,
         ends: mpsc::UnboundedSender<End>,
     ) -> Self {
         // It was checked when the images were loaded.
@@ -84,6 +88,7 @@ impl Server {
             version: args.offered_as.clone(),
             clock: Notify::new(),
             told,
+            waiting: AtomicUsize::new(0),
             ends,
             places: Arc::new(Semaphore::new(CONNECTIONS)),
         }
@@ -130,7 +135,15 @@ impl Server {
             // Whoever waits for it has gone only at the end.
             let _ = self.ends.send(end);
         }
-        let _ = self.told.try_send(news);
+        if news.is_of_a_device() || self.waiting.load(Ordering::Relaxed) < NEWS {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let _ = self.told.send(news);
+        }
+    }
+
+    /// One of the news was told.
+    pub(super) fn told(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// A device writes what it gets over its firmware.

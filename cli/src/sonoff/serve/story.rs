@@ -47,7 +47,7 @@ pub(super) enum News {
 }
 
 impl News {
-    const fn is_of_a_device(&self) -> bool {
+    pub(super) const fn is_of_a_device(&self) -> bool {
         matches!(self, Self::Report(Report::Device { .. }))
     }
 
@@ -110,7 +110,7 @@ impl Story {
     }
 
     /// Begins to tell.
-    pub(super) fn begin(self, news: mpsc::Receiver<News>, server: Arc<Server>) -> Telling {
+    pub(super) fn begin(self, news: mpsc::UnboundedReceiver<News>, server: Arc<Server>) -> Telling {
         let is_over = Arc::new(AtomicBool::new(false));
         let (ended, result) = oneshot::channel();
         let (runtime, over) = (Handle::current(), Arc::clone(&is_over));
@@ -124,7 +124,7 @@ impl Story {
     fn run(
         mut self,
         runtime: &Handle,
-        mut news: mpsc::Receiver<News>,
+        mut news: mpsc::UnboundedReceiver<News>,
         server: &Server,
         is_over: &AtomicBool,
     ) -> Result<(), Failure> {
@@ -132,6 +132,7 @@ impl Story {
         loop {
             match runtime.block_on(async { timeout(TICK, news.recv()).await }) {
                 Ok(Some(item)) => {
+                    server.told();
                     if item.is_of_a_device() {
                         nobody = None;
                     }
