@@ -84,6 +84,26 @@ fn containers_are_read_as_each_firmware_selects() {
     assert!(code == 65 && message.contains("recover"), "{message}");
 }
 
+/// What alternate setting 1 shows of an Electron ends with the first bytes of the next sector.
+#[test]
+fn whole_read_of_an_electron_is_an_application_section() {
+    let bench = Bench::new("dct");
+    for file in [
+        "electron_0_factory.bin",
+        "electron_1_v2_written.bin",
+        "electron_2_v2_second.bin",
+        "electron_3_v1_after_v2.bin",
+    ] {
+        let mut flash = vector(file);
+        flash.resize(40_000, 0xFF);
+        for (start, len) in [(8, 16384), (8, 16383), (8, 8391)] {
+            bench.put("section", &flash[start..start + len]);
+            let shown = bench.ok(&["show", "section"]);
+            assert_eq!(shown["table"]["type"], "dct-app", "{file} {len}");
+        }
+    }
+}
+
 /// One sector is as long as the longest application section, and its bytes are not at those places.
 #[test]
 fn raw_sector_is_not_taken_for_an_application_section() {

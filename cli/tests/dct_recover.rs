@@ -248,6 +248,35 @@ fn only_sector_with_a_wrong_checksum_is_damaged_whatever_its_fields_show() {
     assert!(text.contains("a checksum that is made anew proves nothing"), "{text}");
 }
 
+/// A replaced value explains a wrong checksum only if the checksum fits with it.
+#[test]
+fn checksum_tells_whether_the_replaced_value_was_all_that_was_damaged() {
+    let bench = Bench::new("dct");
+    let mut pair = vector("photon_4_new_second.bin");
+    pair[..16384].fill(0xFF);
+    let at = 16384 + APP_OFFSET;
+    let mut key = vector("keys/field612_ff.bin");
+    key.truncate(612);
+    bench.put("orig", &key);
+    // As it was, with that key and a checksum for it.
+    bench.put("start", &pair);
+    bench.ok(&["set", "-f", "start", "-o", "good", "device_private_key=@orig"]);
+    let mut good = bench.read("good");
+    let of = |pair: &[u8]| {
+        (0..2).find(|sector| pair[sector * 16384 + APP_OFFSET + 34..][..612] == key[..]).unwrap()
+    };
+    let sector = of(&good);
+    good[(1 - sector) * 16384..][..16384].fill(0xFF);
+    let at = sector * 16384 + at % 16384;
+    good[at + 34 + 200] ^= 4;
+    bench.put("pair", &good);
+    let recover = ["recover", "pair", "--mix", "--written", "device_private_key=@orig"];
+    assert_eq!(bench.ok(&recover)["whole"], true);
+    good[at + 2952] ^= 1;
+    bench.put("pair", &good);
+    assert_eq!(bench.json(&recover, 65)["whole"], false);
+}
+
 #[test]
 fn cached_public_key_is_good_if_the_private_key_confirms_it() {
     let bench = Bench::new("dct");

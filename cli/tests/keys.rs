@@ -395,6 +395,18 @@ fn check_of_a_device_looks_at_both_keys_the_cache_the_address_and_the_cloud() {
     assert!(out.contains("the vendor's own, particle-rsa") && out.contains("--host"), "{out}");
     bench.device(&["server", "--cloud", "cloud", "--host", "10.0.0.1"]);
     bench.device(&["check", "--cloud", "cloud"]);
+    // An address that reaches nothing, or the vendor's by default.
+    let flash = bench.read("flash");
+    let long = [&[1, 200][..], &[b'a'; 126]].concat();
+    for block in
+        [&[0, 4, 0, 0, 0, 0, 0, 0][..], &[1, 0], &[0; 128], &[&[1, 100][..], &[b'a'; 100]].concat(), &long]
+    {
+        bench.damage(2466, block);
+        assert_eq!(bench.device_fails(&["check", "--cloud", "cloud"]).0, 65, "{block:?}");
+        let cured = bench.json(&["doctor", "--cloud", "cloud", "--virtual", "flash"], 65);
+        assert_eq!(cured["reaches_cloud"], false, "{block:?}: {cured}");
+        bench.put("flash", &flash);
+    }
     bench.vector("rsa1024_609.der");
     bench.ok(&["convert", "rsa1024_609.der", "other.pem", "--to", "spki"]);
     let (_, other) = read_device_key(&bench.read("other.pem")).unwrap();

@@ -144,6 +144,14 @@ fn what_is_no_key_of_a_device_is_called_by_its_name() {
     bench.device(&["address"]);
     let flash = bench.read("flash");
     bench.put("sectors", &flash[0x4000..0xC000]);
+    for command in [
+        &["repair", "sectors"][..],
+        &["convert", "sectors", "out", "--to", "spki"],
+        &["load", "sectors", "--virtual", "flash"],
+    ] {
+        let (code, _, message) = bench.fails(command);
+        assert!(code == 65 && message.contains("configuration table"), "{command:?}: {message}");
+    }
     let (code, _, message) = bench.fails(&["check", "sectors"]);
     assert!(
         code == 65 && message.contains("configuration table") && message.contains("spark inspect"),

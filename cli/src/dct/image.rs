@@ -8,7 +8,7 @@ use core::fmt;
 use core::str::FromStr;
 use serde_json::{Value, json};
 use spark_dct::flash::SectorId;
-use spark_dct::recovery::{Dump, Format, Target};
+use spark_dct::recovery::{Dump, Format, Standing, Target};
 use spark_dct::segment::{DCT_ALTERNATE, Platform};
 use spark_dct::select::Selection;
 use spark_dct::{App, FirmwareVersion, app, dcd, wiced};
@@ -151,12 +151,19 @@ impl File {
 }
 
 /// Whether bytes begin as a sector of a container does, or, with the length of one, end like it: an application section does
-/// neither.
+/// neither. At its end may be the first mark of the Electron's next sector, so there only a checksum that fits counts.
 pub(crate) fn is_raw_sector(bytes: &[u8]) -> bool {
     let mut sector = Zeroizing::new([0xFF; wiced::SECTOR_SIZE]);
     sector.iter_mut().zip(bytes).for_each(|(slot, byte)| *slot = *byte);
     let dump = Dump::new(&sector, const { &[0xFF; wiced::SECTOR_SIZE] });
-    bytes.len() <= sector.len() && dump.candidate(SectorId::Dct1).format.is_some()
+    let candidate = dump.candidate(SectorId::Dct1);
+    let is_one = match candidate.format {
+        Some(Format::Dcd) => {
+            bytes.starts_with(&dcd::WATERMARK.to_le_bytes()) || candidate.standing == Standing::Unfinished
+        }
+        format => format.is_some(),
+    };
+    bytes.len() <= sector.len() && is_one
 }
 
 /// Refuses one or both sectors where a key is expected.

@@ -261,6 +261,12 @@ fn cache(device: &mut Particle<'_, '_>, protocol: Protocol) -> Result<Option<Vec
     device.read_at(place.alternate, address, field.len()).map(Some)
 }
 
+/// What is wrong with the server's address in a region with its key.
+pub(super) fn address_finding_of(protocol: Protocol, region: &[u8]) -> Option<Finding> {
+    let block = region.get(address_at(protocol)..).and_then(<[u8]>::first_chunk).unwrap_or(&[0xFF; 128]);
+    address_finding(protocol, block).map(|(finding, _)| finding)
+}
+
 /// What is wrong with the server's address, and whether the device connects to anything all the same.
 fn address_finding(protocol: Protocol, block: &[u8; 128]) -> Option<(Finding, bool)> {
     let (code, what) = match ServerAddress::parse(block) {

@@ -4,7 +4,7 @@ use super::check::{Checked, Examined, report};
 use super::protocol::Protocol;
 use super::read_key;
 use super::secret::{Finding, Secret, describe};
-use crate::dct::image;
+use super::server::region_len;
 use crate::exit::{Code, Failure, chain};
 use crate::inspect;
 use core::fmt::Display;
@@ -26,7 +26,6 @@ pub(super) fn of_file(
     copy: Option<&[u8]>,
 ) -> Result<Checked, Failure> {
     let content = read_key(file)?;
-    image::refuse_sectors(file, &content)?;
     let mut scratch = scratch(&content);
     let look = Look { file, protocol, content: &content, candidates, copy };
     let (form, examined) = match load::load(&content, &mut scratch) {
@@ -131,6 +130,10 @@ impl Look<'_> {
         let bytes = if written.is_empty() { self.content } else { &written };
         let mut examined = self.judge(protocol, bytes);
         if protocol == of_key {
+            if !written.is_empty() {
+                // Of what would be written into a device; the file itself has its own remark.
+                examined.findings.retain(|finding| finding.code != "not-minimal");
+            }
             examined.findings.extend(pkcs8.then(pkcs8_file));
             if let Key::RsaPrivate(key) = &loaded.key
                 && !written.is_empty()
@@ -226,8 +229,12 @@ impl Look<'_> {
         }
         match self.content.len() {
             _ if is_text(self.content) => {}
-            512 => return Ok((None, server(ServerKeyKind::Rsa, self.content))),
-            320 => return Ok((None, server(ServerKeyKind::Ec, self.content))),
+            len if len == region_len(Protocol::Tcp) => {
+                return Ok((None, server(ServerKeyKind::Rsa, self.content)));
+            }
+            len if len == region_len(Protocol::Udp) => {
+                return Ok((None, server(ServerKeyKind::Ec, self.content)));
+            }
             _ => {}
         }
         if let Some(protocol) = protocol_of(self.content) {

@@ -174,8 +174,9 @@ fn cure(args: &Args, device: &mut Particle<'_, '_>) -> Result<Cured, Failure> {
         let region = device.read(&device.segment(protocol.server_key())?, server::region_len(protocol))?;
         let wanted = cloud.folder.server_spki()?;
         let disagreements = server::disagreements(protocol, &region, Some(&wanted));
-        reaches_cloud = Some(disagreements.is_empty());
-        findings.extend(disagreements);
+        let address = check::address_finding_of(protocol, &region);
+        reaches_cloud = Some(disagreements.is_empty() && address.is_none());
+        findings.extend(disagreements.into_iter().chain(address));
     }
     for finding in &findings {
         ui.note(format_args!("{} ({})", finding.what, finding.code));

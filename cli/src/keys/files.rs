@@ -28,7 +28,7 @@ impl Names {
 
     /// Refuses to go on if one of the files is there.
     pub(super) fn must_be_new(&self, force: bool) -> Result<(), Failure> {
-        match [&self.der, &self.pem, &self.public].into_iter().find(|path| path.exists()) {
+        match [&self.der, &self.pem, &self.public].into_iter().find(|path| path.symlink_metadata().is_ok()) {
             Some(path) if !force => Err(exists(path)),
             _ => Ok(()),
         }

@@ -18,6 +18,7 @@ mod secret;
 pub mod send_ready;
 pub mod server;
 
+use crate::dct::image;
 use crate::exit::Failure;
 use crate::files::read_up_to;
 use clap::Subcommand;
@@ -31,6 +32,7 @@ const MAX_KEY_FILE: u64 = 64 * 1024;
 /// Reads a key file. Text in UTF-16, as PowerShell writes what it redirects, becomes plain text.
 fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let content = Zeroizing::new(read_up_to(path, MAX_KEY_FILE)?);
+    image::refuse_sectors(path, &content)?;
     Ok(from_utf16(&content).unwrap_or(content))
 }
 

@@ -366,7 +366,10 @@ pub(super) fn disagreements(protocol: Protocol, region: &[u8], wanted: Option<&[
     }
     let block = region.get(address_at(protocol)..).and_then(<[u8]>::first_chunk).unwrap_or(&[0xFF; 128]);
     let host = match ServerAddress::parse(block) {
-        Ok(None) if protocol == Protocol::Tcp => Some(format!("{DEFAULT_DOMAIN_TCP}, by default")),
+        // Firmware takes that length for no address.
+        Ok(None) | Err(AddressError::DomainLengthByte { .. }) if protocol == Protocol::Tcp => {
+            Some(format!("{DEFAULT_DOMAIN_TCP}, by default"))
+        }
         _ => vendors_host(block),
     };
     if let (Some(host), Some(_), None) = (host, present, report.bundled()) {

@@ -1,10 +1,11 @@
 //! Which generation every field is taken from.
 
-use super::dump::{Candidate, Dump, Standing};
+use super::dump::{Candidate, Dump, Format, Standing};
 use super::sign::{Sign, is_random, sign_of};
 use super::{BuildError, Target};
 use crate::field::Field;
 use crate::flash::SectorId;
+use crate::{dcd, wiced};
 
 /// What the caller knows about the bytes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -306,13 +307,38 @@ impl<'a> Plan<'a> {
 
     /// Whether nothing of the result is known to be damaged: no field is, and the base was written to its end.
     ///
-    /// A base with a wrong CRC is damaged somewhere, even if no field shows it: it counts only if a bad value of it was found and
-    /// replaced, which explains the CRC. The CRC of a [rebuilt](Self::build_sectors) sector is right whatever it covers.
+    /// A base with a wrong CRC is damaged somewhere, even if no field shows it: it counts only if the CRC fits with the values
+    /// that were replaced. The CRC of a [rebuilt](Self::build_sectors) sector is right whatever it covers.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let base = self.base.standing;
-        let explained = matches!(base, Standing::CrcBad { .. }) && self.is_mixed();
+        let explained = match base {
+            Standing::CrcBad { stored, .. } => self.is_mixed() && self.explains(stored),
+            _ => false,
+        };
         self.confidence() > Confidence::Damaged && (base.is_complete() || explained)
+    }
+
+    /// Whether the base has this CRC once the decisions are in it.
+    fn explains(&self, stored: u32) -> bool {
+        let mut sector = *self.dump.sector(self.base.id);
+        let start = match self.base.format {
+            Some(Format::Wiced) => wiced::APP_OFFSET,
+            Some(Format::Dcd) => dcd::APP_OFFSET,
+            None => return false,
+        };
+        if sector.get_mut(start..).is_none_or(|app| self.put_fields(app).is_err()) {
+            return false;
+        }
+        if self.base.format == Some(Format::Dcd) {
+            return dcd::sector_crc(&sector) == stored;
+        }
+        // The mark of a replaced sector came after the CRC.
+        let fits = wiced::sector_crc(&sector) == stored;
+        if let Some(mark) = sector.get_mut(wiced::Header::IS_CURRENT_AT) {
+            *mark = 1;
+        }
+        fits || wiced::sector_crc(&sector) == stored
     }
 
     /// The bytes that a decision takes, from the start of the field; a given value may be shorter than its field.

@@ -223,3 +223,39 @@ fn two_devices_go_through_the_final_stage_one_after_the_other() {
         assert_eq!(stage, Some(Stage::Done { closed: true }), "device {number}");
     }
 }
+
+#[test]
+fn device_that_asks_again_has_not_got_what_went_before() {
+    let mut bench = installed();
+    // Its first connection stays open, as after a power cycle.
+    let (first, _) = get(&mut bench, Role::FinalImage);
+    bench.pass(first, Duration::from_secs(45));
+    let (second, _) = get(&mut bench, Role::FinalImage);
+    bench.pass(second, Duration::from_secs(20));
+    assert!(matches!(stage(&bench), Stage::Final { .. }), "the first one tells nothing any more");
+    bench.service.closed(bench.now, first, true);
+    assert!(matches!(stage(&bench), Stage::Final { .. }));
+    bench.pass(second, Duration::from_secs(45));
+    assert_eq!(stage(&bench), Stage::Done { closed: false });
+}
+
+#[test]
+fn slow_arrival_is_waited_for() {
+    let mut bench = installed();
+    let (connection, _) = get(&mut bench, Role::FinalImage);
+    bench.service.acknowledged(connection, false);
+    assert!(bench.service.is_sending_final_image());
+    assert!(bench.pass(connection, Duration::from_secs(300)).is_empty());
+    assert!(!bench.events().iter().any(|event| matches!(event, Event::Hint(_))), "it is slow, not silent");
+    bench.service.acknowledged(connection, true);
+    assert!(!bench.service.is_sending_final_image());
+    bench.service.closed(bench.now, connection, true);
+    assert_eq!(stage(&bench), Stage::Done { closed: true });
+    // But not for ever.
+    let mut bench = installed();
+    let (connection, _) = get(&mut bench, Role::FinalImage);
+    bench.service.acknowledged(connection, false);
+    let sent = bench.pass(connection, FINAL_STAGE * 3);
+    assert_eq!(sent, [Sent::Close]);
+    assert!(matches!(stage(&bench), Stage::Failed(Failure::FinalStage { .. })), "{:?}", stage(&bench));
+}

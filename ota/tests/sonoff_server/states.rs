@@ -455,6 +455,13 @@ fn device_that_does_not_restart_by_itself_runs_what_it_ran() {
     for first in (0..LENGTH).step_by(4096) {
         case.bench.get(Slot::User2, Some((first, first + 4095)));
     }
+    // Its connection is lost before it has said so.
+    case.bench.now += Duration::from_secs(30);
+    case.bench.service.closed(case.bench.now, case.connection, false);
+    case.connection = case.bench.websocket();
+    let connection = case.connection;
+    case.bench.register(connection, "1.5.5");
+    assert_eq!(case.code(), "served");
     assert_eq!(case.state(0), "installed");
     for version in ["1.5.5", "9.9.9", "1.5.5"] {
         case.bench.now += Duration::from_secs(30);

@@ -243,6 +243,22 @@ fn signatures_are_checked_if_that_is_wanted() {
 }
 
 #[test]
+fn signed_download_is_the_devices_from_whatever_address() {
+    let mut bench = Bench::new(Config::default());
+    let socket = bench.ready();
+    bench.offer(socket);
+    let right = sign(ID, "7", &ApiKey::new(FACTORY_KEY).unwrap());
+    for (sign, code) in [("0".repeat(64), "offered"), (right.to_string(), "downloading")] {
+        let relay = bench.connect_from([10, 0, 0, 7], SESSION_KEY);
+        let request = format!(
+            "GET /ota/user2.bin?deviceid={ID}&ts=7&sign={sign} HTTP/1.1\r\nRange: bytes=0-4095\r\n\r\n"
+        );
+        bench.input(relay, request.as_bytes());
+        assert_eq!(bench.service.session(&id()).unwrap().stage().unwrap().code(), code);
+    }
+}
+
+#[test]
 fn connections_and_devices_are_bounded() {
     let config = Config { max_connections: 3, max_devices: 2, ..Config::default() };
     let mut bench = Bench::new(config);

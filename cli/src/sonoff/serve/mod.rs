@@ -32,6 +32,8 @@ use tokio::time::Instant;
 
 /// After the end of the first device a server that is there for one stays so long, in case it asks again.
 const STAY: Duration = Duration::from_secs(8);
+/// Said at the first interrupt.
+const WRITING: &str = "a device is getting its final image, and is of no use with a part of it: interrupt again to stop nevertheless";
 /// Connections that may wait in the kernel until they are accepted.
 const BACKLOG: u32 = 1024;
 
@@ -152,11 +154,13 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, ui: Ui) -> Resul
                 }
                 was_warned = true;
                 stop.set(interrupted());
-                ui.line("a device is getting its final image, and is of no use with a part of it: interrupt again to stop nevertheless");
+                // An output that nobody reads must not keep the second interrupt out.
+                let ui = ui.clone();
+                std::thread::spawn(move || ui.line(WRITING));
             }
             found = ended.recv() => {
-                end = found.or(end);
-                leave_at = args.once.then(|| Instant::now() + STAY);
+                end = found.filter(|found| *found != End::Open);
+                leave_at = end.filter(|_| args.once).map(|_| Instant::now() + STAY);
             }
             () = wait_until(leave_at) => {
                 if !server.is_writing() {
@@ -175,7 +179,7 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, ui: Ui) -> Resul
         _ if !args.once => ExitCode::SUCCESS,
         Some(End::Succeeded) => ExitCode::SUCCESS,
         Some(End::Failed) => ExitCode::from(Code::Protocol as u8),
-        None => ExitCode::from(Code::Unavailable as u8),
+        Some(End::Open) | None => ExitCode::from(Code::Unavailable as u8),
     })
 }
 
@@ -207,7 +211,7 @@ fn check(args: &Args) -> Result<(), Failure> {
     if let Some(address) = &args.address {
         // As it will stand in the answer to a dispatch request, and in the URLs.
         let name = ServerName::new(address).map_err(|error| error.to_string());
-        let url = format!("http://{address}:{}/ota/user1.bin", args.http_port);
+        let url = format!("http://{address}:{}/ota/user1.bin", args.http_port.max(1));
         let whole = name.and_then(|_| UrlParts::new(&url).map_err(|error| chain(&error)));
         if let Err(problem) = whole {
             return Err(Failure::new(

@@ -135,7 +135,7 @@ impl Server {
             // Whoever waits for it has gone only at the end.
             let _ = self.ends.send(end);
         }
-        if news.is_of_a_device() || self.waiting.load(Ordering::Relaxed) < NEWS {
+        if news.is_needed() || self.waiting.load(Ordering::Relaxed) < NEWS {
             self.waiting.fetch_add(1, Ordering::Relaxed);
             let _ = self.told.send(news);
         }
@@ -148,11 +148,7 @@ impl Server {
 
     /// A device writes what it gets over its firmware.
     pub(super) fn is_writing(&self) -> bool {
-        let inner = self.lock();
-        inner
-            .service
-            .sessions()
-            .any(|session| matches!(session.stage(), Some(Stage::Final { total: 1.., .. })))
+        self.lock().service.is_sending_final_image()
     }
 
     /// Offers the images to a device that is ready, once.

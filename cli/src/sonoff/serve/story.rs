@@ -47,8 +47,17 @@ pub(super) enum News {
 }
 
 impl News {
-    pub(super) const fn is_of_a_device(&self) -> bool {
+    const fn is_of_a_device(&self) -> bool {
         matches!(self, Self::Report(Report::Device { .. }))
+    }
+
+    /// It is told, however much else waits to be.
+    pub(super) const fn is_needed(&self) -> bool {
+        match self {
+            Self::Report(report) => report.is_needed(),
+            Self::Warnings { .. } | Self::Refused { .. } => true,
+            Self::NoTls { .. } => false,
+        }
     }
 
     /// How it ended for a device, if it is that.
@@ -59,6 +68,7 @@ impl News {
                 Stage::Installed { .. } if !has_final => Some(End::Succeeded),
                 Stage::Done { .. } => Some(End::Succeeded),
                 Stage::Failed(_) => Some(End::Failed),
+                Stage::Final { .. } => Some(End::Open),
                 _ => None,
             },
             _ => None,
@@ -71,6 +81,8 @@ impl News {
 pub(super) enum End {
     Succeeded,
     Failed,
+    /// It has not, or not after all: it asks for the final image.
+    Open,
 }
 
 pub(super) struct Story {

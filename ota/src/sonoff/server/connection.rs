@@ -1,7 +1,7 @@
 //! One connection of somebody.
 
 use super::files::FileId;
-use super::job::Delivery;
+use super::job::{Delivery, FINAL_STAGE};
 use super::session::SILENCE;
 use crate::sonoff::frame::{End, FrameReader};
 use crate::sonoff::http::{Pace, Pacer};
@@ -127,6 +127,8 @@ pub(super) struct Connection {
     /// Whether the other end has acknowledged everything, if that can be known.
     pub(super) acknowledged: Option<bool>,
     pub(super) deadline: Duration,
+    /// An end that does not acknowledge the final image is waited for until then.
+    pub(super) wait_until: Duration,
     /// It is in the list of those with something to poll.
     pub(super) is_listed: bool,
 }
@@ -146,6 +148,7 @@ impl Connection {
             final_device: None,
             acknowledged: None,
             deadline: now.saturating_add(HEAD),
+            wait_until: Duration::ZERO,
             is_listed: false,
         }
     }
@@ -158,6 +161,18 @@ impl Connection {
     pub(super) fn open_websocket(&mut self, now: Duration) {
         self.kind = Kind::WebSocket { frames: FrameReader::new(End::Device), device_id: None };
         self.deadline = now.saturating_add(HEAD);
+    }
+
+    /// How long an answer may take.
+    pub(super) const fn patience(&self) -> Duration {
+        if self.final_image { FINAL_STAGE } else { limits::DOWNLOAD }
+    }
+
+    /// The final image is on its way, or what is known of it is that it has not arrived.
+    pub(super) const fn is_sending_final_image(&self) -> bool {
+        let is_moving = self.sending.is_some() || self.writing.is_some();
+        let is_waiting = self.final_image_gone && matches!(self.acknowledged, Some(false));
+        self.final_image && (is_moving || is_waiting)
     }
 
     /// A sign of life of a device. Before it has registered it does not count.

@@ -453,10 +453,10 @@ impl Job {
                 let (sent, total) = (self.sent.bytes(), self.total);
                 return self.end(Stage::Failed(Failure::OtherVersion { rom_version: version, sent, total }));
             }
-            Stage::Served if now >= self.served_at.saturating_add(RESTARTED) => {
+            Stage::Served if restarts && now >= self.served_at.saturating_add(RESTARTED) => {
                 return self.end(Stage::Failed(Failure::DidNotBoot { rom_version: version }));
             }
-            Stage::Served => self.came_back = true,
+            Stage::Served => self.came_back = restarts,
             _ => {}
         }
         self.lost_at = None;
@@ -469,6 +469,7 @@ impl Job {
             };
         }
         self.deadline = Some(match self.stage {
+            _ if self.again.is_some() => now.saturating_add(REMEMBERED),
             Stage::Served => now.saturating_add(SERVED),
             _ => self.download_deadline(now),
         });

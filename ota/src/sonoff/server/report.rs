@@ -66,6 +66,16 @@ impl Report {
         }
     }
 
+    /// What somebody may act on, as opposed to what strangers can cause as often as they like: it is never left out.
+    #[must_use]
+    pub const fn is_needed(&self) -> bool {
+        let event = match self {
+            Self::Device { event, .. } => event,
+            _ => return false,
+        };
+        !matches!(event, Event::Dispatched | Event::State { .. } | Event::WrongKey | Event::Unexpected)
+    }
+
     /// What happened to it.
     #[must_use]
     pub const fn event(&self) -> Option<&Event> {

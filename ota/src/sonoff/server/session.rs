@@ -224,6 +224,12 @@ impl Session {
         self.job.as_ref().is_some_and(Job::is_open)
     }
 
+    /// Something is expected of its upgrade, also of the final stage.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.next_deadline().is_some())
+    }
+
     /// The next message for its WebSocket.
     pub fn poll_message(&mut self) -> Option<ServerMessage> {
         self.messages.pop_front()

@@ -4,8 +4,9 @@ mod message;
 mod request;
 mod sending;
 
-use super::connection::{Connection, ConnectionId, HEAD, Kind, Output};
+use super::connection::{ARRIVED, Connection, ConnectionId, HEAD, Kind, Output};
 use super::files::{FileId, Files};
+use super::job::Stage;
 use super::report::{Rejection, Report};
 use super::session::{Policy, Session};
 use crate::sonoff::frame::server_text;
@@ -150,7 +151,7 @@ impl Service {
     }
 
     fn report(&mut self, report: Report) {
-        if self.reports.len() < REPORTS || matches!(report, Report::Device { .. }) {
+        if self.reports.len() < REPORTS || report.is_needed() {
             self.reports.push_back(report);
         }
     }
@@ -229,9 +230,8 @@ impl Service {
     /// The session of a device; `None` if there are too many.
     fn known(&mut self, now: Duration, device_id: DeviceId, session_key: &ApiKey) -> Option<&mut Known> {
         if !self.sessions.contains_key(&device_id) && self.sessions.len() >= self.config.max_devices {
-            let idle = |known: &&(&DeviceId, &Known)| {
-                known.1.connection.is_none() && !known.1.session.is_upgrading()
-            };
+            let idle =
+                |known: &&(&DeviceId, &Known)| known.1.connection.is_none() && !known.1.session.is_awaited();
             let oldest =
                 self.sessions.iter().filter(|known| idle(&known)).min_by_key(|(_, known)| known.seen);
             let oldest = *oldest?.0;
@@ -323,8 +323,18 @@ impl Service {
         };
         let devices: Vec<DeviceId> = self.sessions.iter().filter_map(due).collect();
         for device_id in devices {
+            let is_sending = |(connection, _): &(Connection, Local)| {
+                connection.final_device == Some(device_id) && connection.is_sending_final_image()
+            };
+            let is_sending = self.connections.values().any(is_sending);
             if let Some(known) = self.sessions.get_mut(&device_id) {
-                known.session.handle_deadline(now, unix);
+                if let (true, Some(Stage::Final { sent, total })) = (is_sending, known.session.stage()) {
+                    // It is slow, not silent.
+                    let (sent, total) = (*sent, *total);
+                    known.session.in_final_stage(now, sent, total);
+                } else {
+                    known.session.handle_deadline(now, unix);
+                }
             }
             self.settle(device_id);
         }
@@ -345,6 +355,11 @@ impl Service {
         let peer = connection.peer;
         let is_lingering = matches!(connection.kind, Kind::Ending);
         // A device that restarts at once does not close its connection.
+        if is_lingering && connection.is_sending_final_image() && now < connection.wait_until {
+            // It has not arrived, and may still.
+            connection.deadline = now.saturating_add(ARRIVED).min(connection.wait_until);
+            return;
+        }
         let gone = core::mem::take(&mut connection.final_image_gone);
         let arrived = is_lingering && gone && connection.acknowledged != Some(false);
         let device_id = connection.final_device;

@@ -5,7 +5,6 @@ use crate::sonoff::device::final_stage;
 use crate::sonoff::dispatch::{self, DispatchAnswer, DispatchRequest};
 use crate::sonoff::handshake;
 use crate::sonoff::http::{DownloadQuery, HeadError, Request, RequestHead, answer, status_response};
-use crate::sonoff::limits;
 use crate::sonoff::server::connection::{ConnectionId, IDLE, Kind, Output, Sending};
 use crate::sonoff::server::files::{FileId, Role};
 use crate::sonoff::server::job::{Delivery, Stage};
@@ -188,11 +187,19 @@ impl Service {
             paced: delivery == Delivery::Paced,
             remark: found.remark,
         });
+        if !matches!(role, Role::Upgrade(_)) {
+            // Who asks again has not got what went before.
+            for (connection, _) in self.connections.values_mut() {
+                if connection.final_device == device_id {
+                    (connection.final_image, connection.final_image_gone) = (false, false);
+                }
+            }
+        }
         if let Some((connection, _)) = self.connections.get_mut(&id) {
             connection.final_image = role == Role::FinalImage && found.body == (0..length);
             connection.final_device = device_id;
             let body_length = found.body.end.saturating_sub(found.body.start);
-            connection.deadline = now.saturating_add(limits::DOWNLOAD);
+            connection.deadline = now.saturating_add(connection.patience());
             connection.sending = Some(Sending {
                 file,
                 device_id,
@@ -207,13 +214,14 @@ impl Service {
         }
     }
 
-    /// The device that a download belongs to: one at this address, since anybody can name any. In the final stage, of which only
+    /// The device that a download belongs to: one at this address, or that has signed it, since anybody can name any. In the final stage, of which only
     /// one can be under way in a place, the one that has come to it last.
     pub(super) fn whose(&self, peer: IpAddr, role: Role, query: &DownloadQuery) -> Option<DeviceId> {
         let Role::Upgrade(_) = role else { return self.in_final_stage(peer) };
         if let Some(id) = query.device_id {
             let known = self.sessions.get(&id)?;
-            return (known.session.address() == Some(peer)).then_some(id);
+            // Behind a relay the address is another one; the signature is a proof wherever it comes from.
+            return (known.session.address() == Some(peer) || self.is_signed(query)).then_some(id);
         }
         let may = |known: &&Known| known.session.is_upgrading() && known.session.address() == Some(peer);
         let mut candidates = self.sessions.values().filter(may);

@@ -2,10 +2,9 @@
 
 use super::{Known, Service};
 use crate::sonoff::http::Pacer;
-use crate::sonoff::limits;
 use crate::sonoff::server::connection::{ARRIVED, ConnectionId, IDLE, Kind, LINGER, Output, Writing};
 use crate::sonoff::server::files::Role;
-use crate::sonoff::server::job::Stage;
+use crate::sonoff::server::job::{FINAL_STAGE, Stage};
 use crate::sonoff::server::report::Report;
 use crate::sonoff::text::DeviceId;
 use alloc::vec::Vec;
@@ -46,7 +45,8 @@ impl Service {
             if !keep {
                 connection.finish(now, Vec::new());
             }
-            connection.deadline = now.saturating_add(if part.is_some() { limits::DOWNLOAD } else { IDLE });
+            connection.deadline =
+                now.saturating_add(if part.is_some() { connection.patience() } else { IDLE });
         }
         if let Some(range) = part {
             connection.writing = Some(Writing { file, device_id, range: range.clone() });
@@ -77,6 +77,7 @@ impl Service {
         if let Some((role, length)) = self.files.describe(writing.file) {
             connection.final_image_gone = connection.final_image && writing.range.end == length;
             if is_over {
+                connection.wait_until = now.saturating_add(FINAL_STAGE);
                 let wait = match connection.final_image_gone {
                     true if is_ending => ARRIVED,
                     _ if is_ending => LINGER,
@@ -131,6 +132,12 @@ impl Service {
             }
             None => self.report(Report::FinalImageArrived { peer, closed }),
         }
+    }
+
+    /// A final image is on its way: a device that gets a part of it is of no use any more.
+    #[must_use]
+    pub fn is_sending_final_image(&self) -> bool {
+        self.connections.values().any(|(connection, _)| connection.is_sending_final_image())
     }
 
     /// Whether the other end has acknowledged everything that was sent over this connection, where the system tells. What was
