@@ -268,7 +268,7 @@ fn checksum_tells_whether_the_replaced_value_was_all_that_was_damaged() {
     let sector = of(&good);
     good[(1 - sector) * 16384..][..16384].fill(0xFF);
     let at = sector * 16384 + at % 16384;
-    good[at + 34 + 200] ^= 4;
+    good[at + 34 + 300] ^= 4;
     bench.put("pair", &good);
     let recover = ["recover", "pair", "--mix", "--written", "device_private_key=@orig"];
     assert_eq!(bench.ok(&recover)["whole"], true);

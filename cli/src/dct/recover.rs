@@ -384,15 +384,11 @@ fn show(
     let base = plan.base();
     if !base.standing.is_complete() {
         let rest = if plan.is_whole() {
-            "the value that was replaced explains it; nothing proves that it is the only one"
+            "with the value that was replaced it has that CRC, so nothing else of it was damaged"
         } else {
-            "what of it is damaged cannot be told, and the result holds it"
+            "what of it is damaged cannot be told, and the result holds it; a checksum that is made anew proves nothing"
         };
-        ui::print(format_args!(
-            "  {} is {}: {rest}; a checksum that is made anew proves nothing",
-            name(base.id),
-            base.standing
-        ))?;
+        ui::print(format_args!("  {} is {}: {rest}", name(base.id), base.standing))?;
     }
     for written in writes.into_iter().flatten() {
         ui::print(written)?;
