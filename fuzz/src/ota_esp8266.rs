@@ -56,8 +56,11 @@ pub fn image(data: &[u8]) {
                 let different = data.iter().zip(&file).filter(|(before, after)| before != after).count();
                 assert_eq!(patched.changes().count(), different);
                 assert_eq!(patched.sha256, Sha256Text::of(&file));
-                set(patched.before).apply(&mut file).expect("back again");
-                assert_eq!(file, data);
+                let back = set(patched.before).apply(&mut file).expect("back again");
+                // what follows the image may be the CRC that it has with the new parameters, which makes it a trailer
+                if back.crc.is_some() == patched.crc.is_some() {
+                    assert_eq!(file, data);
+                }
             }
         }
     }
