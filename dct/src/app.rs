@@ -10,9 +10,11 @@ use crate::flash_module::{self, FlashModule};
 use crate::ip_config::IpConfig;
 use crate::mirror::{ButtonMirror, LedMirror};
 use crate::power_config::PowerConfig;
+use crate::segment::KeyAlgorithm;
 use crate::server_address::{self, AddressError, ServerAddress};
-use crate::server_key_region::{RegionView, ServerKeyRegion};
+use crate::server_key_region::{RegionError, RegionView, ServerKeyRegion};
 use crate::system_flags::{SystemFlags, SystemFlagsMut};
+use core::ops::Range;
 
 /// Length of the structure from v0.7.0 on.
 pub const LEN: usize = 8391;
@@ -128,12 +130,13 @@ impl<'a> App<'a> {
         if key.iter().all(|byte| *byte == 0xFF) { None } else { Some(key) }
     }
 
-    /// The whole server key region.
+    /// Key and address of the server for TCP (RSA) or UDP (EC).
     ///
     /// # Errors
-    /// None in practice: the region is always within the image.
-    pub fn server_key_region(&self) -> Result<RegionView<'a>, crate::server_key_region::RegionError> {
-        ServerKeyRegion::parse(self.bytes(Field::SERVER_PUBLIC_KEY))
+    /// None in practice: both regions are always within the image.
+    pub fn server_key_region(&self, algorithm: KeyAlgorithm) -> Result<RegionView<'a>, RegionError> {
+        let region = self.image.get(server_key_range(algorithm)).unwrap_or_default();
+        ServerKeyRegion::parse(algorithm, region)
     }
 
     /// Server address for TCP, `None` when there is none.
@@ -147,7 +150,7 @@ impl<'a> App<'a> {
     /// The 128 bytes of the server address for TCP.
     #[must_use]
     pub fn server_address_block(&self) -> &'a [u8; server_address::LEN] {
-        self.part(Field::SERVER_PUBLIC_KEY.offset() + crate::server_key_region::ADDRESS_AT)
+        self.part(Field::SERVER_PUBLIC_KEY.offset() + KeyAlgorithm::Rsa.server_address_at())
     }
 
     /// Server address for UDP, `None` when there is none.
@@ -287,6 +290,15 @@ impl core::fmt::Debug for App<'_> {
     }
 }
 
+/// Where key and address of the server are.
+const fn server_key_range(algorithm: KeyAlgorithm) -> Range<usize> {
+    let start = match algorithm {
+        KeyAlgorithm::Rsa => Field::SERVER_PUBLIC_KEY.offset(),
+        KeyAlgorithm::Ec => Field::ALT_SERVER_PUBLIC_KEY.offset(),
+    };
+    start..start + algorithm.server_field_len()
+}
+
 fn check_len(length: usize) -> Result<(), AppError> {
     if (LEN_OLD..=MAX_LEN).contains(&length) { Ok(()) } else { Err(AppError::Length { length }) }
 }
@@ -398,15 +410,20 @@ impl<'a> AppMut<'a> {
         self.set_prefix(Field::DEVICE_PRIVATE_KEY, &padded)
     }
 
-    /// Writes server key and server address, and FF in the rest of the region.
+    /// Writes server key and server address for TCP (RSA) or UDP (EC), and FF in the rest of the region.
     ///
     /// # Errors
-    /// [`AppError::OutsideImage`]; does not happen, as every image holds the region.
+    /// [`AppError::OutsideImage`]; does not happen, as every image holds both regions.
     pub fn set_server_key_region(&mut self, region: &ServerKeyRegion<'_>) -> Result<(), AppError> {
-        let field = Field::SERVER_PUBLIC_KEY;
+        let algorithm = region.key().algorithm();
+        let range = server_key_range(algorithm);
+        let field = match algorithm {
+            KeyAlgorithm::Rsa => Field::SERVER_PUBLIC_KEY,
+            KeyAlgorithm::Ec => Field::ALT_SERVER_PUBLIC_KEY,
+        };
         let outside =
-            AppError::OutsideImage { field: field.name(), end: field.end(), length: self.image.len() };
-        region.encode_into(self.field_mut(field)?).map_err(|_| outside)
+            AppError::OutsideImage { field: field.name(), end: range.end, length: self.image.len() };
+        region.encode_into(self.image.get_mut(range).ok_or(outside)?).map_err(|_| outside)
     }
 
     /// Writes the server address for TCP and leaves the key.
@@ -417,7 +434,7 @@ impl<'a> AppMut<'a> {
         let field = Field::SERVER_PUBLIC_KEY;
         let target = self.field_mut(field)?;
         if let Some(block) =
-            target.get_mut(crate::server_key_region::ADDRESS_AT..).and_then(<[u8]>::first_chunk_mut)
+            target.get_mut(KeyAlgorithm::Rsa.server_address_at()..).and_then(<[u8]>::first_chunk_mut)
         {
             address.encode_into(block);
         }

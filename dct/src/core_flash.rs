@@ -13,11 +13,14 @@
 //! `particle-cli` device tables; `Load_SystemFlags` of the Core's firmware.
 
 use crate::app::DEVICE_PRIVATE_KEY_READ;
+use crate::segment::KeyAlgorithm;
 use crate::server_address::{self, AddressError, ServerAddress};
-use crate::server_key_region::{ADDRESS_AT, DFU_LEN, RegionView, ServerKeyRegion};
+use crate::server_key_region::{RegionView, ServerKeyRegion};
 
 /// Where the server key region starts in the external flash.
 pub const SERVER_KEY_AT: usize = 0x1000;
+/// Bytes of the server key region.
+const SERVER_KEY_LEN: usize = KeyAlgorithm::Rsa.server_region_len();
 /// Where the private key starts in the external flash.
 pub const PRIVATE_KEY_AT: usize = 0x2000;
 /// Shortest image of the external flash that holds both.
@@ -40,8 +43,8 @@ impl<'a> CoreFlash<'a> {
     pub fn new(image: &'a [u8]) -> Result<Self, CoreError> {
         let error = CoreError::Length { length: image.len() };
         let key = image.get(PRIVATE_KEY_AT..).and_then(<[u8]>::first_chunk).ok_or(error)?;
-        let region = image.get(SERVER_KEY_AT..SERVER_KEY_AT + DFU_LEN).ok_or(error)?;
-        Ok(Self { key, region: ServerKeyRegion::parse(region).map_err(|_| error)? })
+        let region = image.get(SERVER_KEY_AT..SERVER_KEY_AT + SERVER_KEY_LEN).ok_or(error)?;
+        Ok(Self { key, region: ServerKeyRegion::parse(KeyAlgorithm::Rsa, region).map_err(|_| error)? })
     }
 
     /// The readable bytes of the private key, `None` when the first one is FF.
@@ -103,15 +106,18 @@ impl<'a> CoreFlashMut<'a> {
     }
 
     /// Writes server key and address: 512 bytes.
-    pub fn set_server_key_region(&mut self, region: &ServerKeyRegion<'_>) {
-        let room = self.image.get_mut(SERVER_KEY_AT..SERVER_KEY_AT + DFU_LEN).unwrap_or_default();
-        // the only refusal is for another length
-        let _ = region.encode_into(room);
+    ///
+    /// # Errors
+    /// [`CoreError::ServerKey`] for a region of UDP devices.
+    pub fn set_server_key_region(&mut self, region: &ServerKeyRegion<'_>) -> Result<(), CoreError> {
+        let room = self.image.get_mut(SERVER_KEY_AT..SERVER_KEY_AT + SERVER_KEY_LEN).unwrap_or_default();
+        // the only refusal is for another length, and only the region of the other kind has one
+        region.encode_into(room).map_err(|_| CoreError::ServerKey)
     }
 
     /// Writes the server address and leaves the key.
     pub fn set_server_address(&mut self, address: &ServerAddress<'_>) {
-        let at = SERVER_KEY_AT + ADDRESS_AT;
+        let at = SERVER_KEY_AT + KeyAlgorithm::Rsa.server_address_at();
         let block: Option<&mut [u8; server_address::LEN]> =
             self.image.get_mut(at..).and_then(<[u8]>::first_chunk_mut);
         if let Some(block) = block {
@@ -202,6 +208,9 @@ pub enum CoreError {
         /// Length found.
         length: usize,
     },
+    /// Server key of another kind.
+    #[error("server key is one of UDP devices (P-256); a Core talks TCP, give an RSA-2048 key")]
+    ServerKey,
     /// Key too long.
     #[error("private key has {length} bytes where firmware reads 612; check the file's form")]
     Key {
@@ -222,7 +231,9 @@ mod tests {
         let mut edit = CoreFlashMut::new(&mut image).unwrap();
         edit.set_device_private_key(&[0x30; 609]).unwrap();
         let address = ServerAddress::from_text("10.0.0.1").unwrap();
-        edit.set_server_key_region(&ServerKeyRegion::new(&region_key, None));
+        let of_udp = ServerKeyRegion::new(&[0x30; 91], None);
+        assert_eq!(edit.set_server_key_region(&of_udp), Err(CoreError::ServerKey));
+        edit.set_server_key_region(&ServerKeyRegion::new(&region_key, None)).unwrap();
         edit.set_server_address(&address);
         assert_eq!(edit.set_device_private_key(&[0; 613]), Err(CoreError::Key { length: 613 }));
         assert_eq!(image[0x1180..0x1186], [0, 4, 10, 0, 0, 1]);
@@ -232,7 +243,7 @@ mod tests {
         );
         let flash = CoreFlash::new(&image).unwrap();
         assert_eq!(flash.server_address(), Ok(Some(address)));
-        assert_eq!(flash.server_key_region().key(), Some(&region_key));
+        assert_eq!(flash.server_key_region().key(), Some((&region_key).into()));
         assert_eq!(flash.device_private_key().unwrap()[..609], [0x30; 609]);
     }
 

@@ -12,7 +12,6 @@ pub mod core_flash;
 mod crc32;
 pub mod dcd;
 pub mod eap_config;
-pub mod ec_server_key_region;
 pub mod edit;
 pub mod entry;
 pub mod field;
@@ -34,7 +33,6 @@ pub mod value;
 pub mod wiced;
 
 pub use app::{App, AppMut};
-pub use ec_server_key_region::EcServerKeyRegion;
 pub use edit::ValueError;
 pub use entry::Entry;
 pub use field::{Field, FirmwareVersion};

@@ -11,6 +11,7 @@ use spark_dct::segment::{HostTable, KeyAlgorithm, Platform};
 use spark_dct::server_address::{
     DEFAULT_PORT_TCP, DEFAULT_PORT_UDP, FirmwareHost, FirmwareParser, deviations,
 };
+use spark_dct::server_key_region::ServerKey;
 use spark_dct::{App, Entry, Field, FirmwareVersion, Host, Kind, ServerAddress, ServerKeyRegion};
 
 fn version(tag: &str) -> FirmwareVersion {
@@ -436,8 +437,7 @@ fn key_regions_of_the_tool_are_ours() {
     let photon = flash.sectors().app_of(spark_dct::flash::SectorId::Dct1).to_vec();
     let electron = common::Flash::load("electron_0_factory.bin");
     let electron = electron.dcd().app(spark_dct::dcd::Generation::V1).unwrap().to_vec();
-    let mut ec = [0xFF; 192];
-    ec[..91].copy_from_slice(&electron[Field::ALT_SERVER_PUBLIC_KEY.offset()..][..91]);
+    let ec = electron[Field::ALT_SERVER_PUBLIC_KEY.offset()..].first_chunk().unwrap();
     let rsa = photon[Field::SERVER_PUBLIC_KEY.offset()..].first_chunk().unwrap();
     for case in json("server_address.json")["cli_cases"].as_array().unwrap() {
         let label = case["label"].as_str().unwrap();
@@ -463,13 +463,14 @@ fn key_regions_of_the_tool_are_ours() {
         let block: [u8; 128] =
             hex::decode(case["address_block_128"].as_str().unwrap()).unwrap().try_into().unwrap();
         let address = ServerAddress::parse(&block).unwrap();
-        let mut region = [0; 512];
-        ServerKeyRegion::new(rsa, address).encode_into(&mut region).unwrap();
-        let front = match algorithm {
-            KeyAlgorithm::Rsa => &region[..address_at as usize],
-            _ => &ec[..],
+        assert_eq!(algorithm.server_address_at(), address_at as usize, "{label}");
+        let key = match algorithm {
+            KeyAlgorithm::Rsa => ServerKey::Rsa(rsa),
+            _ => ServerKey::Ec(ec),
         };
-        assert_eq!(front.len(), address_at as usize);
+        let mut region = vec![0; algorithm.server_region_len()];
+        ServerKeyRegion::new(key, address).encode_into(&mut region).unwrap();
+        let front = &region[..address_at as usize];
         let digest = hex::encode(sha2::Sha256::digest(front));
         assert_eq!(digest, case["key_sha256"].as_str().unwrap(), "{label}");
     }

@@ -6,7 +6,9 @@ use spark_dct::flash_module::FlashModule;
 use spark_dct::ip_config::IpConfig;
 use spark_dct::power_config::PowerConfig;
 use spark_dct::recovery::{Confidence, Dump, Judgement, Options, Plan, Source, Target, diff};
+use spark_dct::segment::KeyAlgorithm;
 use spark_dct::server_address::{FirmwareParser, deviations, expand_id, raw_value};
+use spark_dct::server_key_region::address_block_of_file;
 use spark_dct::wiced::{
     AccessPoint, FlashOp, Generation, Initialise, Sector, SectorId, SectorMut, SectorView, Sectors, SoftAp,
     Write, factory_sector,
@@ -37,6 +39,9 @@ pub fn app(data: &[u8]) {
     assert_eq!(IpConfig::decode(&ip.encode()), ip);
     settings(&app);
     region(app.bytes(Field::SERVER_PUBLIC_KEY));
+    for algorithm in [KeyAlgorithm::Rsa, KeyAlgorithm::Ec] {
+        assert!(app.server_key_region(algorithm).is_ok(), "every image holds both");
+    }
     let core = image.first_chunk().expect("longer than ten bytes");
     assert_eq!(CoreFlags::decode(core).encode(), *core);
 
@@ -93,15 +98,27 @@ fn settings(app: &App<'_>) {
 
 /// Key and address of a region, written again, are read again; a lost one has neither.
 fn region(bytes: &[u8]) {
-    let view = ServerKeyRegion::parse(bytes).expect("as long as the field");
-    assert!(!view.is_lost() || view.key().is_none() && view.address() == Ok(None));
-    if let (Some(key), Ok(address)) = (view.key(), view.address()) {
-        let mut again = [0; 512];
-        ServerKeyRegion::new(key, address).encode_into(&mut again).expect("512 bytes");
-        let again = ServerKeyRegion::parse(&again).expect("512 bytes");
-        assert_eq!((again.key(), again.address()), (Some(key), Ok(address)));
+    for algorithm in [KeyAlgorithm::Rsa, KeyAlgorithm::Ec] {
+        let len = algorithm.server_region_len();
+        let view = ServerKeyRegion::parse(algorithm, bytes).expect("as long as the field");
+        assert!(!view.is_lost() || view.key().is_none() && view.address() == Ok(None));
+        let mut buffer = [0; 512];
+        let out = &mut buffer[..len];
+        if let (Some(key), Ok(address)) = (view.key(), view.address()) {
+            ServerKeyRegion::new(key, address).encode_into(out).expect("length of a region");
+            let again = ServerKeyRegion::parse(algorithm, out).expect("length of a region");
+            assert_eq!((again.key(), again.address()), (Some(key), Ok(address)));
+        }
+        if let Some(key) = view.key() {
+            let found = ServerKeyRegion::with_address_block(key, view.address_block());
+            found.encode_into(out).expect("length of a region");
+            assert_eq!(ServerKeyRegion::parse(algorithm, out), Ok(view));
+        }
+        if let Some(block) = address_block_of_file(algorithm, bytes, algorithm.server_key_len()) {
+            assert_eq!(&block, view.address_block());
+        }
+        assert!(ServerKeyRegion::parse(algorithm, &bytes[..len - 1]).is_err());
     }
-    assert!(ServerKeyRegion::parse(&bytes[..511]).is_err());
 }
 
 /// What is read can be written and read again, and the firmware's limits hold.

@@ -3,8 +3,9 @@
 use crate::exit::{Code, Failure, chain};
 use spark_dct::app::{CloudTransport, DEVICE_PRIVATE_KEY_READ};
 use spark_dct::recovery::{Dump, Judgement, Options, Plan, PlanError, Target};
+use spark_dct::segment::KeyAlgorithm;
 use spark_dct::server_address::{AddressError, Host};
-use spark_dct::{App, Entry, Field, ServerAddress, ServerKeyRegion, server_key_region};
+use spark_dct::{App, Entry, Field, ServerAddress, ServerKeyRegion};
 use spark_keys::check;
 use spark_keys::check::{PublicCache, Report, ServerKeyKind, check_ec, check_server_key};
 use spark_keys::{BundledKey, Fingerprint};
@@ -111,7 +112,7 @@ impl Past {
             Field::DEVICE_PRIVATE_KEY => self.is_claimed && bytes.iter().all(|byte| *byte == 0xFF),
             Field::SERVER_PUBLIC_KEY => {
                 (self.has_key || self.is_claimed)
-                    && ServerKeyRegion::parse(bytes).is_ok_and(|region| region.is_lost())
+                    && ServerKeyRegion::parse(KeyAlgorithm::Rsa, bytes).is_ok_and(|region| region.is_lost())
             }
             _ => false,
         }
@@ -171,7 +172,7 @@ pub(crate) fn report(field: Field, bytes: &[u8]) -> Option<Report> {
         Field::ALT_DEVICE_PRIVATE_KEY => Some(check_ec(bytes)),
         Field::SERVER_PUBLIC_KEY => Some(check_server_key(
             ServerKeyKind::Rsa,
-            bytes.get(..server_key_region::DFU_LEN).unwrap_or(bytes),
+            bytes.get(..KeyAlgorithm::Rsa.server_region_len()).unwrap_or(bytes),
         )),
         Field::ALT_SERVER_PUBLIC_KEY => Some(check_server_key(ServerKeyKind::Ec, bytes)),
         _ => None,
@@ -180,12 +181,13 @@ pub(crate) fn report(field: Field, bytes: &[u8]) -> Option<Report> {
 
 /// The address in a field: beside the server's key, or on its own.
 pub(crate) fn address(field: Field, bytes: &[u8]) -> Option<Result<Option<ServerAddress<'_>>, AddressError>> {
-    let block = match field {
-        Field::SERVER_PUBLIC_KEY => bytes.get(server_key_region::ADDRESS_AT..)?.first_chunk()?,
-        Field::ALT_SERVER_ADDRESS => bytes.first_chunk()?,
-        _ => return None,
-    };
-    Some(ServerAddress::parse(block))
+    match field {
+        Field::SERVER_PUBLIC_KEY => {
+            ServerKeyRegion::parse(KeyAlgorithm::Rsa, bytes).ok().map(|region| region.address())
+        }
+        Field::ALT_SERVER_ADDRESS => bytes.first_chunk().map(ServerAddress::parse),
+        _ => None,
+    }
 }
 
 /// Refuses a key that the device could not use. An address beside a key is another matter.

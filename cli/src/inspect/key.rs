@@ -6,9 +6,8 @@ use crate::dct::value::oddities_of;
 use crate::exit::chain;
 use core::fmt;
 use serde::Serialize;
-use spark_dct::server_address;
-use spark_dct::server_key_region::{ADDRESS_AT, FIELD_LEN};
-use spark_dct::{Field, Host, ServerAddress};
+use spark_dct::Host;
+use spark_dct::segment::KeyAlgorithm;
 use spark_keys::bundled::BundledKey;
 use spark_keys::check::{Report, ServerKeyKind, check_ec, check_server_key};
 use spark_keys::load::{self, Loaded};
@@ -59,10 +58,6 @@ pub(super) struct ServerKeyRegion {
     pub(super) remarks: Vec<String>,
 }
 
-/// Where the address is behind a P-256 key: the field after the key's.
-const EC_ADDRESS_AT: usize = Field::ALT_SERVER_PUBLIC_KEY.len();
-const EC_REGION_LEN: u64 = (EC_ADDRESS_AT + server_address::LEN) as u64;
-
 #[derive(Debug, Serialize)]
 pub(super) struct Address {
     #[serde(rename = "type")]
@@ -91,14 +86,17 @@ pub(super) fn look(scan: &Scan) -> Option<Look> {
     };
     match form {
         form if !is_public(form) => Some(Look::Private),
-        KeyForm::SpkiRsa if (ADDRESS_AT as u64 + 2..=FIELD_LEN as u64).contains(&scan.len()) => {
-            Some(Look::Region)
-        }
-        KeyForm::SpkiEc if (EC_ADDRESS_AT as u64 + 2..=EC_REGION_LEN).contains(&scan.len()) => {
-            Some(Look::Region)
-        }
+        KeyForm::SpkiRsa if may_be_region(scan, KeyAlgorithm::Rsa) => Some(Look::Region),
+        KeyForm::SpkiEc if may_be_region(scan, KeyAlgorithm::Ec) => Some(Look::Region),
         _ => Some(Look::Public),
     }
+}
+
+/// Whether the file ends within the address, or behind it where the device has more.
+fn may_be_region(scan: &Scan, algorithm: KeyAlgorithm) -> bool {
+    let len = usize::try_from(scan.len()).unwrap_or(usize::MAX);
+    // Type and length of the address are its first two bytes.
+    (algorithm.server_address_at() + 2..=algorithm.server_field_len()).contains(&len)
 }
 
 fn look_at_text(text: &[u8]) -> Option<Look> {
@@ -279,28 +277,29 @@ pub(super) fn region(scan: &Scan) -> (Vec<Problem>, Fields) {
         Some(KeyForm::SpkiEc) => true,
         Some(_) => false,
         // Only the length is left to tell.
-        None => scan.len() <= EC_REGION_LEN,
+        None => scan.len() <= KeyAlgorithm::Ec.server_region_len() as u64,
     };
-    let (kind, at, algorithm) = if ec {
-        (ServerKeyKind::Ec, EC_ADDRESS_AT, "ec-p256")
+    let (algorithm, kind, name) = if ec {
+        (KeyAlgorithm::Ec, ServerKeyKind::Ec, "ec-p256")
     } else {
-        (ServerKeyKind::Rsa, ADDRESS_AT, "rsa")
+        (KeyAlgorithm::Rsa, ServerKeyKind::Rsa, "rsa")
     };
-    let mut bytes = vec![0xFF; at + server_address::LEN];
-    for (slot, byte) in bytes.iter_mut().zip(&scan.head) {
-        *slot = *byte;
-    }
+    let mut bytes = scan.head.clone();
+    bytes.resize(algorithm.server_region_len(), 0xFF);
     let report = check_server_key(kind, &bytes);
     let mut found = problems(&report);
-    if scan.len() > FIELD_LEN as u64 {
-        let message = format_args!("a server key region has at most {FIELD_LEN} bytes");
-        found.push(Problem::new("too-long", message, Some(FIELD_LEN as u64)));
+    let max = KeyAlgorithm::Rsa.server_field_len();
+    if scan.len() > max as u64 {
+        let message = format_args!("a server key region has at most {max} bytes");
+        found.push(Problem::new("too-long", message, Some(max as u64)));
     }
-    let block = bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0xFF; server_address::LEN]);
-    let address = match ServerAddress::parse(&block) {
+    // It has the length of a region.
+    let region = spark_dct::ServerKeyRegion::parse(algorithm, &bytes).ok();
+    let address = match region.map_or(Ok(None), |region| region.address()) {
         Ok(address) => address,
         Err(error) => {
-            found.push(Problem::new("bad-address", error, u64::try_from(at).ok()));
+            let at = u64::try_from(algorithm.server_address_at()).ok();
+            found.push(Problem::new("bad-address", error, at));
             None
         }
     };
@@ -312,11 +311,15 @@ pub(super) fn region(scan: &Scan) -> (Vec<Problem>, Fields) {
         Address { kind, host, port: address.port() }
     });
     let fields = ServerKeyRegion {
-        algorithm,
+        algorithm: name,
         fingerprint: report.fingerprint().map(|fingerprint| fingerprint.to_string()),
         bundled: report.bundled().map(BundledKey::name),
         address,
-        remarks: oddities_of(&block).iter().map(ToString::to_string).collect(),
+        remarks: region
+            .iter()
+            .flat_map(|region| oddities_of(region.address_block()))
+            .map(|oddity| oddity.to_string())
+            .collect(),
     };
     (found, Fields::ServerKeyRegion(fields))
 }

@@ -4,7 +4,7 @@ use super::check_file::of_file;
 use super::protocol::Protocol;
 use super::read_key;
 use super::secret::{Finding, Secret, describe};
-use super::server::{Shown, VENDORS_ADDRESS, address_at, disagreements, leads_anywhere, region_len};
+use super::server::{Region, Shown, VENDORS_ADDRESS, disagreements, leads_anywhere};
 use crate::cloud::folder::Folder;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
@@ -16,7 +16,7 @@ use serde_json::Value;
 use spark_dct::segment::Platform;
 use spark_dct::server_address::AddressError;
 use spark_dct::{Field, ServerAddress};
-use spark_keys::check::{Knowledge, Report, ServerKeyKind, check_ec_with, check_server_key, check_with};
+use spark_keys::check::{Knowledge, Report, check_ec_with, check_with};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zeroize::Zeroizing;
@@ -219,24 +219,17 @@ fn of_device(
         });
     }
 
-    let place = device.segment(protocol.server_key())?;
-    let region = device.read(&place, region_len(protocol))?;
-    let kind = match protocol {
-        Protocol::Tcp => ServerKeyKind::Rsa,
-        Protocol::Udp => ServerKeyKind::Ec,
-    };
-    let mut server = Examined::of("server public key", &check_server_key(kind, &region));
-    let block = region.get(address_at(protocol)..).and_then(<[u8]>::first_chunk).copied();
-    let block = block.unwrap_or([0xFF; 128]);
-    if let Some((finding, connects)) = address_finding(protocol, &block) {
+    let region = Region::read(device, protocol)?;
+    let mut server = Examined::of("server public key", &region.check_key());
+    if let Some((finding, connects)) = address_finding(protocol, region.address_block()) {
         server.works &= connects;
         server.findings.push(finding);
     }
-    for finding in disagreements(protocol, &region, server_spki.as_ref().map(<[u8; 294]>::as_slice)) {
+    for finding in disagreements(&region, server_spki.as_ref().map(<[u8; 294]>::as_slice)) {
         server.works &= finding.code != VENDORS_ADDRESS;
         server.findings.push(finding);
     }
-    let shown = Shown::of(protocol, &block, device.id().map(|id| id.0));
+    let shown = Shown::of(protocol, region.address_block(), device.id().map(|id| id.0));
     Ok(Checked {
         file: None,
         form: None,
@@ -261,14 +254,8 @@ fn cache(device: &mut Particle<'_, '_>, protocol: Protocol) -> Result<Option<Vec
     device.read_at(place.alternate, address, field.len()).map(Some)
 }
 
-/// What is wrong with the server's address in a region with its key.
-pub(super) fn address_finding_of(protocol: Protocol, region: &[u8]) -> Option<Finding> {
-    let block = region.get(address_at(protocol)..).and_then(<[u8]>::first_chunk).unwrap_or(&[0xFF; 128]);
-    address_finding(protocol, block).map(|(finding, _)| finding)
-}
-
 /// What is wrong with the server's address, and whether the device connects to anything all the same.
-fn address_finding(protocol: Protocol, block: &[u8; 128]) -> Option<(Finding, bool)> {
+pub(super) fn address_finding(protocol: Protocol, block: &[u8; 128]) -> Option<(Finding, bool)> {
     let (code, what) = match ServerAddress::parse(block) {
         Ok(Some(address)) if leads_anywhere(&address) => return None,
         Ok(Some(_)) => {

@@ -4,7 +4,6 @@ use super::check::{Checked, Examined, report};
 use super::protocol::Protocol;
 use super::read_key;
 use super::secret::{Finding, Secret, describe};
-use super::server::region_len;
 use crate::exit::{Code, Failure, chain};
 use crate::inspect;
 use core::fmt::Display;
@@ -227,15 +226,11 @@ impl Look<'_> {
         if let Some(protocol) = self.protocol {
             return Ok((None, self.judge(protocol, self.content)));
         }
-        match self.content.len() {
-            _ if is_text(self.content) => {}
-            len if len == region_len(Protocol::Tcp) => {
-                return Ok((None, server(ServerKeyKind::Rsa, self.content)));
-            }
-            len if len == region_len(Protocol::Udp) => {
-                return Ok((None, server(ServerKeyKind::Ec, self.content)));
-            }
-            _ => {}
+        let is_region = |protocol: &Protocol| protocol.algorithm().server_region_len() == self.content.len();
+        if let Some(protocol) = [Protocol::Tcp, Protocol::Udp].into_iter().find(is_region)
+            && !is_text(self.content)
+        {
+            return Ok((None, server(protocol.server_key_kind(), self.content)));
         }
         if let Some(protocol) = protocol_of(self.content) {
             return Ok((None, self.judge(protocol, self.content)));

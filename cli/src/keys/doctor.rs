@@ -20,7 +20,7 @@
 use super::files::Names;
 use super::protocol::Protocol;
 use super::secret::{Finding, Public, Secret};
-use super::server::{self, ServerKey};
+use super::server::{self, Region, ServerKey};
 use super::{check, repair};
 use crate::cloud::folder::Folder;
 use crate::dfu::{Access, DeviceOptions};
@@ -161,7 +161,7 @@ fn cure(args: &Args, device: &mut Particle<'_, '_>) -> Result<Cured, Failure> {
     let server = match (&args.cloud, address) {
         (Some(folder), Some(block)) => {
             let key = ServerKey::of_cloud(folder, protocol)?;
-            Some((device.segment(protocol.server_key())?, server::region(protocol, &key.spki, &block)))
+            Some((device.segment(protocol.server_key())?, key.region(&block)?))
         }
         _ => None,
     };
@@ -171,10 +171,10 @@ fn cure(args: &Args, device: &mut Particle<'_, '_>) -> Result<Cured, Failure> {
     let (mut findings, works) = check::judge(protocol, &field, recorded);
     let mut reaches_cloud = cloud.is_some().then_some(true);
     if let (Some(cloud), None) = (&cloud, &server) {
-        let region = device.read(&device.segment(protocol.server_key())?, server::region_len(protocol))?;
+        let region = Region::read(device, protocol)?;
         let wanted = cloud.folder.server_spki()?;
-        let disagreements = server::disagreements(protocol, &region, Some(&wanted));
-        let address = check::address_finding_of(protocol, &region);
+        let disagreements = server::disagreements(&region, Some(&wanted));
+        let address = check::address_finding(protocol, region.address_block()).map(|(finding, _)| finding);
         reaches_cloud = Some(disagreements.is_empty() && address.is_none());
         findings.extend(disagreements.into_iter().chain(address));
     }

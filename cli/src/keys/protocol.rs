@@ -7,8 +7,9 @@ use crate::ui;
 use core::fmt;
 use serde::Serialize;
 use serde_json::json;
-use spark_dct::segment::Platform;
+use spark_dct::segment::{KeyAlgorithm, Platform};
 use spark_dct::server_address::{DEFAULT_PORT_TCP, DEFAULT_PORT_UDP};
+use spark_keys::check::ServerKeyKind;
 
 /// How a device talks to its cloud; each has a key of its own.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -43,6 +44,22 @@ impl Protocol {
         match self {
             Self::Tcp => "tcpServerKey",
             Self::Udp => "udpServerKey",
+        }
+    }
+
+    /// Kind of its keys.
+    pub(super) const fn algorithm(self) -> KeyAlgorithm {
+        match self {
+            Self::Tcp => KeyAlgorithm::Rsa,
+            Self::Udp => KeyAlgorithm::Ec,
+        }
+    }
+
+    /// Kind of its server's key.
+    pub(super) const fn server_key_kind(self) -> ServerKeyKind {
+        match self {
+            Self::Tcp => ServerKeyKind::Rsa,
+            Self::Udp => ServerKeyKind::Ec,
         }
     }
 

@@ -12,9 +12,10 @@ use crate::ui;
 use core::net::{IpAddr, Ipv4Addr};
 use serde_json::{Value, json};
 use spark_dct::server_address::{AddressError, DEFAULT_DOMAIN_TCP, EXPANDED_CAPACITY, expand_id, raw_value};
-use spark_dct::{Field, Host, ServerAddress, server_key_region};
+use spark_dct::server_key_region::{self, address_block_of_file};
+use spark_dct::{Host, ServerAddress, ServerKeyRegion};
 use spark_keys::bundled::BundledKey;
-use spark_keys::check::{ServerKeyKind, check_server_key};
+use spark_keys::check::{Report, check_server_key};
 use spark_keys::{Fingerprint, Key, KeyForm, load};
 use std::path::{Path, PathBuf};
 
@@ -77,21 +78,20 @@ impl ServerKey {
         };
         let mut spki = vec![0; content.len() + 64];
         let spki = loaded.key.encode_into(form, &mut spki).map_err(|error| refused(&chain(&error)))?;
-        let fits = match protocol {
-            Protocol::Tcp => spki.len() == spark_keys::public_key::SPKI_2048_LEN,
-            Protocol::Udp => true,
-        };
-        if !fits {
+        if server_key_region::ServerKey::from_spki(spki).is_none() {
             return Err(refused(&"its exponent is not 65537, the only one that devices know"));
         }
         let block = match loaded.form {
             // Text and other forms have no place for an address.
             KeyForm::SpkiRsa | KeyForm::SpkiEc if !loaded.pem => {
-                block_behind(content, loaded.der_len, protocol).map_err(|error| refused(&error))?
+                address_block_of_file(protocol.algorithm(), content, loaded.der_len)
             }
             _ => None,
         };
-        Ok(Self { spki: spki.to_vec(), block })
+        if let Some(block) = &block {
+            ServerAddress::parse(block).map_err(|error| refused(&error))?;
+        }
+        Ok(Self { spki: spki.to_vec(), block: block.filter(holds_address) })
     }
 
     /// The vendor's.
@@ -126,51 +126,44 @@ impl ServerKey {
     pub(super) fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of_spki(&self.spki)
     }
-}
 
-/// Where the address is in the place of key and address.
-pub(super) const fn address_at(protocol: Protocol) -> usize {
-    match protocol {
-        Protocol::Tcp => server_key_region::ADDRESS_AT,
-        // The address is the field behind the key.
-        Protocol::Udp => Field::ALT_SERVER_PUBLIC_KEY.len(),
+    /// Key and address as a device has them.
+    pub(super) fn region(&self, block: &[u8; 128]) -> Result<Vec<u8>, Failure> {
+        let wrong = |what: &dyn core::fmt::Display| {
+            Failure::new(Code::Software, what, "report this as a fault of the program")
+        };
+        let key = server_key_region::ServerKey::from_spki(&self.spki)
+            .ok_or_else(|| wrong(&"the server key is none for devices"))?;
+        let mut region = vec![0; key.algorithm().server_region_len()];
+        ServerKeyRegion::with_address_block(key, block)
+            .encode_into(&mut region)
+            .map_err(|error| wrong(&error))?;
+        Ok(region)
     }
 }
 
-/// Bytes of key and address together.
-pub(super) const fn region_len(protocol: Protocol) -> usize {
-    address_at(protocol) + spark_dct::server_address::LEN
-}
-
-/// The place with key and address, FF elsewhere.
-pub(super) fn region(protocol: Protocol, spki: &[u8], block: &[u8; 128]) -> Vec<u8> {
-    let mut region = vec![0xFF; region_len(protocol)];
-    for (slot, byte) in region.iter_mut().zip(spki) {
-        *slot = *byte;
-    }
-    for (slot, byte) in region.iter_mut().skip(address_at(protocol)).zip(block) {
-        *slot = *byte;
-    }
-    region
-}
-
-/// The address that a key file has behind the key, where it has its place and nothing but padding before it.
-fn block_behind(
-    content: &[u8],
-    der_len: usize,
+/// The place with key and address in a device, as it is.
+pub(super) struct Region {
     protocol: Protocol,
-) -> Result<Option<[u8; 128]>, AddressError> {
-    let at = address_at(protocol);
-    let is_padding = |bytes: &[u8]| [0xFF, 0x00].iter().any(|fill| bytes.iter().all(|byte| byte == fill));
-    let (Some(gap), Some(found)) = (content.get(der_len..at), content.get(at..)) else { return Ok(None) };
-    if !is_padding(gap) || is_padding(found) {
-        return Ok(None);
+    bytes: Vec<u8>,
+}
+
+impl Region {
+    pub(super) fn read(device: &mut Particle<'_, '_>, protocol: Protocol) -> Result<Self, Failure> {
+        let segment = device.segment(protocol.server_key())?;
+        let bytes = device.read(&segment, protocol.algorithm().server_region_len())?;
+        Ok(Self { protocol, bytes })
     }
-    // What the file lacks at its end is erased.
-    let mut block = [0xFF; 128];
-    block.iter_mut().zip(found).for_each(|(slot, byte)| *slot = *byte);
-    ServerAddress::parse(&block)?;
-    Ok(holds_address(&block).then_some(block))
+
+    pub(super) fn check_key(&self) -> Report {
+        check_server_key(self.protocol.server_key_kind(), &self.bytes)
+    }
+
+    /// What the device did not send counts as erased.
+    pub(super) fn address_block(&self) -> &[u8; 128] {
+        let region = ServerKeyRegion::parse(self.protocol.algorithm(), &self.bytes);
+        region.map_or(&[0xFF; 128], |region| region.address_block())
+    }
 }
 
 /// Whether a device finds an address here that leads anywhere.
@@ -283,7 +276,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             None => kept_address(device, protocol, &key)?,
         };
         let segment = device.segment(protocol.server_key())?;
-        let content = region(protocol, &key.spki, &block);
+        let content = key.region(&block)?;
         let written = device.write(&segment, &content, &args.write)?;
         device.finish(&args.write)?;
         let shown = Shown::of(protocol, &block, device.id().map(|id| id.0));
@@ -310,13 +303,11 @@ pub(super) fn kept_address(
         Some(BundledKey::ParticleEc) => return address("$id.udp.particle.io", None),
         _ => {}
     }
-    let segment = device.segment(protocol.server_key())?;
-    let present = device.read(&segment, region_len(protocol))?;
-    let block = present.get(address_at(protocol)..).and_then(<[u8]>::first_chunk).copied();
+    let block = *Region::read(device, protocol)?.address_block();
     let next = "give the server's name or address with --host";
-    let block = block.filter(holds_address).ok_or_else(|| {
-        Failure::new(Code::Usage, "the device has no server address, and none was given", next)
-    })?;
+    if !holds_address(&block) {
+        return Err(Failure::new(Code::Usage, "the device has no server address, and none was given", next));
+    }
     match vendors_host(&block) {
         Some(host) => {
             let what = format_args!("the address in the device, {host}, is the vendor's, and the key is not");
@@ -340,12 +331,8 @@ fn vendors_host(block: &[u8; 128]) -> Option<String> {
 pub(super) const VENDORS_ADDRESS: &str = "server-address-of-vendor";
 
 /// Whether key and address in a device are of one cloud, and of the one whose key is given.
-pub(super) fn disagreements(protocol: Protocol, region: &[u8], wanted: Option<&[u8]>) -> Vec<Finding> {
-    let kind = match protocol {
-        Protocol::Tcp => ServerKeyKind::Rsa,
-        Protocol::Udp => ServerKeyKind::Ec,
-    };
-    let report = check_server_key(kind, region);
+pub(super) fn disagreements(region: &Region, wanted: Option<&[u8]>) -> Vec<Finding> {
+    let report = region.check_key();
     let present = report.fingerprint().filter(|_| report.device_works());
     let mut found = Vec::new();
     if let Some(wanted) = wanted.map(Fingerprint::of_spki)
@@ -364,10 +351,10 @@ pub(super) fn disagreements(protocol: Protocol, region: &[u8], wanted: Option<&[
                 .to_owned(),
         });
     }
-    let block = region.get(address_at(protocol)..).and_then(<[u8]>::first_chunk).unwrap_or(&[0xFF; 128]);
+    let block = region.address_block();
     let host = match ServerAddress::parse(block) {
         // Firmware takes that length for no address.
-        Ok(None) | Err(AddressError::DomainLengthByte { .. }) if protocol == Protocol::Tcp => {
+        Ok(None) | Err(AddressError::DomainLengthByte { .. }) if region.protocol == Protocol::Tcp => {
             Some(format!("{DEFAULT_DOMAIN_TCP}, by default"))
         }
         _ => vendors_host(block),
@@ -461,10 +448,8 @@ impl Shown {
 pub(super) fn show(args: &Address) -> Result<(), Failure> {
     particle::open(&args.device, |device| {
         let protocol = Protocol::of(device, args.protocol)?;
-        let segment = device.segment(protocol.server_key())?;
-        let content = device.read(&segment, region_len(protocol))?;
-        let block = content.get(address_at(protocol)..).and_then(<[u8]>::first_chunk).copied();
-        let shown = Shown::of(protocol, &block.unwrap_or([0xFF; 128]), device.id().map(|id| id.0));
+        let region = Region::read(device, protocol)?;
+        let shown = Shown::of(protocol, region.address_block(), device.id().map(|id| id.0));
         if args.device.json() { ui::print(shown.to_json()) } else { ui::print(&shown.url) }
     })
 }

@@ -2,7 +2,7 @@
 
 use super::protocol::Protocol;
 use super::secret::Secret;
-use super::server::{ServerKey, address, kept_address, region};
+use super::server::{ServerKey, address, kept_address};
 use crate::dct::image::Table;
 use crate::dfu::Access;
 use crate::dfu::double::Double;
@@ -43,7 +43,7 @@ fn core_keeps_what_else_is_in_the_pages_of_its_keys() {
         assert!(Protocol::of(device, Some(Protocol::Udp)).is_err(), "a Core has no UDP keys");
         let segment = device.segment(Protocol::Tcp.server_key()).unwrap();
         assert_eq!(segment.address, 0x1000);
-        device.write(&segment, &region(Protocol::Tcp, &key.spki, &block), &options(folder.path())).unwrap();
+        device.write(&segment, &key.region(&block).unwrap(), &options(folder.path())).unwrap();
         assert_eq!(kept_address(device, Protocol::Tcp, &ServerKey::own()).unwrap(), block);
     });
     let written = |at: usize| (0x1000..0x1200).contains(&at) || (0x2000..0x2000 + 612).contains(&at);

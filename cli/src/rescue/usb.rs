@@ -5,6 +5,7 @@ use crate::dfu::Access;
 use crate::exit::{Code, Failure, chain};
 use crate::files;
 use spark_dct::ServerKeyRegion;
+use spark_dct::segment::KeyAlgorithm;
 use spark_dct::segment::{Platform, Segment};
 use spark_keys::{DeviceKey, Finding as KeyFinding, Report as KeyReport, check::check_with_candidates};
 
@@ -57,7 +58,7 @@ pub fn diagnose(fields: &Fields, candidates: (&[u8], &[u8])) -> Vec<Damage> {
             findings: report.findings().map(|finding| describe(&finding)).collect(),
         });
     }
-    let lost = ServerKeyRegion::parse(&fields.server_key);
+    let lost = ServerKeyRegion::parse(KeyAlgorithm::Rsa, &fields.server_key);
     if lost.is_ok_and(|region| region.is_lost()) {
         damages.push(Damage {
             field: "server public key and address".to_owned(),

@@ -157,3 +157,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn both_server_key_regions_have_their_places() {
+    let mut image = [0xFF; LEN];
+    let (rsa, ec) = ([0x30; 294], [0x31; 91]);
+    let address = ServerAddress::from_text("10.0.0.1").unwrap();
+    let alt = ServerAddress::from_text("$id.udp.example.org:5000").unwrap();
+    let mut edit = AppMut::new(&mut image).unwrap();
+    edit.set_server_key_region(&ServerKeyRegion::new(&rsa, Some(address))).unwrap();
+    edit.set_server_key_region(&ServerKeyRegion::new(&ec, Some(alt))).unwrap();
+    let app = App::new(&image).unwrap();
+    assert_eq!((app.server_address(), app.alt_server_address()), (Ok(Some(address)), Ok(Some(alt))));
+    assert_eq!(app.server_public_key(), Some(&rsa));
+    for (algorithm, key, address) in
+        [(KeyAlgorithm::Rsa, (&rsa).into(), address), (KeyAlgorithm::Ec, (&ec).into(), alt)]
+    {
+        let region = app.server_key_region(algorithm).unwrap();
+        assert_eq!((region.key(), region.address()), (Some(key), Ok(Some(address))));
+    }
+    image[2082..2850].fill(0xFF);
+    image[3298..3618].fill(0xFF);
+    assert!(image.iter().all(|byte| *byte == 0xFF), "nothing else was written");
+}
