@@ -159,6 +159,28 @@ fn what_is_no_key_of_a_device_is_called_by_its_name() {
     );
 }
 
+#[test]
+fn key_of_a_size_that_no_device_has_is_not_to_be_converted() {
+    let bench = Bench::new("keys");
+    for (modulus, bits) in [(384, "3072 bits"), (512, "4096 bits")] {
+        let key = big_key(modulus);
+        bench.put("pkcs1", &key);
+        bench.put("pkcs8", pkcs8(&key));
+        bench.put("text", pem_of(KeyForm::Pkcs8Private, &pkcs8(&key)));
+        for file in ["pkcs1", "pkcs8", "text"] {
+            for arguments in [&[file][..], &[file, "--protocol", "tcp"]] {
+                let (exit, what, works, codes, text) = check(&bench, arguments);
+                assert_eq!((exit, what.as_str(), works), (65, "device private key", false), "{arguments:?}");
+                assert_eq!(codes, ["wrong-size"], "{arguments:?}");
+                assert!(text.contains(bits) && !text.contains("convert"), "{arguments:?}: {text}");
+            }
+        }
+    }
+    // A good key in the wrapper is another matter.
+    bench.put("pkcs8", vector("rsa1024_608.pkcs8.der"));
+    assert_eq!(check(&bench, &["pkcs8"]).3, ["pkcs8-file"]);
+}
+
 fn hex(text: &str) -> Vec<u8> {
     text.as_bytes()
         .chunks(2)
@@ -175,6 +197,14 @@ fn big_key(modulus: usize) -> Vec<u8> {
     spark_keys::private_key::encode_pkcs1([&n, &[1, 0, 1], &d, &half, &half, &half, &half, &half], &mut out)
         .unwrap()
         .to_vec()
+}
+
+/// In the wrapper that OpenSSL 3 puts around it.
+fn pkcs8(pkcs1: &[u8]) -> Vec<u8> {
+    let long = |len: usize| [&[0x82][..], &u16::try_from(len).unwrap().to_be_bytes()].concat();
+    let head = hex("020100300d06092a864886f70d0101010500");
+    let content = [&head, &[0x04][..], &long(pkcs1.len()), pkcs1].concat();
+    [&[0x30][..], &long(content.len()), &content].concat()
 }
 
 #[test]

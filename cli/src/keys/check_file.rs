@@ -214,7 +214,7 @@ impl Look<'_> {
         let mut scratch = scratch(self.content);
         let unpacked = load::unpack(self.content, &mut scratch);
         if let Some(unpacked) = &unpacked
-            && (self.protocol.is_none() || unpacked.pem)
+            && (self.protocol.is_none() || unpacked.pem || has_wrong_size(unpacked, error))
         {
             let mut examined = self.at_unpacked(unpacked, error);
             if matches!(error, LoadError::Pem(_)) {
@@ -257,8 +257,10 @@ impl Look<'_> {
                     examined.what = "server private key";
                     return examined;
                 }
-                // Of a wrapper that may stand in a device's place the check says more than of the key inside.
-                let bytes = if unpacked.pem { unpacked.der } else { self.content };
+                // Of a wrapper that may stand in a device's place the check says more than of the key inside; but no other
+                // form helps a key of another size.
+                let inner = unpacked.pem || has_wrong_size(unpacked, error);
+                let bytes = if inner { unpacked.der } else { self.content };
                 self.judge(self.protocol.unwrap_or(Protocol::Tcp), bytes)
             }
             KeyForm::Sec1Ec | KeyForm::Pkcs8Ec => {
@@ -274,6 +276,12 @@ impl Look<'_> {
             }
         }
     }
+}
+
+/// Whether it is a private key of a size that no device and no server has.
+fn has_wrong_size(unpacked: &Unpacked<'_>, error: &LoadError) -> bool {
+    matches!(unpacked.form, KeyForm::Pkcs1Private | KeyForm::Pkcs8Private)
+        && matches!(error, LoadError::Bits { .. })
 }
 
 fn server(kind: ServerKeyKind, bytes: &[u8]) -> Examined {
