@@ -287,6 +287,11 @@ fn missing_files_and_unknown_kinds_have_their_exit_codes() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("next: check the path"));
 }
 
+fn key_bytes(name: &str) -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../keys/tests/vectors");
+    std::fs::read(PathBuf::from(folder).join(name)).unwrap()
+}
+
 fn key_file(name: &str) -> Value {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../keys/tests/vectors")).join(name);
     inspect(&[path.to_str().unwrap()], b"")
@@ -378,6 +383,52 @@ fn keys_behind_other_text_are_recognised() {
         (&report["algorithm"], &report["address"], &report["valid"]),
         (&json!("rsa"), &Value::Null, &json!(true))
     );
+}
+
+#[test]
+fn key_text_in_utf16_is_named_and_read_all_the_same() {
+    let text = |name: &str| String::from_utf8(key_bytes(name)).unwrap().replace('\n', "\r\n");
+    for (name, kind) in [("rsa1024_608.pkcs8.pem", "private-key"), ("server2048.spki.pem", "public-key")] {
+        let plain = key_file(name);
+        for (mark, order) in [
+            (&[0xFF, 0xFE][..], u16::to_le_bytes as fn(u16) -> [u8; 2]),
+            (&[0xFE, 0xFF], u16::to_be_bytes),
+            (&[], u16::to_le_bytes),
+            (&[], u16::to_be_bytes),
+        ] {
+            let wide: Vec<u8> = text(name).encode_utf16().flat_map(order).collect();
+            let report = inspect(&["-"], &[mark, &wide].concat());
+            assert_eq!((&report["kind"], codes(&report)), (&json!(kind), vec!["text-utf16"]), "{mark:?}");
+            let message = report["problems"][0]["message"].as_str().unwrap();
+            assert!(message.contains("UTF-16") && message.contains("save it as UTF-8"), "{message}");
+            for field in ["fingerprint", "form", "pem", "der_len", "bits"] {
+                assert_eq!(report[field], plain[field], "{name} {field}");
+            }
+        }
+    }
+    let other: Vec<u8> = "remember the milk".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(inspect(&["-"], &other)["kind"], "unknown");
+}
+
+#[test]
+fn key_whose_first_byte_is_erased_is_no_key_for_the_device() {
+    for (name, algorithm) in
+        [("field612_ff.bin", "rsa"), ("rsa1024_608.der", "rsa"), ("ec_p256.field192.bin", "ec-p256")]
+    {
+        for erased in [1, 4] {
+            let mut field = key_bytes(name);
+            field[..erased].fill(0xFF);
+            let report = inspect(&["-"], &field);
+            let read = (&report["kind"], &report["algorithm"], &report["device_compatible"]);
+            assert_eq!(read, (&json!("private-key"), &json!(algorithm), &json!(false)), "{name}");
+            assert!(codes(&report).contains(&"head-erased"), "{name}: {report:#}");
+        }
+    }
+    // Erased flash and what only begins like it are no keys.
+    assert_eq!(inspect(&["-"], &[0xFF; 612])["kind"], "unknown");
+    let mut noise: Vec<u8> = (0..612_u32).map(|i| (i * 37 % 251).to_le_bytes()[0]).collect();
+    noise[0] = 0xFF;
+    assert_eq!(inspect(&["-"], &noise)["kind"], "unknown");
 }
 
 #[test]

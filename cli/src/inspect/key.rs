@@ -4,14 +4,16 @@ use super::Scan;
 use super::report::{Fields, Problem};
 use crate::dct::value::oddities_of;
 use crate::exit::chain;
+use crate::keys::from_utf16;
 use core::fmt;
 use serde::Serialize;
-use spark_dct::Host;
 use spark_dct::segment::KeyAlgorithm;
+use spark_dct::{Field, Host};
 use spark_keys::bundled::BundledKey;
 use spark_keys::check::{Report, ServerKeyKind, check_ec, check_server_key};
+use spark_keys::device_view::counts_as_empty;
 use spark_keys::load::{self, Loaded};
-use spark_keys::{DeviceKey, Key, KeyForm, RsaPrivateKeyView, check, pem};
+use spark_keys::{DeviceKey, Key, KeyForm, RsaPrivateKeyView, check, pem, repair, repair_ec};
 use zeroize::Zeroizing;
 
 /// Longest file that is looked at as a key.
@@ -81,6 +83,7 @@ pub(super) fn look(scan: &Scan) -> Option<Look> {
     }
     let form = match KeyForm::of(&scan.head) {
         Some(form) if form != KeyForm::Pem => form,
+        _ if hidden_key(&scan.head).is_some() => return Some(Look::Private),
         // Other text may stand before the key.
         _ => return look_at_text(&scan.head),
     };
@@ -99,7 +102,22 @@ fn may_be_region(scan: &Scan, algorithm: KeyAlgorithm) -> bool {
     (algorithm.server_address_at() + 2..=algorithm.server_field_len()).contains(&len)
 }
 
+/// Algorithm of the private key in a place that a device takes for an empty one, because its first byte is FF.
+fn hidden_key(head: &[u8]) -> Option<&'static str> {
+    if !counts_as_empty(head) || head.len() > Field::DEVICE_PRIVATE_KEY.len() {
+        return None;
+    }
+    // What can be rebuilt is proven to be a key.
+    if repair_ec(head, None).is_ok() {
+        return Some("ec-p256");
+    }
+    repair(head).is_ok().then_some("rsa")
+}
+
 fn look_at_text(text: &[u8]) -> Option<Look> {
+    if let Some(plain) = plain_text(text) {
+        return look_at_text(&plain);
+    }
     if !has(text, b"-----BEGIN ") {
         return None;
     }
@@ -110,6 +128,24 @@ fn look_at_text(text: &[u8]) -> Option<Look> {
         // Damaged text is explained as what its first line says.
         Err(_) if has(text, b" PRIVATE KEY-----") => Some(Look::Private),
         Err(_) => has(text, b" PUBLIC KEY-----").then_some(Look::Public),
+    }
+}
+
+/// Key text in UTF-16 of either order, with and without its mark, as plain text.
+fn plain_text(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let marked = |mark: &[u8]| from_utf16(&Zeroizing::new([mark, text].concat()));
+    from_utf16(text).or_else(|| marked(&[0xFF, 0xFE])).or_else(|| marked(&[0xFE, 0xFF]))
+}
+
+/// What is said of key text in UTF-16 before all else; devices and most programs know nothing of it.
+fn of_text(scan: &Scan, explain: impl FnOnce(&[u8]) -> (Vec<Problem>, Fields)) -> (Vec<Problem>, Fields) {
+    match plain_text(&scan.head) {
+        None => explain(&scan.head),
+        Some(plain) => {
+            let (mut found, fields) = explain(&plain);
+            found.insert(0, Problem::new("text-utf16", pem::PemError::Utf16, None));
+            (found, fields)
+        }
     }
 }
 
@@ -140,13 +176,16 @@ fn scratch(head: &[u8]) -> Zeroizing<Vec<u8>> {
 }
 
 pub(super) fn private(scan: &Scan) -> (Vec<Problem>, Fields) {
-    let mut scratch = scratch(&scan.head);
-    let pem =
-        KeyForm::of(&scan.head).is_none_or(|form| form == KeyForm::Pem) && has(&scan.head, b"-----BEGIN ");
+    of_text(scan, private_key)
+}
+
+fn private_key(head: &[u8]) -> (Vec<Problem>, Fields) {
+    let mut scratch = scratch(head);
+    let pem = KeyForm::of(head).is_none_or(|form| form == KeyForm::Pem) && has(head, b"-----BEGIN ");
     let mut fields = PrivateKey {
         algorithm: None,
         bits: None,
-        form: KeyForm::of(&scan.head).map(KeyForm::name),
+        form: KeyForm::of(head).map(KeyForm::name),
         pem,
         der_len: None,
         trailing_len: None,
@@ -154,16 +193,16 @@ pub(super) fn private(scan: &Scan) -> (Vec<Problem>, Fields) {
         fingerprint: None,
         remarks: Vec::new(),
     };
-    let found = match load::load(&scan.head, &mut scratch) {
+    let found = match load::load(head, &mut scratch) {
         Ok(loaded) if loaded.key.is_private() => {
             let device_compatible = match &loaded.key {
                 Key::RsaPrivate(_) if loaded.form == KeyForm::Pkcs1Private && !loaded.pem => {
-                    check(&scan.head).device_works()
+                    check(head).device_works()
                 }
                 Key::RsaPrivate(key) => DeviceKey::from_view(key).is_ok_and(|key| !key.is_padded()),
                 _ => true,
             };
-            let remarks = if loaded.pem { Vec::new() } else { remarks(&loaded, &scan.head) };
+            let remarks = if loaded.pem { Vec::new() } else { remarks(&loaded, head) };
             fields = PrivateKey {
                 algorithm: Some(loaded.key.algorithm()),
                 bits: Some(loaded.key.bits()),
@@ -181,7 +220,7 @@ pub(super) fn private(scan: &Scan) -> (Vec<Problem>, Fields) {
             let what = format_args!("the file holds a public key ({})", loaded.form.name());
             vec![Problem::new("public-key", what, None)]
         }
-        Err(error) => damaged(&scan.head, &error, &mut fields),
+        Err(error) => damaged(head, &error, &mut fields),
     };
     (found, Fields::PrivateKey(fields))
 }
@@ -193,13 +232,15 @@ fn damaged(head: &[u8], error: &load::LoadError, fields: &mut PrivateKey) -> Vec
         Some(unpacked) => (Some(unpacked.form), unpacked.der),
         None => (None, head),
     };
+    let hidden = hidden_key(head);
     let (algorithm, report) = match form {
         Some(KeyForm::Sec1Ec) => ("ec-p256", check_ec(bytes)),
         Some(KeyForm::Pkcs1Private | KeyForm::Pkcs8Private) => ("rsa", check(bytes)),
+        None if hidden == Some("ec-p256") => ("ec-p256", check_ec(bytes)),
         None if !fields.pem => ("rsa", check(bytes)),
         _ => return vec![Problem::new("unreadable", chain(error), None)],
     };
-    fields.algorithm = form.map(|_| algorithm);
+    fields.algorithm = form.map(|_| algorithm).or(hidden);
     fields.form = form.map(KeyForm::name);
     fields.device_compatible = report.device_works();
     fields.fingerprint = report.fingerprint().map(|fingerprint| fingerprint.to_string());
@@ -225,10 +266,13 @@ fn remarks(loaded: &Loaded<'_>, head: &[u8]) -> Vec<&'static str> {
 }
 
 pub(super) fn public(scan: &Scan) -> (Vec<Problem>, Fields) {
-    let mut scratch = scratch(&scan.head);
-    let pem =
-        KeyForm::of(&scan.head).is_none_or(|form| form == KeyForm::Pem) && has(&scan.head, b"-----BEGIN ");
-    let form = KeyForm::of(&scan.head).map(KeyForm::name);
+    of_text(scan, public_key)
+}
+
+fn public_key(head: &[u8]) -> (Vec<Problem>, Fields) {
+    let mut scratch = scratch(head);
+    let pem = KeyForm::of(head).is_none_or(|form| form == KeyForm::Pem) && has(head, b"-----BEGIN ");
+    let form = KeyForm::of(head).map(KeyForm::name);
     let unread = |problem: Problem| {
         let fields = PublicKey {
             algorithm: None,
@@ -243,7 +287,7 @@ pub(super) fn public(scan: &Scan) -> (Vec<Problem>, Fields) {
         };
         (vec![problem], Fields::PublicKey(fields))
     };
-    match load::load(&scan.head, &mut scratch) {
+    match load::load(head, &mut scratch) {
         Ok(loaded) if !loaded.key.is_private() => {
             let server_key = match &loaded.key {
                 Key::RsaPublic(key) => key.is_server_key(),

@@ -36,7 +36,8 @@ fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(from_utf16(&content).unwrap_or(content))
 }
 
-fn from_utf16(content: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+/// Key text in UTF-16 with its mark, as plain text.
+pub(crate) fn from_utf16(content: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (mark, units) = content.split_first_chunk()?;
     let unit = match mark {
         [0xFF, 0xFE] => u16::from_le_bytes,
