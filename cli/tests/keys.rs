@@ -615,6 +615,39 @@ fn device_that_cannot_connect_is_not_called_good() {
 }
 
 #[test]
+fn odd_address_is_explained_wherever_it_is_shown() {
+    let bench = Bench::new("keys");
+    bench.vector("server2048.spki.der");
+    bench.device(&["server", "server2048.spki.der", "--host", "10.0.0.7"]);
+    let odd = |value: &Value| !value["remarks"].as_array().unwrap().is_empty();
+    assert!(!odd(&bench.device(&["address"])));
+    // What the host tool makes of 256.1.2.
+    let mut block = [0xFF; 128];
+    block[..6].copy_from_slice(&[0, 3, 0, 1, 2, 0]);
+    bench.damage(2466, &block);
+    assert!(odd(&bench.device(&["address"])));
+    let (code, out, _) = bench.plain(&["address", "--virtual", "flash"]);
+    assert!(code == 0 && out.contains("0.1.2.0") && out.contains("length 3 in place of 4"), "{out}");
+    let (code, out, _) = bench.plain(&["check", "--virtual", "flash"]);
+    assert!(code == 0 && out.contains("server-address-ipv4-length"), "{out}");
+    assert!(out.contains("connects to 0.1.2.0") && out.contains("length 3 in place of 4"), "{out}");
+    // It is kept as it is, and said.
+    let written = bench.device(&["server", "server2048.spki.der"]);
+    assert!(written["write"]["changed"] == false && odd(&written["address"]), "{written}");
+    let (_, out, _) = bench.plain(&["server", "server2048.spki.der", "--virtual", "flash"]);
+    assert!(out.contains("length 3 in place of 4"), "{out}");
+    // The same in a file of the host tool.
+    let mut file = vector("server2048.spki.der");
+    file.resize(384, 0xFF);
+    file.extend(block);
+    bench.put("file", file);
+    let (code, out, _) = bench.plain(&["check", "file"]);
+    assert!(code == 0 && out.contains("server-address-ipv4-length"), "{out}");
+    bench.device(&["server", "server2048.spki.der", "--host", "10.0.0.7"]);
+    assert_eq!(codes(&bench.device(&["check"])["keys"][1]), [""; 0]);
+}
+
+#[test]
 fn server_key_of_a_cloud_is_the_one_that_it_uses() {
     let bench = Bench::new("keys");
     bench.cloud("cloud");

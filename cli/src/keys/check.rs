@@ -4,8 +4,9 @@ use super::check_file::of_file;
 use super::protocol::Protocol;
 use super::read_key;
 use super::secret::{Finding, Secret, describe};
-use super::server::{Region, Shown, VENDORS_ADDRESS, disagreements, leads_anywhere};
+use super::server::{Region, Shown, VENDORS_ADDRESS, disagreements, host_text, leads_anywhere};
 use crate::cloud::folder::Folder;
+use crate::dct::value::oddities_of;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
 use crate::particle::{self, Particle};
@@ -14,7 +15,7 @@ use core::fmt;
 use serde::Serialize;
 use serde_json::Value;
 use spark_dct::segment::Platform;
-use spark_dct::server_address::AddressError;
+use spark_dct::server_address::{AddressError, Deviation};
 use spark_dct::{Field, ServerAddress};
 use spark_keys::check::{Knowledge, Report, check_ec_with, check_with};
 use std::path::{Path, PathBuf};
@@ -225,6 +226,7 @@ fn of_device(
         server.works &= connects;
         server.findings.push(finding);
     }
+    server.findings.extend(odd_address(region.address_block()));
     for finding in disagreements(&region, server_spki.as_ref().map(<[u8; 294]>::as_slice)) {
         server.works &= finding.code != VENDORS_ADDRESS;
         server.findings.push(finding);
@@ -252,6 +254,33 @@ fn cache(device: &mut Particle<'_, '_>, protocol: Protocol) -> Result<Option<Vec
     let place = device.segment(protocol.private_key())?;
     let address = u32::try_from(field.offset()).unwrap_or(u32::MAX);
     device.read_at(place.alternate, address, field.len()).map(Some)
+}
+
+/// What is odd about a server's address that a device can read.
+pub(super) fn odd_address(block: &[u8; 128]) -> impl Iterator<Item = Finding> {
+    oddities_of(block).into_iter().map(|oddity| {
+        let device = match oddity {
+            Deviation::Ipv4Length { .. } => {
+                format!("does not look at the length and connects to {}", host_of(block))
+            }
+            _ => "connects all the same".to_owned(),
+        };
+        Finding {
+            code: format!("server-address-{}", oddity.code()),
+            what: format!("{oddity}; device {device}"),
+            device,
+            cloud: "is reached if the address is its own".to_owned(),
+            next: "compare it with `spark keys address`; `spark keys server KEY --host HOST` writes it anew"
+                .to_owned(),
+        }
+    })
+}
+
+fn host_of(block: &[u8; 128]) -> String {
+    match ServerAddress::parse(block) {
+        Ok(Some(address)) => host_text(&address),
+        _ => String::new(),
+    }
 }
 
 /// What is wrong with the server's address, and whether the device connects to anything all the same.

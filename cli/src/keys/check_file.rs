@@ -1,12 +1,14 @@
 //! `spark keys check FILE`.
 
-use super::check::{Checked, Examined, report};
+use super::check::{Checked, Examined, odd_address, report};
 use super::protocol::Protocol;
 use super::read_key;
 use super::secret::{Finding, Secret, describe};
 use crate::exit::{Code, Failure, chain};
 use crate::inspect;
 use core::fmt::Display;
+use spark_dct::segment::KeyAlgorithm;
+use spark_dct::server_key_region::address_block_of_file;
 use spark_keys::check::{PublicCopyFinding, ServerKeyKind, check_server_key};
 use spark_keys::der::DerError;
 use spark_keys::load::{self, LoadError, Loaded, Unpacked};
@@ -168,7 +170,13 @@ impl Look<'_> {
             Ok(spki) if loaded.pem => spki,
             _ => self.content,
         };
-        Examined::of("server public key", &check_server_key(kind, bytes))
+        let mut examined = Examined::of("server public key", &check_server_key(kind, bytes));
+        if !loaded.pem {
+            let algorithm = if kind == ServerKeyKind::Ec { KeyAlgorithm::Ec } else { KeyAlgorithm::Rsa };
+            let block = address_block_of_file(algorithm, self.content, loaded.der_len);
+            examined.findings.extend(block.iter().flat_map(odd_address));
+        }
+        examined
     }
 
     /// A device's public key: nothing is wrong with it unless the cloud has another one.

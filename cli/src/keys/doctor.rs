@@ -177,6 +177,7 @@ fn cure(args: &Args, device: &mut Particle<'_, '_>) -> Result<Cured, Failure> {
         let address = check::address_finding(protocol, region.address_block()).map(|(finding, _)| finding);
         reaches_cloud = Some(disagreements.is_empty() && address.is_none());
         findings.extend(disagreements.into_iter().chain(address));
+        findings.extend(check::odd_address(region.address_block()));
     }
     for finding in &findings {
         ui.note(format_args!("{} ({})", finding.what, finding.code));

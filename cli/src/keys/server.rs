@@ -5,10 +5,12 @@ use super::protocol::Protocol;
 use super::read_key;
 use super::secret::Finding;
 use crate::cloud::folder::Folder;
+use crate::dct::value::oddities_of;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
 use crate::particle::{self, Particle, WriteOptions};
 use crate::ui;
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 use serde_json::{Value, json};
 use spark_dct::server_address::{AddressError, DEFAULT_DOMAIN_TCP, EXPANDED_CAPACITY, expand_id, raw_value};
@@ -60,7 +62,7 @@ pub(super) struct ServerKey {
 impl ServerKey {
     /// Takes a key file in any form.
     pub(super) fn load(name: &Path, content: &[u8], protocol: Protocol) -> Result<Self, Failure> {
-        let refused = |what: &dyn core::fmt::Display| {
+        let refused = |what: &dyn fmt::Display| {
             let next = "give the server's public key: RSA-2048 for TCP devices, EC P-256 for UDP devices";
             Failure::new(Code::Data, format_args!("{}: {what}", name.display()), next)
         };
@@ -129,7 +131,7 @@ impl ServerKey {
 
     /// Key and address as a device has them.
     pub(super) fn region(&self, block: &[u8; 128]) -> Result<Vec<u8>, Failure> {
-        let wrong = |what: &dyn core::fmt::Display| {
+        let wrong = |what: &dyn fmt::Display| {
             Failure::new(Code::Software, what, "report this as a fault of the program")
         };
         let key = server_key_region::ServerKey::from_spki(&self.spki)
@@ -179,7 +181,7 @@ pub(super) fn leads_anywhere(address: &ServerAddress<'_>) -> bool {
 /// A host as people write it, perhaps with a port.
 pub(super) fn address(host: &str, port: Option<u16>) -> Result<[u8; 128], Failure> {
     let mut block = [0; 128];
-    let refused = |what: &dyn core::fmt::Display| {
+    let refused = |what: &dyn fmt::Display| {
         Failure::new(
             Code::Usage,
             format_args!("host {host}: {what}"),
@@ -285,7 +287,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                 json!({ "key_fingerprint": key.fingerprint().to_string(), "address": shown.to_json(), "write": written }),
             );
         }
-        ui::print(format_args!("{written}\nserver key {}, address {}", key.fingerprint().short(), shown.url))
+        ui::print(format_args!("{written}\nserver key {}, address {shown}", key.fingerprint().short()))
     })
 }
 
@@ -386,21 +388,40 @@ pub struct Address {
 
 /// An address as it is shown.
 pub(super) struct Shown {
-    pub(super) url: String,
+    url: String,
     fields: Value,
+    /// What is odd about it, although the device can read it.
+    remarks: Vec<String>,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)?;
+        self.remarks.iter().try_for_each(|remark| write!(f, "\n  remark: {remark}"))
+    }
+}
+
+/// The host of an address as people write it.
+pub(super) fn host_text(address: &ServerAddress<'_>) -> String {
+    match address.host() {
+        Host::Ipv4(ip) => ip.to_string(),
+        Host::Domain(name) => name.to_owned(),
+    }
 }
 
 impl Shown {
     pub(super) fn of(protocol: Protocol, block: &[u8; 128], id: Option<[u8; 12]>) -> Self {
         let default = protocol.default_port();
         let erased = block.iter().all(|byte| *byte == 0xFF);
+        let remarks: Vec<_> = oddities_of(block).iter().map(ToString::to_string).collect();
         match ServerAddress::parse(block) {
             Ok(Some(address)) => {
                 let port = address.port_or(default);
-                let (kind, host) = match address.host() {
-                    Host::Ipv4(ip) => ("ipv4", ip.to_string()),
-                    Host::Domain(name) => ("domain", name.to_owned()),
+                let kind = match address.host() {
+                    Host::Ipv4(_) => "ipv4",
+                    Host::Domain(_) => "domain",
                 };
+                let host = host_text(&address);
                 let mut buffer = [0; EXPANDED_CAPACITY];
                 let expanded = id
                     .and_then(|id| expand_id(&host, &id, &mut buffer).ok())
@@ -410,8 +431,9 @@ impl Shown {
                 let fields = json!({
                     "protocol": protocol, "type": kind, "host": host, "expanded": expanded, "port": port,
                     "default_port": address.port().is_none(), "erased": false, "error": null,
+                    "remarks": remarks,
                 });
-                Self { url, fields }
+                Self { url, fields, remarks }
             }
             result => {
                 let error = result.err().map(|error| error.to_string());
@@ -434,8 +456,9 @@ impl Shown {
                 let fields = json!({
                     "protocol": protocol, "type": null, "host": host, "expanded": null, "port": default,
                     "default_port": true, "erased": erased, "error": error,
+                    "remarks": remarks,
                 });
-                Self { url, fields }
+                Self { url, fields, remarks }
             }
         }
     }
@@ -450,6 +473,6 @@ pub(super) fn show(args: &Address) -> Result<(), Failure> {
         let protocol = Protocol::of(device, args.protocol)?;
         let region = Region::read(device, protocol)?;
         let shown = Shown::of(protocol, region.address_block(), device.id().map(|id| id.0));
-        if args.device.json() { ui::print(shown.to_json()) } else { ui::print(&shown.url) }
+        if args.device.json() { ui::print(shown.to_json()) } else { ui::print(&shown) }
     })
 }
