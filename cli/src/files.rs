@@ -33,6 +33,23 @@ pub fn write_secret(path: &Path, content: &[u8]) -> Result<(), Failure> {
     replace(path, content, Some(0o600))
 }
 
+/// Whether [`write_atomically`] or [`write_secret`] could write this file now. It shows by a temporary file in the same
+/// folder, which is gone afterwards.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn check_write(path: &Path) -> Result<(), Failure> {
+    write_beside(&replaceable(path)?, &[], None).map(|_| ())
+}
+
+/// As [`write_secret`], or [`check_write`] if it is a `dry_run`.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_secret_unless(dry_run: bool, path: &Path, content: &[u8]) -> Result<(), Failure> {
+    if dry_run { check_write(path) } else { write_secret(path, content) }
+}
+
 fn replace(path: &Path, content: &[u8], mode: Option<u32>) -> Result<(), Failure> {
     let place = replaceable(path)?;
     let file = write_beside(&place, content, mode)?;
@@ -83,8 +100,7 @@ pub fn open_secret(path: &Path) -> Result<std::fs::File, Failure> {
 fn write_beside(path: &Path, content: &[u8], mode: Option<u32>) -> Result<tempfile::NamedTempFile, Failure> {
     let failure = |error: &std::io::Error| Failure::writing(path, error);
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Temporary files are readable for the owner only from the start.
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| failure(&error))?;
+    let mut file = temporary_in(folder).map_err(|error| failure(&error))?;
     file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(|error| failure(&error))?;
     #[cfg(unix)]
     {
@@ -95,6 +111,21 @@ fn write_beside(path: &Path, content: &[u8], mode: Option<u32>) -> Result<tempfi
     #[cfg(not(unix))]
     let _ = mode;
     Ok(file)
+}
+
+/// A file of its own, readable for the owner only from the start. Errors are those of the system, without the name of a file
+/// that nobody knows.
+fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().make_in(folder, |path| {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            options.mode(0o600);
+        }
+        options.open(path)
+    })
 }
 
 /// Reads a file.
@@ -140,6 +171,22 @@ fn read_some(input: impl Read, expected: u64, limit: u64, path: &Path) -> Result
         ));
     }
     Ok(content)
+}
+
+/// Whether [`make_folder`] could make this folder now, if it is not there.
+///
+/// # Errors
+/// As [`make_folder`].
+pub fn check_folder(path: &Path) -> Result<(), Failure> {
+    let there = path.ancestors().find(|above| above.symlink_metadata().is_ok()).unwrap_or(Path::new("."));
+    if !there.is_dir() {
+        // It fails before it makes anything.
+        return make_folder(path);
+    }
+    if there == path {
+        return Ok(());
+    }
+    temporary_in(there).map(|_| ()).map_err(|error| Failure::writing(path, &error))
 }
 
 /// Makes a folder and those above it.

@@ -207,8 +207,11 @@ impl<'a, 'p> Particle<'a, 'p> {
             backup: None,
             sectors: None,
         };
-        if !written.changed || options.dry_run {
+        if !written.changed {
             return Ok(written);
+        }
+        if options.dry_run {
+            return check_back_up(&options.backup, &self.name(), segment.name, &before).map(|()| written);
         }
         // The first write ends the older generation.
         if self.platform.is_table(segment.alternate) && !self.sectors_kept {
@@ -289,13 +292,24 @@ pub(crate) fn back_up(
     what: &str,
     content: &[u8],
 ) -> Result<Option<PathBuf>, Failure> {
-    if content.iter().all(|byte| *byte == 0xFF) {
-        return Ok(None);
-    }
+    let Some(path) = backup_path(folder, device, what, content) else { return Ok(None) };
     files::make_folder(folder)?;
-    let digest = files::sha256(content);
-    let short = digest.get(..16).unwrap_or(&digest);
-    let path = folder.join(format!("{device}-{what}-{short}.bin"));
     files::write_secret(&path, content)?;
     Ok(Some(path))
+}
+
+/// Whether [`back_up`] could keep the bytes now.
+fn check_back_up(folder: &Path, device: &str, what: &str, content: &[u8]) -> Result<(), Failure> {
+    let Some(path) = backup_path(folder, device, what, content) else { return Ok(()) };
+    files::check_folder(folder)?;
+    if folder.is_dir() { files::check_write(&path) } else { Ok(()) }
+}
+
+fn backup_path(folder: &Path, device: &str, what: &str, content: &[u8]) -> Option<PathBuf> {
+    if content.iter().all(|byte| *byte == 0xFF) {
+        return None;
+    }
+    let digest = files::sha256(content);
+    let short = digest.get(..16).unwrap_or(&digest);
+    Some(folder.join(format!("{device}-{what}-{short}.bin")))
 }

@@ -456,6 +456,21 @@ fn damaged_key_is_repaired_in_a_file_and_in_the_device_and_a_lost_one_is_not() {
 }
 
 #[test]
+fn dry_run_of_a_repair_tells_where_nothing_can_be_written() {
+    let bench = Bench::new("keys");
+    bench.vector("bad_truncated_at_300.der");
+    let both = |out: &str| {
+        let arguments = ["repair", "bad_truncated_at_300.der", "-o", out];
+        let dry = bench.fails(&[&arguments[..], &["--dry-run"]].concat());
+        assert_eq!(dry, bench.fails(&arguments));
+        dry.0
+    };
+    assert_eq!(both("missing/key"), 74);
+    bench.ok(&["repair", "bad_truncated_at_300.der", "-o", "key", "--dry-run"]);
+    assert!(!bench.path("key.der").exists());
+}
+
+#[test]
 fn ec_key_is_repaired_when_something_confirms_its_number() {
     let bench = Bench::new("keys");
     let mut field = vector("ec_p256.field192.bin");

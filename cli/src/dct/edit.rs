@@ -103,9 +103,7 @@ fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
         }
         _ => image.clone(),
     };
-    if !args.write.dry_run {
-        files::write_secret(output, &content)?;
-    }
+    files::write_secret_unless(args.write.dry_run, output, &content)?;
     report(args, app, None, Some(output))
 }
 

@@ -179,13 +179,11 @@ fn recover(args: &Args, pair: &[u8], device: Option<&mut Particle<'_, '_>>) -> R
     plan.build_app(&mut app).map_err(|error| software(&error))?;
     let mut sectors: Box<[Sector; 2]> = Box::new([[0xFF; wiced::SECTOR_SIZE]; 2]);
     plan.build_sectors(&mut sectors).map_err(|error| software(&error))?;
-    if !args.write.dry_run {
-        if let Some(path) = &args.output {
-            files::write_secret(path, &Zeroizing::new(sectors.concat()))?;
-        }
-        if let Some(path) = &args.app {
-            files::write_secret(path, &app)?;
-        }
+    if let Some(path) = &args.output {
+        files::write_secret_unless(args.write.dry_run, path, &Zeroizing::new(sectors.concat()))?;
+    }
+    if let Some(path) = &args.app {
+        files::write_secret_unless(args.write.dry_run, path, &app)?;
     }
     let writes = match device {
         Some(device) if args.apply => Some(write_back(args, device, &plan, &app)?),

@@ -8,6 +8,7 @@ use super::secret::{Secret, to_json};
 use crate::cloud::folder::Folder;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
+use crate::files;
 use crate::particle::{self, Particle, WriteOptions};
 use crate::ui;
 use serde_json::json;
@@ -93,7 +94,9 @@ fn in_file(args: &Args, file: &Path, public: Option<&[u8]>) -> Result<(), Failur
     let names = Names::of(&name);
     names.must_be_new(args.force)?;
     let (secret, how) = rebuild(protocol, &content, public).map_err(|why| lost(&file.display(), &why))?;
-    if !args.write.dry_run {
+    if args.write.dry_run {
+        [&names.pem, &names.public, &names.der].into_iter().try_for_each(|path| files::check_write(path))?;
+    } else {
         names.write(&secret)?;
     }
     if args.device.json() {
