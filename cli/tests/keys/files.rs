@@ -1,15 +1,9 @@
 //! `spark keys` on files that are no good keys, or good ones of another kind.
-#![allow(clippy::unwrap_used, reason = "test code")]
 
-mod bench;
-
-use bench::Bench;
+use crate::bench::Bench;
+use crate::vector;
 use serde_json::Value;
 use spark_keys::{KeyForm, pem};
-
-fn vector(name: &str) -> Vec<u8> {
-    bench::vector("keys", name)
-}
 
 fn pem_of(form: KeyForm, der: &[u8]) -> String {
     let mut out = vec![0; 8192];

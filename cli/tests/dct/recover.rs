@@ -1,19 +1,10 @@
 //! `spark dct recover` as a user runs it, on dumps and on the simulated Photon.
-#![allow(
-    clippy::unwrap_used,
-    clippy::std_instead_of_alloc,
-    clippy::std_instead_of_core,
-    reason = "test code"
-)]
 
-mod bench;
-mod tables;
-
-use bench::Bench;
+use crate::bench::Bench;
+use crate::tables::{Vectors, hex, value, vector};
 use serde_json::Value;
 use spark_dct::wiced::{APP_OFFSET, Generation, WifiConfig};
 use spark_sim::{PowerCut, config};
-use tables::{Vectors, hex, value, vector};
 
 /// A Photon on which 0.6.4 lost its power while it wrote a new key: the field is the AND of both keys.
 fn interrupted(bench: &Bench) {
