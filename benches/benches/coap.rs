@@ -307,8 +307,7 @@ fn emit(c: &mut Criterion, name: &str, bytes: &[u8]) {
 }
 
 fn handshake(c: &mut Criterion) {
-    let Handshake { mut rng, server_key, device_public, id, identity, waiting, .. } =
-        Handshake::new();
+    let Handshake { mut rng, server_key, device_public, id, identity, waiting, .. } = Handshake::new();
     let look_up =
         |asked, _: Option<&[u8; DEVICE_PUBLIC_KEY_LEN]>| (asked == id).then(|| device_public.clone());
 
