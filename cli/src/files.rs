@@ -57,8 +57,18 @@ fn replace(path: &Path, content: &[u8], mode: Option<u32>) -> Result<(), Failure
     Ok(())
 }
 
+/// Whether a path means standard output, where a command can write to it.
+#[must_use]
+pub fn is_standard_output(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
 /// The file that takes the place of `path`. A rename would put it in the place of a link, a pipe or a device as well.
 fn replaceable(path: &Path) -> Result<PathBuf, Failure> {
+    if is_standard_output(path) {
+        let next = "name a file; ./- is one of that name";
+        return Err(Failure::new(Code::Usage, "- is standard output, and this needs a file", next));
+    }
     let refused = |what: &str| {
         let next = "name a file, or remove what is there";
         Failure::new(Code::CantCreate, format_args!("{} is {what}; it stays", path.display()), next)

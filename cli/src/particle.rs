@@ -21,6 +21,8 @@ pub(crate) struct Particle<'a, 'p> {
     sectors: Sectors,
     /// They are in a file.
     sectors_kept: bool,
+    /// What the device shows as its table is in one of them.
+    is_shown: bool,
     /// The release of the firmware, if the user told it.
     firmware: Option<FirmwareVersion>,
 }
@@ -107,7 +109,15 @@ impl<'a, 'p> Particle<'a, 'p> {
         };
         // The DFU serial number of these devices is their id.
         let id = device.serial.parse().ok();
-        Ok(Self { access, platform, id, sectors: Sectors::Unread, sectors_kept: false, firmware: None })
+        Ok(Self {
+            access,
+            platform,
+            id,
+            sectors: Sectors::Unread,
+            sectors_kept: false,
+            is_shown: false,
+            firmware: None,
+        })
     }
 
     pub(crate) const fn platform(&self) -> Platform {
@@ -173,12 +183,37 @@ impl<'a, 'p> Particle<'a, 'p> {
 
     /// Reads the first `len` bytes of a place.
     pub(crate) fn read(&mut self, segment: &Segment, len: usize) -> Result<Vec<u8>, Failure> {
-        self.access.read(segment.alternate, segment.address, len)
+        self.read_at(segment.alternate, segment.address, len)
     }
 
     /// Reads bytes of the configuration.
     pub(crate) fn read_at(&mut self, alternate: u8, address: u32, len: usize) -> Result<Vec<u8>, Failure> {
+        if self.platform.is_table(alternate) && !self.is_shown {
+            self.check_shown(alternate)?;
+            self.is_shown = true;
+        }
         self.access.read(alternate, address, len)
+    }
+
+    /// Refuses a device that shows what is in neither sector of its flash. The bootloader leaves its table to the system
+    /// firmware: where that is missing or damaged, anything may come.
+    fn check_shown(&mut self, alternate: u8) -> Result<(), Failure> {
+        let Some(pair) = self.sectors() else { return Ok(()) };
+        let Ok(dump) = image::dump(pair) else { return Ok(()) };
+        let complete = dump.candidates().into_iter().filter(|candidate| candidate.standing.is_complete());
+        let tables: Vec<_> = complete
+            .filter_map(|table| table.app.get(..app::LEN_OLD).map(|app| Zeroizing::new(app.to_vec())))
+            .collect();
+        let shown = Zeroizing::new(self.access.read(alternate, 0, app::LEN_OLD)?);
+        if tables.is_empty() || tables.contains(&shown) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::Unavailable,
+            "the device shows a configuration that is not the one in its flash: its system firmware, which reads it for the \
+             bootloader, is missing or damaged",
+            "write the system firmware first with `spark flash`; `spark dct recover` and `spark dfu upload -a 0` read the flash itself",
+        ))
     }
 
     /// Writes the first bytes of a place, if they differ: what was there is kept in a file first, and what is there

@@ -27,6 +27,19 @@ pub fn print(text: impl fmt::Display) -> Result<(), Failure> {
     }
 }
 
+/// Writes bytes to standard output, as they are.
+///
+/// # Errors
+/// [`Failure`]; a reader that has gone away has seen enough.
+pub fn write(bytes: &[u8]) -> Result<(), Failure> {
+    match std::io::stdout().write_all(bytes) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::writing(Path::new("standard output"), &error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Where steps and progress go.
 #[derive(Clone, Debug)]
 pub struct Ui {

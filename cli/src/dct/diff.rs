@@ -18,7 +18,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// The first dump; - is standard input.
     first: PathBuf,
-    /// The second dump; without it both sectors of the first one, or the device.
+    /// The second dump; without it the device, or, if the first one has both sectors and no device is chosen, these.
     second: Option<PathBuf>,
     /// Show private keys, passwords and claim codes.
     #[arg(long)]
@@ -36,7 +36,7 @@ pub struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let file = File::read(&args.first)?;
     let reader = Reader { firmware: args.firmware, platform: args.platform };
-    if let (File::Pair(pair), None) = (&file, &args.second) {
+    if let (File::Pair(pair), None, false) = (&file, &args.second, args.device.is_chosen()) {
         let dump = dump(pair.sectors())?;
         let [one, two] = [SectorId::Dct1, SectorId::Dct2].map(|id| dump.candidate(id));
         let view = |candidate: &spark_dct::recovery::Candidate<'_>| {

@@ -33,7 +33,7 @@ pub struct Args {
     /// An application section, both sectors, or the whole flash (- is standard input); without it the device is changed.
     #[arg(short, long, requires = "output")]
     file: Option<PathBuf>,
-    /// The changed copy of FILE.
+    /// The changed copy of FILE; - is standard output.
     #[arg(short, long, value_name = "OUT", requires = "file")]
     output: Option<PathBuf>,
     /// Overwrite OUT, and set keys that the device could not use.
@@ -82,7 +82,15 @@ fn check(args: &Args, app: App<'_>) -> Result<(), Failure> {
 }
 
 fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
-    if output.exists() && !args.force {
+    let to_stdout = files::is_standard_output(output);
+    if to_stdout && args.device.json() {
+        return Err(Failure::new(
+            Code::Usage,
+            "--json and the table both go to standard output",
+            "name a file",
+        ));
+    }
+    if !to_stdout && output.exists() && !args.force {
         return Err(Failure::new(
             Code::CantCreate,
             format_args!("{} exists already", output.display()),
@@ -103,7 +111,11 @@ fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
         }
         _ => image.clone(),
     };
-    files::write_secret_unless(args.write.dry_run, output, &content)?;
+    match (args.write.dry_run, to_stdout) {
+        (false, true) => return ui::write(&content),
+        (true, true) => {}
+        (dry_run, false) => files::write_secret_unless(dry_run, output, &content)?,
+    }
     report(args, app, None, Some(output))
 }
 

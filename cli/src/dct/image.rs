@@ -49,6 +49,15 @@ pub(super) enum Which {
     Two,
 }
 
+impl From<Container> for Format {
+    fn from(container: Container) -> Self {
+        match container {
+            Container::Photon => Format::Wiced,
+            Container::Electron => Format::Dcd,
+        }
+    }
+}
+
 impl From<Which> for SectorId {
     fn from(which: Which) -> Self {
         match which {
@@ -80,6 +89,19 @@ pub(crate) const fn name(id: SectorId) -> &'static str {
         SectorId::Dct1 => "DCT1",
         SectorId::Dct2 => "DCT2",
     }
+}
+
+/// What a Photon's sector has besides its table: name, offset and length.
+pub(super) fn sections(generation: wiced::Generation) -> impl Iterator<Item = (&'static str, usize, usize)> {
+    use wiced::{MfgInfo, NetworkConfig, Security, WifiConfig};
+    let has_network = generation == wiced::Generation::V0_7_0;
+    let sections = [
+        ("manufacturing information", MfgInfo::OFFSET, MfgInfo::LEN),
+        ("WICED keys", Security::OFFSET, Security::LEN),
+        ("Wi-Fi credentials", WifiConfig::OFFSET, WifiConfig::LEN),
+        ("network configuration", NetworkConfig::OFFSET, NetworkConfig::LEN),
+    ];
+    sections.into_iter().filter(move |(_, at, _)| has_network || *at != NetworkConfig::OFFSET)
 }
 
 /// What a file of a table is.
@@ -303,19 +325,19 @@ pub(crate) fn dump(pair: &[u8]) -> Result<Dump<'_>, Failure> {
         .map_err(|error| Failure::new(Code::Data, chain(&error), "save both sectors from 08004000"))
 }
 
-/// The firmware that the sectors belong to: the given one, or the one that has left its marks there. `None` without any mark.
+/// The firmware that the sectors belong to: the given one, or the one that has left its marks there. `None` without either.
 ///
 /// A migrated Electron has both containers: the older one, of the Photon, is what it came from.
 pub(super) fn target(dump: &Dump<'_>, reader: Reader) -> Option<Target> {
     let candidates = dump.candidates();
     let has = |format| candidates.iter().any(|candidate| candidate.format == Some(format));
     let container = match (has(Format::Dcd), has(Format::Wiced)) {
-        (false, false) => return None,
-        (true, _) => Container::Electron,
-        (false, true) => Container::Photon,
+        (false, false) => None,
+        (true, _) => Some(Container::Electron),
+        (false, true) => Some(Container::Photon),
     };
     let version = reader.firmware.map(|Firmware(version)| version);
-    Some(match reader.platform.unwrap_or(container) {
+    Some(match reader.platform.or(container)? {
         Container::Photon => Target::Wiced(version.map_or_else(
             || {
                 // A default table of v0.7.0 has version 0, which does not count as one.

@@ -1,7 +1,7 @@
 //! `spark dct recover`: what both sectors still hold, what is damaged, and a repaired table.
 
 use super::diff;
-use super::image::{Container, File, Firmware, PAIR, Reader, Which, dump, name, target};
+use super::image::{Container, File, Firmware, PAIR, Reader, Which, dump, name, sections, target};
 use super::judge;
 use super::value::{content_for, entry};
 use crate::dfu::DeviceOptions;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use spark_dct::flash::{Sector, SectorId};
 use spark_dct::recovery::{
-    Confidence, Decision, Dump, Options, Plan, Source, Target, Why, diff as differences,
+    Confidence, Decision, Dump, Options, Plan, Source, Standing, Target, Why, diff as differences,
 };
 use spark_dct::segment::{DCT_ALTERNATE, Platform, Segment};
 use spark_dct::{App, Field, wiced};
@@ -39,7 +39,8 @@ pub struct Args {
     /// The firmware that shall read the result; by default the one whose marks are there.
     #[arg(long, value_name = "VERSION")]
     firmware: Option<Firmware>,
-    /// The device that shall read it; by default the one whose marks are there.
+    /// The device that shall read it; by default the one whose marks are there. Sectors whose marks are gone are taken for its
+    /// own.
     #[arg(long, value_name = "DEVICE")]
     platform: Option<Container>,
     /// Allow fields from different sectors in one table.
@@ -148,6 +149,7 @@ impl From<&Decision> for Decided {
 
 fn recover(args: &Args, pair: &[u8], device: Option<&mut Particle<'_, '_>>) -> Result<ExitCode, Failure> {
     let dump = dump(pair)?;
+    let dump = args.platform.map_or(dump, |platform| dump.assume(platform.into()));
     // A device says what it is, whatever the marks of its sectors.
     let platform = device.as_ref().map(|device| match device.platform() {
         Platform::Electron => Container::Electron,
@@ -158,7 +160,7 @@ fn recover(args: &Args, pair: &[u8], device: Option<&mut Particle<'_, '_>>) -> R
         Failure::new(
             Code::Data,
             "neither sector has the mark of a table",
-            "nothing can be recovered from these bytes; are they those of 08004000?",
+            "if they are those of 08004000, say with --platform photon or electron how to read them",
         )
     })?;
     let written = args.written.iter().map(|text| given(text)).collect::<Result<Vec<_>, _>>()?;
@@ -169,7 +171,11 @@ fn recover(args: &Args, pair: &[u8], device: Option<&mut Particle<'_, '_>>) -> R
         options = options.base(base.into());
     }
     let plan = judge::plan(dump, target, options).map_err(|error| {
-        Failure::new(Code::Data, chain(&error), "nothing can be recovered from these bytes")
+        let next = match args.platform {
+            Some(_) => "nothing can be recovered from these bytes",
+            None => "if they are those of 08004000, say with --platform photon or electron how to read them",
+        };
+        Failure::new(Code::Data, chain(&error), next)
     })?;
     let other_base = other_base(&plan, options.base(plan.base().id.other()));
     let software = |error: &dyn core::error::Error| {
@@ -197,13 +203,18 @@ fn recover(args: &Args, pair: &[u8], device: Option<&mut Particle<'_, '_>>) -> R
     Ok(if plan.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(Code::Data as u8) })
 }
 
-/// The other sector, if a table from it shows no damage where this one does.
+/// The other sector, if no field of it shows damage where this one does.
 fn other_base(plan: &Plan<'_>, options: Options<'_>) -> Option<SectorId> {
     let other = || judge::plan(plan.dump(), plan.target(), options.mix(false)).ok();
     if plan.is_whole() {
         return None;
     }
-    other().filter(Plan::is_whole).map(|plan| plan.base().id)
+    let shows_no_damage = |plan: &Plan<'_>| {
+        let only_mark =
+            plan.base().standing == Standing::MarkDamaged && plan.confidence() > Confidence::Damaged;
+        plan.is_whole() || only_mark
+    };
+    other().filter(shows_no_damage).map(|plan| plan.base().id)
 }
 
 /// `FIELD=@FILE`.
@@ -274,7 +285,6 @@ struct Outside {
 
 impl Outside {
     fn of(plan: &Plan<'_>) -> Self {
-        use wiced::{MfgInfo, NetworkConfig, Security, WifiConfig};
         let (dump, base) = (plan.dump(), plan.base());
         let current = dump.select(plan.target()).sector;
         let mut differs = Vec::new();
@@ -282,14 +292,7 @@ impl Outside {
         if let Target::Wiced(generation) = plan.target()
             && current != Some(base.id)
         {
-            let new = generation == wiced::Generation::V0_7_0;
-            let sections = [
-                ("manufacturing information", MfgInfo::OFFSET, MfgInfo::LEN),
-                ("WICED keys", Security::OFFSET, Security::LEN),
-                ("Wi-Fi credentials", WifiConfig::OFFSET, WifiConfig::LEN),
-                ("network configuration", NetworkConfig::OFFSET, if new { NetworkConfig::LEN } else { 0 }),
-            ];
-            for (name, at, len) in sections {
+            for (name, at, len) in sections(generation) {
                 let bytes = |id| dump.sector(id).get(at..at + len).unwrap_or_default();
                 let same = match current {
                     Some(current) => bytes(base.id) == bytes(current),

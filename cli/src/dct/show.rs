@@ -115,6 +115,9 @@ pub(super) fn get(args: &GetArgs) -> Result<(), Failure> {
         let bytes = table.app.get(entry.range()).ok_or_else(|| {
             Failure::new(Code::Data, format_args!("the table ends before {entry}"), "it is of older firmware")
         })?;
+        if files::is_standard_output(path) {
+            return ui::write(bytes);
+        }
         if path.exists() {
             return Err(Failure::new(
                 Code::CantCreate,

@@ -38,10 +38,19 @@ pub(crate) fn is_hidden(app: App<'_>, entry: Entry) -> bool {
     entry.is_secret() || parts.chain([whole, entry]).any(|place| is_private_key(bytes(place)))
 }
 
+/// Wherever it begins, and if its first bytes are damaged: those that say what it is are enough.
 fn is_private_key(bytes: &[u8]) -> bool {
     const LABEL: &[u8] = b"PRIVATE KEY";
-    KeyForm::of(bytes).is_some_and(KeyForm::is_private)
-        || bytes.windows(LABEL.len()).any(|window| window == LABEL)
+    let is_label = |text: &[u8]| text.windows(LABEL.len()).any(|window| window == LABEL);
+    let starts = (0..bytes.len()).filter_map(|start| bytes.get(start..));
+    starts.clone().any(|rest| KeyForm::of(rest).is_some_and(KeyForm::is_private))
+        // version and modulus of PKCS#1, version and number of SEC1
+        || starts.clone().any(|rest| matches!(rest, [2, 1, 0, 2, 0x81 | 0x82, ..] | [2, 1, 1, 4, 32, ..]))
+        || is_label(bytes)
+        // two bytes for each character
+        || [0, 1].iter().any(|skip| {
+            is_label(&Zeroizing::new(bytes.iter().copied().skip(*skip).step_by(2).collect::<Vec<_>>()))
+        })
 }
 
 /// The text of a value; secrets only if asked for.
@@ -144,10 +153,18 @@ pub(super) fn content_for(entry: Entry, path: &Path) -> Result<Zeroizing<Vec<u8>
     Ok(Zeroizing::new(content))
 }
 
-/// Applies assignments to an image.
+/// Applies assignments to an image, in whatever order they are given: fields first, then parts of them.
 pub(super) fn apply(assignments: &[Assignment], image: &mut [u8]) -> Result<(), Failure> {
+    let mut ordered = Vec::with_capacity(assignments.len());
     for assignment in assignments {
         let entry = assignment.entry()?;
+        if ordered.iter().any(|(known, _)| *known == entry) {
+            return Err(Failure::new(Code::Usage, format_args!("{entry} is given twice"), "give it once"));
+        }
+        ordered.push((entry, assignment));
+    }
+    ordered.sort_by_key(|(entry, _)| entry.part_name().is_some());
+    for (entry, assignment) in ordered {
         let bytes = image.get_mut(entry.range()).ok_or_else(|| {
             Failure::new(
                 Code::Usage,

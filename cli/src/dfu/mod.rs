@@ -209,6 +209,11 @@ pub fn run(command: &Command) -> Result<(), Failure> {
 }
 
 impl DeviceOptions {
+    /// Whether the user has named a device.
+    pub(crate) const fn is_chosen(&self) -> bool {
+        self.ids.is_some() || self.path.is_some() || self.serial.is_some() || self.r#virtual.is_some()
+    }
+
     pub(crate) const fn json(&self) -> bool {
         self.json
     }

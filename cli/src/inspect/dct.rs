@@ -228,6 +228,7 @@ fn look_into(dump: Dump<'_>, at: usize, fields: &mut DctFlash) -> Vec<Problem> {
         let code = match candidate.standing {
             Standing::CrcBad { .. } => Some("bad-crc"),
             Standing::PartlyErased => Some("partly-erased"),
+            Standing::MarkDamaged => Some("damaged-mark"),
             _ => None,
         };
         if let Some(code) = code {

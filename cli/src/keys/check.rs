@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// A key file instead of the device: a private or public key of a device or server, or the bytes of a key's place in a
-    /// device.
+    /// device; - is standard input.
     file: Option<PathBuf>,
     /// The public key that the cloud has for the device. FILE may be the device's private or public key.
     #[arg(long, value_name = "FILE")]

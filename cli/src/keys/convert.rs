@@ -9,7 +9,6 @@ use crate::files;
 use crate::ui;
 use serde_json::json;
 use spark_keys::{Key, KeyForm, load};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -91,7 +90,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             "name a file",
         ));
     }
-    if args.output.exists() && !args.force {
+    if !to_stdout && args.output.exists() && !args.force {
         return Err(exists(&args.output));
     }
     let content = read_key(&args.input)?;
@@ -129,13 +128,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         bytes.resize(len, 0xFF);
     }
     if to_stdout {
-        return match std::io::stdout().write_all(&bytes) {
-            // A reader that has gone away has seen enough.
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(Failure::writing(Path::new("standard output"), &error))
-            }
-            _ => Ok(()),
-        };
+        return ui::write(&bytes);
     }
     if loaded.key.is_private() && !matches!(form, KeyForm::SpkiRsa | KeyForm::SpkiEc | KeyForm::Pkcs1Public) {
         files::write_secret(&args.output, &bytes)?;

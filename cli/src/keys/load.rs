@@ -17,7 +17,7 @@ use std::path::PathBuf;
 /// it ready; `doctor` does both.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// The private key.
+    /// The private key; - is standard input.
     file: PathBuf,
     /// Which of the device's keys; by default the one that the device uses.
     #[arg(long)]

@@ -20,7 +20,7 @@ pub mod server;
 
 use crate::dct::image;
 use crate::exit::Failure;
-use crate::files::read_up_to;
+use crate::files::read_input_up_to;
 use clap::Subcommand;
 use std::path::Path;
 use std::process::ExitCode;
@@ -29,9 +29,9 @@ use zeroize::Zeroizing;
 /// Longest file that is read as a key; text with comments may stand around it.
 const MAX_KEY_FILE: u64 = 64 * 1024;
 
-/// Reads a key file. Text in UTF-16, as PowerShell writes what it redirects, becomes plain text.
+/// Reads a key file, or standard input for `-`. Text in UTF-16, as PowerShell writes what it redirects, becomes plain text.
 fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let content = Zeroizing::new(read_up_to(path, MAX_KEY_FILE)?);
+    let content = Zeroizing::new(read_input_up_to(path, MAX_KEY_FILE)?);
     image::refuse_sectors(path, &content)?;
     Ok(from_utf16(&content).unwrap_or(content))
 }

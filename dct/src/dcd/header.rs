@@ -50,6 +50,14 @@ impl Header {
         Self::decode(sector.first_chunk().unwrap_or(const { &[0xFF; Self::LEN] }))
     }
 
+    /// Whether up to four bits of the watermark are wrong before a seal that was written. No firmware takes such a sector, but it
+    /// was one.
+    #[must_use]
+    pub const fn has_damaged_watermark(&self) -> bool {
+        let wrong = (self.watermark ^ WATERMARK).count_ones();
+        wrong != 0 && wrong <= 4 && matches!(self.seal, Seal::Valid | Seal::Replaced | Seal::Cleared)
+    }
+
     /// The test of v1: watermark, and seal valid.
     #[must_use]
     pub const fn is_valid_v1(&self) -> bool {

@@ -10,6 +10,8 @@ use crate::{app, dcd};
 #[derive(Clone, Copy)]
 pub struct Dump<'a> {
     sectors: [&'a Sector; 2],
+    /// What sectors without any mark are taken for.
+    assumed: Option<Format>,
 }
 
 /// A generation of the table that a sector holds.
@@ -55,6 +57,8 @@ pub enum Standing {
         /// CRC of the content.
         computed: u32,
     },
+    /// Complete, but a few bits of its mark are wrong: no firmware selects it, and it has no CRC that tells what else is.
+    MarkDamaged,
     /// Complete, but compared with the other one several fields only have bits set: power failed while it was erased.
     PartlyErased,
     /// Complete by its header; its format has no CRC.
@@ -89,6 +93,7 @@ impl core::fmt::Display for Standing {
             Standing::CrcBad { stored, computed } => {
                 return write!(f, "damaged: CRC {stored:08x} stored, {computed:08x} computed");
             }
+            Standing::MarkDamaged => "complete, but its mark is damaged",
             Standing::PartlyErased => "partly erased",
             Standing::Unchecked => "complete, no checksum",
             Standing::Unfinished => "CRC good, last mark of the write missing",
@@ -112,7 +117,14 @@ impl<'a> Dump<'a> {
     /// Both sectors.
     #[must_use]
     pub const fn new(dct1: &'a Sector, dct2: &'a Sector) -> Self {
-        Self { sectors: [dct1, dct2] }
+        Self { sectors: [dct1, dct2], assumed: None }
+    }
+
+    /// Takes a sector whose marks are all gone for one of this container, unless it is blank.
+    #[must_use]
+    pub const fn assume(mut self, format: Format) -> Self {
+        self.assumed = Some(format);
+        self
     }
 
     /// One sector.
@@ -130,6 +142,7 @@ impl<'a> Dump<'a> {
     pub fn candidate(&self, id: SectorId) -> Candidate<'a> {
         let sector = self.sector(id);
         let (format, standing) = judge(sector, self.sector(id.other()));
+        let format = format.or(self.assumed.filter(|_| standing != Standing::Blank));
         let candidate = Candidate { id, format, standing, app: app_of(sector, format) };
         if standing == Standing::Unchecked && self.is_partly_erased(&candidate) {
             return Candidate { standing: Standing::PartlyErased, ..candidate };
@@ -251,13 +264,23 @@ fn judge(sector: &Sector, other: &Sector) -> (Option<Format>, Standing) {
     // A write that was cut before its header: the container is told by the other end, or not at all.
     let record = VersionRecord::of_sector(sector);
     let footer = dcd::Footer::of_sector(sector);
-    let format = match (record.magic == VersionRecord::MAGIC, footer.is_valid()) {
+    let header = wiced::Header::of_sector(sector);
+    let damaged = match (header.has_damaged_magic(), dcd::Header::of_sector(sector).has_damaged_watermark()) {
         (true, false) => Some(Format::Wiced),
         (false, true) => Some(Format::Dcd),
         _ => None,
     };
+    let format = match (record.magic == VersionRecord::MAGIC, footer.is_valid()) {
+        (true, false) => Some(Format::Wiced),
+        (false, true) => Some(Format::Dcd),
+        _ => damaged,
+    };
+    let was_finished = damaged.is_some()
+        && damaged == format
+        && (format == Some(Format::Dcd) || header.write_incomplete() == 0);
     match format {
         Some(Format::Dcd) if dcd::sector_crc(sector) == footer.crc() => (format, Standing::Unfinished),
+        _ if was_finished => (format, Standing::MarkDamaged),
         _ => (format, Standing::Incomplete),
     }
 }

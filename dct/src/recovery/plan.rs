@@ -416,7 +416,7 @@ fn choose_base<'a>(
         let trust = match candidate.standing {
             standing if standing.is_crc_good() => 3,
             Standing::Unchecked => 2,
-            Standing::CrcBad { .. } | Standing::PartlyErased => 1,
+            Standing::CrcBad { .. } | Standing::PartlyErased | Standing::MarkDamaged => 1,
             _ => 0,
         };
         let first = candidate.id == SectorId::Dct1;

@@ -125,6 +125,17 @@ impl Header {
         matches!([r[12], r[13], r[14], r[15]], Self::MAGIC)
     }
 
+    /// Whether a few bits of the mark are wrong: of the sizes, which are 0 in everything that the firmware writes, and of `BRCM`.
+    /// No firmware takes such a sector, but it was one.
+    #[must_use]
+    pub fn has_damaged_magic(&self) -> bool {
+        let (sizes, magic) = (self.raw.iter().take(8), self.raw.iter().skip(12));
+        let found = sizes.chain(magic.take(Self::MAGIC.len()));
+        let expected = [0; 8].into_iter().chain(Self::MAGIC);
+        let wrong: u32 = found.zip(expected).map(|(found, expected)| (found ^ expected).count_ones()).sum();
+        !self.has_magic() && wrong <= 8
+    }
+
     /// The test of firmware before v0.7.0: complete, current, magic.
     #[must_use]
     pub const fn is_valid_old(&self) -> bool {
