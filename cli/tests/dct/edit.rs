@@ -233,3 +233,69 @@ fn cleared_values_are_not_set() {
     }
     assert!(bench.plain(&["get", "claim_code", "--file", "app", "--secrets"]).1.contains(&rest));
 }
+
+/// A field and parts of it in one command, in any order.
+#[test]
+fn part_is_set_in_its_field_and_nothing_twice() {
+    let bench = Bench::new("dct");
+    bench.vector("app_v2.3.1.bin");
+    bench.put("server.der", vector("keys/server2048.spki.der"));
+    let (field, part) = ("server_public_key=@server.der", "server_public_key.address=foo.example");
+    for (out, assignments) in [("one", [field, part]), ("two", [part, field])] {
+        let set = [&["set", "-f", "app_v2.3.1.bin", "-o", out], &assignments[..]].concat();
+        bench.ok(&set);
+        let got = bench.ok(&["get", "server_public_key.address", "--file", out]);
+        assert_eq!(value(&got, "server_public_key.address"), "foo.example", "{assignments:?}");
+        assert!(bench.read(out)[2082..].starts_with(&vector("keys/server2048.spki.der")));
+    }
+    for twice in [["claimed=true", "claimed=false"], [part, part]] {
+        let set = [&["set", "-f", "app_v2.3.1.bin", "-o", "no"], &twice[..]].concat();
+        let (code, _, message) = bench.fails(&set);
+        assert!(code == 64 && message.contains("given twice"), "{message}");
+        assert_eq!(bench.fails(&[&["build", "-o", "no"], &twice[..]].concat()).0, 64);
+    }
+    assert!(!bench.path("no").exists());
+}
+
+/// What a Photon's sectors have besides the table.
+#[test]
+fn built_pair_keeps_what_is_besides_the_table_or_says_that_it_does_not() {
+    use spark_dct::wiced::{AccessPoint, MfgText, SectorMut, SectorView, WifiSecurity};
+    let bench = Bench::new("dct");
+    let mut pair = vector("photon_0_factory.bin");
+    let mut edit = SectorMut::new(pair.first_chunk_mut().unwrap());
+    let home = AccessPoint::new(b"home", WifiSecurity::WPA2_AES, b"password").unwrap();
+    edit.wifi_config().set_access_point(0, &home).unwrap();
+    edit.set_mfg_text(MfgText::Manufacturer, b"Somebody").unwrap();
+    let header = pair[..388].to_vec();
+    bench.put("pair", &pair);
+    for firmware in ["0.6.4", "1.0.0"] {
+        let built = bench.ok(&[
+            "build",
+            "--from",
+            "pair",
+            "--pair",
+            "photon",
+            "--firmware",
+            firmware,
+            "--force",
+            "-o",
+            "out",
+            "claimed=true",
+        ]);
+        assert_eq!(built["dropped"], serde_json::json!([]));
+        let out = bench.read("out");
+        let view = SectorView::new(out.first_chunk().unwrap());
+        assert_eq!(view.wifi_config().access_point(0), Some(home), "{firmware}");
+        assert_eq!(out[388..7548], pair[388..7548], "{firmware}");
+        assert_eq!(out[..388], header, "{firmware}");
+        assert_eq!(value(&bench.ok(&["get", "claimed", "--file", "out"]), "claimed"), "true");
+    }
+    let named = ["manufacturing information", "Wi-Fi credentials"];
+    for arguments in [&[][..], &["--pair", "electron"]] {
+        let build = [&["build", "--from", "pair", "--force", "-o", "out"], arguments].concat();
+        assert_eq!(bench.ok(&build)["dropped"], serde_json::json!(named), "{arguments:?}");
+        let (code, text, _) = bench.plain(&build);
+        assert!(code == 0 && named.iter().all(|name| text.contains(&format!("{name}: left out"))), "{text}");
+    }
+}

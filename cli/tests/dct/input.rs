@@ -79,3 +79,42 @@ fn files_are_read_no_further_than_what_fits() {
     let (code, _, message) = bench.fails(&[&written[..], &["device_private_key=@/dev/null"]].concat());
     assert!(code == 65 && message.contains("empty"), "{message}");
 }
+
+/// `-` is standard output wherever something is written to it, and never a file of that name.
+#[test]
+fn standard_output_has_its_usual_name() {
+    let bench = Bench::new("dct");
+    bench.vector("photon_4_new_second.bin");
+    let file = bench.read("photon_4_new_second.bin");
+    let set = ["set", "claimed=false", "-f", "-", "-o"];
+    bench.ok(&["set", "claimed=false", "-f", "photon_4_new_second.bin", "-o", "changed"]);
+    let found = piped(&bench, &[&set[..], &["-"]].concat(), &file);
+    assert!(found.status.success() && found.stdout == bench.read("changed"));
+
+    bench.ok(&["build", "-o", "built", "claimed=true"]);
+    assert!(bench.run(&["build", "-o", "-", "claimed=true"]).stdout == bench.read("built"));
+    bench.plain(&["get", "claimed", "--file", "built", "--raw", "one"]);
+    assert_eq!(bench.run(&["get", "claimed", "--file", "built", "--raw", "-"]).stdout, bench.read("one"));
+
+    for json in
+        [&["build", "-o", "-", "--json"][..], &["set", "claimed=1", "-f", "built", "-o", "-", "--json"]]
+    {
+        let (code, _, message) = bench.fails(json);
+        assert!(code == 64 && message.contains("--json"), "{message}");
+    }
+    let (code, _, message) = bench.fails(&["recover", "photon_4_new_second.bin", "-o", "-"]);
+    assert!(code == 64 && message.contains("./-"), "{message}");
+    assert!(!bench.path("-").exists());
+}
+
+#[test]
+fn pair_is_compared_with_the_device_that_is_chosen() {
+    let bench = Bench::new("dct");
+    bench.device(&["show"]);
+    bench.put("pair", &bench.read("flash")[0x4000..0xC000]);
+    assert_eq!(bench.device(&["diff", "pair"])["second"], "the device");
+    bench.device(&["set", "ip_config.host=10.1.2.3", "--backup", "kept"]);
+    let found = bench.device(&["diff", "pair"]);
+    let names: Vec<_> = found["differences"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["ip_config.host"]);
+}

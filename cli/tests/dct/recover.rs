@@ -353,3 +353,70 @@ fn recovered_sectors_and_section_need_two_files() {
     }
     bench.ok(&["recover", "photon_4_new_second.bin", "-o", "same", "--app", "other"]);
 }
+
+/// Firmware that finds no valid sector starts an empty table beside what it does not find.
+#[test]
+fn table_behind_a_damaged_mark_is_found_and_proposed() {
+    let bench = Bench::new("dct");
+    let mut pair = vector("photon_2_old_swapped.bin");
+    pair[..16384].copy_from_slice(&vector("photon_5_new_blank_init.bin")[..16384]);
+    pair[16384 + 12] &= 0xF0;
+    bench.put("pair", &pair);
+    let found = bench.json(&["recover", "pair"], 65);
+    assert_eq!(found["sectors"][1]["standing"], "complete, but its mark is damaged");
+    assert_eq!((&found["base"], &found["other_base"]), (&"DCT1".into(), &"DCT2".into()));
+    let key = decision(&found, "device_private_key");
+    assert_eq!((&key["confidence"], &key["better"]), (&"damaged".into(), &"DCT2".into()));
+    bench.json(&["recover", "pair", "--base", "2", "-o", "out"], 65);
+    let shown = bench.ok(&["get", "device_private_key", "--secrets", "--file", "out"]);
+    assert_eq!(
+        value(&shown, "device_private_key"),
+        value(
+            &bench.ok(&["get", "device_private_key", "--secrets", "--file", "pair", "--sector", "2"]),
+            "device_private_key"
+        )
+    );
+
+    // No mark at all: nothing is guessed, and what the user says is believed.
+    pair[..16384].fill(0xFF);
+    pair[16384..16384 + 388].fill(0xFF);
+    bench.put("pair", &pair);
+    let (code, _, message) = bench.fails(&["recover", "pair"]);
+    assert!(code == 65 && message.contains("--platform"), "{message}");
+    let found = bench.json(&["recover", "pair", "--platform", "photon", "-o", "placed"], 65);
+    assert_eq!((&found["base"], &found["whole"]), (&"DCT2".into(), &false.into()));
+    let placed = bench.ok(&["get", "device_private_key", "--secrets", "--file", "placed"]);
+    assert_eq!(value(&placed, "device_private_key"), value(&shown, "device_private_key"));
+}
+
+/// The bootloader leaves its table to the system firmware. Without it anything may come, and none of it is the table.
+#[test]
+fn device_without_system_firmware_is_not_taken_for_one_without_keys() {
+    let bench = Bench::new("dct");
+    let key = vector("keys/field612_ff.bin");
+    bench.put("key", &key[..612]);
+    bench.device(&["set", "device_private_key=@key", "--backup", "kept"]);
+    let mut flash = bench.read("flash");
+    flash[0x6_0000..0x6_0040].fill(0xFF);
+    bench.put("flash", &flash);
+    for arguments in [&["show"][..], &["get", "claimed"], &["set", "claimed=true", "--backup", "other"]] {
+        let (code, message) = bench.device_fails(arguments);
+        assert!(code == 69 && message.contains("spark flash"), "{arguments:?}: {message}");
+    }
+    let keys = Bench::new("keys");
+    keys.put("flash", &flash);
+    keys.put("key", &key[..612]);
+    for arguments in
+        [&["check"][..], &["doctor", "--dry-run"], &["save", "out"], &["load", "key"], &["address"]]
+    {
+        let (code, message) = keys.device_fails(arguments);
+        assert!(code == 69 && message.contains("spark flash"), "{arguments:?}: {message}");
+    }
+    let left: Vec<_> =
+        std::fs::read_dir(keys.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "nothing is kept of what was not the table: {left:?}");
+    assert!(!bench.path("other").exists() && bench.read("flash") == flash && keys.read("flash") == flash);
+    // The flash itself tells.
+    let found = bench.device(&["recover"]);
+    assert_eq!(decision(&found, "device_private_key")["confidence"], "judged good");
+}

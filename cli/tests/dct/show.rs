@@ -328,11 +328,19 @@ fn private_key_is_not_shown_wherever_it_is() {
     bench.put("key", &key);
     bench.put("ec", vector("keys/ec_p256.sec1.der"));
     bench.put("ec.pem", vector("keys/ec_p256.pem"));
+    // Also if it does not begin where the field does, or its beginning is damaged.
+    bench.put("damaged", [&[0xFF], &key[1..]].concat());
+    bench.put("behind", [&[0; 4], &key[..]].concat());
+    let wide: Vec<u8> = vector("keys/ec_p256.pem").iter().flat_map(|byte| [*byte, 0]).collect();
+    bench.put("wide", &wide[..wide.len().min(768)]);
     let inspect = Bench::new("inspect");
     for (assignment, field, at) in [
         ("server_public_key=@key", "server_public_key.key", 2082),
         ("server_public_key.tail=@ec", "server_public_key.tail", 2594),
         ("server_public_key=@ec.pem", "server_public_key.key", 2082),
+        ("server_public_key=@damaged", "server_public_key.key", 2082),
+        ("server_public_key=@behind", "server_public_key.key", 2082),
+        ("server_public_key=@wide", "server_public_key.key", 2082),
         ("alt_server_public_key=@ec", "alt_server_public_key", 3298),
     ] {
         let (_, set, _) = bench.plain(&["set", "--force", "-f", "app_v2.3.1.bin", "-o", "out", assignment]);

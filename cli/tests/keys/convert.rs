@@ -222,3 +222,21 @@ fn reader_that_goes_away_is_no_error_of_convert() {
     let output = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// A key from another program, for instance from a password manager, is in no file.
+#[test]
+fn key_may_come_from_standard_input() {
+    use std::fs::File;
+    use std::process::Command;
+    let bench = Bench::new("keys");
+    bench.put("key.pem", vector("rsa1024_608.pkcs8.pem"));
+    for arguments in [&["check", "-"][..], &["convert", "-", "out.der"], &["load", "-", "--virtual", "flash"]]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spark"));
+        command.arg("keys").args(arguments).current_dir(bench.path(""));
+        let output = command.stdin(File::open(bench.path("key.pem")).unwrap()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(bench.read("out.der") == vector("rsa1024_608.der"));
+    assert!(bench.table()[34..].starts_with(&vector("rsa1024_608.der")));
+}
