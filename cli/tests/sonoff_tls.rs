@@ -44,11 +44,16 @@ async fn plain_server_tells_tls_from_http_and_from_nothing() {
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     assert_eq!(text, "GET / HTTP/1.1\r\n\r\n");
-    for (bytes, code) in
-        [(&b""[..], "silent"), (b"\x16\x03\x01\x00\x05", "without-tls"), (b"\0\0\0", "not-tls")]
-    {
+    for (bytes, code, words) in [
+        (&b""[..], "silent", "nothing was said"),
+        (b"\x16\x03\x01\x00\x05", "without-tls", "runs without it"),
+        (b"\0\0\0", "not-http", "binary data that begin with the byte 0x00"),
+        (b"\x17\x03\x03", "not-http", "a piece of a TLS connection"),
+        (b"hello\r\n", "not-http", "text that begins with 'h'"),
+    ] {
         let failure = sends(&acceptor, bytes).await.unwrap_err();
         assert_eq!(failure.code(), code, "{failure}");
+        assert!(failure.to_string().contains(words) && !failure.to_string().contains("not TLS"), "{failure}");
     }
 }
 

@@ -109,6 +109,22 @@ impl fmt::Display for Ciphers {
     }
 }
 
+/// First byte of what is no request over HTTP, in words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FirstByte(pub u8);
+
+impl fmt::Display for FirstByte {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            HANDSHAKE_RECORD => f.write_str("the beginning of a TLS connection"),
+            0x14 | 0x15 | 0x17 | 0x18 => f.write_str("a piece of a TLS connection without its beginning"),
+            b'\r' | b'\n' => f.write_str("an empty line"),
+            0x20..=0x7e => write!(f, "text that begins with {:?}", char::from(self.0)),
+            byte => write!(f, "binary data that begin with the byte {byte:#04x}"),
+        }
+    }
+}
+
 /// Why a connection did not come about.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -125,9 +141,12 @@ pub enum HandshakeFailure {
     /// The other end speaks HTTP without TLS.
     #[error("the other end speaks plain HTTP, not TLS")]
     PlainHttp,
-    /// Something else.
+    /// Something else, where TLS is spoken.
     #[error("what came is not TLS")]
     NotTls,
+    /// Something else, where HTTP is spoken.
+    #[error("what came is no request over HTTP, but {0}")]
+    NotHttp(FirstByte),
     /// No common version.
     #[error("no common version of TLS: asked for was {asked}")]
     Protocol {
@@ -175,6 +194,7 @@ impl HandshakeFailure {
             Self::WithoutTls => "without-tls",
             Self::PlainHttp => "plain-http",
             Self::NotTls => "not-tls",
+            Self::NotHttp(_) => "not-http",
             Self::Protocol { .. } => "tls-version",
             Self::NoSharedCipher { .. } => "no-shared-cipher",
             Self::CertificateRefused { .. } => "certificate-refused",
@@ -194,7 +214,7 @@ impl HandshakeFailure {
             Self::TimedOut => "move the device closer to the access point; power-cycle it",
             Self::WithoutTls => "start the server without --no-tls, in a program with feature `openssl`",
             Self::PlainHttp => "use --plain, or the port with TLS",
-            Self::NotTls => "look what connects to this port: it is no Sonoff",
+            Self::NotTls | Self::NotHttp(_) => "look what connects to this port: it is no Sonoff",
             Self::Protocol { asked: Version::Ssl3 } => {
                 "update the device in the vendor's app: it is too old for TLS"
             }
@@ -231,6 +251,21 @@ mod tests {
             |suites: &[u16]| HandshakeFailure::NoSharedCipher { offered: Ciphers(suites.to_vec()) }.next();
         assert!(next(&[4, 5, 0x00ff]).contains("RC4 only"));
         assert!(!next(&[4, 0x000a]).contains("RC4 only") && !next(&[]).contains("RC4 only"));
+    }
+
+    #[test]
+    fn what_came_instead_of_http_is_said() {
+        for (byte, words) in [
+            (b'g', "text that begins with 'g'"),
+            (b'\'', "text that begins with '\\''"),
+            (b'\n', "an empty line"),
+            (0x17, "a piece of a TLS connection without its beginning"),
+            (0, "binary data that begin with the byte 0x00"),
+            (0x80, "binary data that begin with the byte 0x80"),
+        ] {
+            let failure = HandshakeFailure::NotHttp(FirstByte(byte));
+            assert_eq!(failure.to_string(), format!("what came is no request over HTTP, but {words}"));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod failure;
 #[cfg(feature = "openssl")]
 mod openssl;
 
-pub use failure::{Alert, Ciphers, HandshakeFailure, Version};
+pub use failure::{Alert, Ciphers, FirstByte, HandshakeFailure, Version};
 
 use crate::exit::{Code, Failure};
 use core::fmt;
@@ -192,7 +192,7 @@ impl Acceptor {
                 None => Err(HandshakeFailure::WithoutTls),
             },
             [failure::HANDSHAKE_RECORD] => Err(HandshakeFailure::WithoutTls),
-            _ => Err(HandshakeFailure::NotTls),
+            [other] => Err(HandshakeFailure::NotHttp(FirstByte(other))),
         }
     }
 }
