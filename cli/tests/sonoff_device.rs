@@ -6,21 +6,21 @@
     reason = "test code"
 )]
 
+#[path = "common/sonoff.rs"]
+mod common;
 mod sonoff_server;
 
+use common::{KEY, image, pairing, spark};
 use serde_json::{Value, json};
-use sonoff_server::{Sending, Server, image};
+use sonoff_server::{Sending, Server};
 use spark_cli::sonoff::tls::Acceptor;
 use spark_ota::esp8266::Slot;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
-
-const KEY: &str = "11111111-2222-4333-8444-555555555555";
-const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ota/tests/vectors/sonoff/images");
+use std::process::Command;
 
 fn vector(name: &str) -> Vec<u8> {
-    std::fs::read(format!("{VECTORS}/{name}")).unwrap()
+    std::fs::read(common::vector(name)).unwrap()
 }
 
 fn both(len: usize) -> [Vec<u8>; 2] {
@@ -48,8 +48,7 @@ impl Told {
 }
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_spark"));
-    command.args(["sonoff", "device", "--id", "1000abcdef", "--key", KEY]);
+    let mut command = spark(&["device", "--id", "1000abcdef", "--key", KEY]);
     if !arguments.contains(&"--give-up-after") {
         command.args(["--give-up-after", "60"]);
     }
@@ -192,20 +191,9 @@ fn final_image_that_does_not_start_is_told() {
 #[test]
 fn access_point_takes_a_server_and_closes() {
     let server = server(both(8000), Sending::Fast);
-    let mut child = command(&["--plain", "--json"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    stdout.read_line(&mut line).unwrap();
-    let told: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(told["happening"], "access-point");
-    let address = told["address"].as_str().unwrap();
+    let (mut child, address, said) = pairing(command(&["--plain", "--json"]));
     let ask = |request: &str| {
-        let mut socket = TcpStream::connect(address).unwrap();
+        let mut socket = TcpStream::connect(&address).unwrap();
         socket.write_all(request.as_bytes()).unwrap();
         let mut answer = [0; 1024];
         let count = socket.read(&mut answer).unwrap();
@@ -219,11 +207,10 @@ fn access_point_takes_a_server_and_closes() {
     let length = json.len();
     let answer = ask(&format!("POST /ap HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{json}"));
     assert!(answer.ends_with(r#"{"error":0}"#), "{answer}");
-    let mut rest = String::new();
-    stdout.read_to_string(&mut rest).unwrap();
+    let rest = said.rest();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{rest}");
     assert!(rest.contains(r#""ssid":"testnet""#) && !rest.contains("secret-123") && !rest.contains(KEY));
-    assert!(TcpStream::connect(address).is_err());
+    assert!(TcpStream::connect(&address).is_err());
 }
 
 #[test]

@@ -7,6 +7,10 @@
     reason = "test code"
 )]
 
+#[path = "common/sonoff.rs"]
+mod common;
+
+use common::{spark, vector};
 use core::time::Duration;
 use mdns_sd::{IfKind, ServiceDaemon, ServiceInfo};
 use serde_json::{Value, json};
@@ -17,16 +21,10 @@ use spark_ota::sonoff::http::{Request, ResponseHead};
 use spark_ota::sonoff::upgrade::UrlParts;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
-
-const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ota/tests/vectors/sonoff/images");
-
-fn vector(name: &str) -> String {
-    format!("{VECTORS}/{name}")
-}
 
 /// What the double does.
 #[derive(Clone, Copy)]
@@ -210,7 +208,7 @@ fn download(url: &str, ranges: u32, seen: &Mutex<Seen>) -> (String, u16) {
 }
 
 fn diy(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_spark")).args(["sonoff", "diy"]).args(arguments).output().unwrap()
+    spark(&["diy"]).args(arguments).output().unwrap()
 }
 
 fn stderr(output: &Output) -> String {

@@ -6,23 +6,24 @@
     reason = "test code"
 )]
 
+#[path = "common/sonoff.rs"]
+mod common;
 mod sonoff_server;
 
+use common::{KEY, image, pairing, spark};
 use serde_json::Value;
-use sonoff_server::{Sending, Server, image};
+use sonoff_server::{Sending, Server};
 use spark_cli::sonoff::tls::Acceptor;
 use spark_ota::esp8266::Slot;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::thread;
 
-const KEY: &str = "11111111-2222-4333-8444-555555555555";
 const PASSWORD: &str = "secret-123";
 
 fn provision(at: &str, arguments: &[&str]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_spark"))
-        .args(["sonoff", "provision", "--ssid", "testnet", "--at", at])
+    let output = spark(&["provision", "--ssid", "testnet", "--at", at])
         .args(arguments)
         .env("SPARK_WIFI_PASSWORD", PASSWORD)
         .stdin(Stdio::null())
@@ -78,24 +79,15 @@ fn who() -> String {
 fn a_device_is_told_and_installs_what_that_server_has() {
     let images = Slot::ALL.map(|slot| image(slot, 8000));
     let server = Server::new(Acceptor::plain(), images.clone(), images, Sending::Fast);
-    let mut device = Command::new(env!("CARGO_BIN_EXE_spark"))
-        .args(["sonoff", "device", "--id", "1000abcdef", "--plain", "--json", "--give-up-after", "60"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdout = BufReader::new(device.stdout.take().unwrap());
-    let mut line = String::new();
-    stdout.read_line(&mut line).unwrap();
-    let told: Value = serde_json::from_str(&line).unwrap();
-    let output =
-        provision(told["address"].as_str().unwrap(), &["--server", &server.address.to_string(), "--json"]);
+    let device = spark(&["device", "--id", "1000abcdef", "--plain", "--json", "--give-up-after", "60"]);
+    let (mut device, at, said) = pairing(device);
+    let output = provision(&at, &["--server", &server.address.to_string(), "--json"]);
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&told["device_id"], &told["taken"]), (&"1000abcdef".into(), &true.into()));
     assert_eq!((&told["ssid"], &told["port"]), (&"testnet".into(), &server.address.port().into()));
     assert!(told["hint"].as_str().unwrap().contains("60 s"));
-    let mut rest = String::new();
-    stdout.read_to_string(&mut rest).unwrap();
+    let rest = said.rest();
     assert_eq!(device.wait().unwrap().code(), Some(0), "{rest}");
     assert_eq!(server.log.lines().last().unwrap(), "register 9.9.9");
 }
@@ -188,8 +180,7 @@ fn what_a_device_cannot_use_is_not_sent() {
     assert_eq!(output.status.code(), Some(64));
     assert!(stderr(&output).contains("64 bytes, and 63 fit"), "{}", stderr(&output));
     // Without a terminal nobody can be asked.
-    let output = Command::new(env!("CARGO_BIN_EXE_spark"))
-        .args(["sonoff", "provision", "--ssid", "testnet", "--server", "a", "--at", &at])
+    let output = spark(&["provision", "--ssid", "testnet", "--server", "a", "--at", &at])
         .env_remove("SPARK_WIFI_PASSWORD")
         .stdin(Stdio::null())
         .output()
@@ -202,8 +193,7 @@ fn what_a_device_cannot_use_is_not_sent() {
 #[test]
 fn server_that_the_device_cannot_reach_is_warned_of() {
     // Not a loopback address for the program, and nothing is there: no packet leaves this computer.
-    let output = Command::new(env!("CARGO_BIN_EXE_spark"))
-        .args(["sonoff", "provision", "--ssid", "testnet", "--at", "localhost:1", "--server", "127.0.0.1"])
+    let output = spark(&["provision", "--ssid", "testnet", "--at", "localhost:1", "--server", "127.0.0.1"])
         .env("SPARK_WIFI_PASSWORD", PASSWORD)
         .output()
         .unwrap();

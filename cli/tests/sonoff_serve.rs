@@ -6,25 +6,16 @@
     reason = "test code"
 )]
 
+#[path = "common/sonoff.rs"]
+mod common;
+
+use common::{KEY, Lines, image, spark, vector};
 use serde_json::Value;
-use spark_ota::esp8266::{FlashMode, FlashParameters, ImageBuilder, Slot};
-use std::io::{BufRead, BufReader, Read, Write};
+use spark_ota::esp8266::Slot;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
-
-const KEY: &str = "11111111-2222-4333-8444-555555555555";
-const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ota/tests/vectors/sonoff/images");
-
-fn image(slot: Slot, len: usize) -> Vec<u8> {
-    let mut code = vec![7; len];
-    for (at, word) in (0..400_u32).zip(code.as_chunks_mut::<4>().0) {
-        *word = (slot.link_address() + at * 8).to_le_bytes();
-    }
-    let parameters = FlashParameters { mode: FlashMode::Dout, ..FlashParameters::SONOFF };
-    let segments = [(0x4010_0000, &[1; 300][..]), (0x3ffe_8000, &[2; 40])];
-    ImageBuilder::v2(parameters, 0x4010_0004, &code).segments(&segments).build().unwrap()
-}
+use std::process::{Child, Output, Stdio};
 
 struct Folder(tempfile::TempDir);
 
@@ -43,10 +34,14 @@ impl Folder {
     }
 }
 
+/// A server on free ports.
+const LISTENING: [&str; 8] =
+    ["serve", "--no-tls", "--listen", "127.0.0.1", "--port", "0", "--http-port", "0"];
+
 /// A running server. It is killed when it is dropped.
 struct Server {
     child: Child,
-    lines: BufReader<ChildStdout>,
+    lines: Lines,
     devices: String,
     images: String,
     said: Vec<Value>,
@@ -54,19 +49,8 @@ struct Server {
 
 impl Server {
     fn start(folder: &Folder, options: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_spark"))
-            .args([
-                "sonoff",
-                "serve",
-                "--listen",
-                "127.0.0.1",
-                "--port",
-                "0",
-                "--http-port",
-                "0",
-                "--json",
-                "--no-tls",
-            ])
+        let mut child = spark(&LISTENING)
+            .arg("--json")
             // In the wrong order: they tell their slot.
             .args([folder.path("user2.bin"), folder.path("user1.bin")])
             .args(options)
@@ -74,7 +58,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
+        let lines = Lines::of(&mut child);
         let mut server =
             Self { child, lines, devices: String::new(), images: String::new(), said: Vec::new() };
         server.devices =
@@ -86,14 +70,11 @@ impl Server {
 
     /// Reads what it says up to this.
     fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut line = String::new();
-        while self.lines.read_line(&mut line).unwrap() != 0 {
-            let said: Value = serde_json::from_str(&line).unwrap();
+        for said in self.lines.by_ref() {
             self.said.push(said.clone());
             if wanted(&said) {
                 return said;
             }
-            line.clear();
         }
         panic!("it has ended: {:#?}", self.said);
     }
@@ -104,7 +85,7 @@ impl Server {
 
     /// Its exit code, after its own end.
     fn end(mut self) -> Option<i32> {
-        std::io::copy(&mut self.lines, &mut std::io::sink()).unwrap();
+        self.lines.by_ref().for_each(drop);
         self.child.wait().unwrap().code()
     }
 }
@@ -117,8 +98,7 @@ impl Drop for Server {
 }
 
 fn device(server: &Server, options: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_spark"))
-        .args(["sonoff", "device", "--plain", "--server", &server.devices])
+    spark(&["device", "--plain", "--server", &server.devices])
         .args(if options.contains(&"--give-up-after") { &[][..] } else { &["--give-up-after", "90"] })
         .args(options)
         .stdout(Stdio::piped())
@@ -190,7 +170,7 @@ fn image_that_does_not_start_is_found_out() {
 #[test]
 fn final_stage_ends_with_the_last_byte() {
     let folder = Folder::new(20_000);
-    let last = format!("{VECTORS}/image_arduino.bin");
+    let last = vector("image_arduino.bin");
     for running in ["user1", "user2"] {
         let mut server = Server::start(&folder, &["--once", "--final", &last]);
         let images = server.images.clone();
@@ -219,8 +199,7 @@ fn device_of_another_opinion_about_versions_is_told_why() {
 fn bad_images_are_not_served() {
     let folder = Folder::new(20_000);
     let serve = |images: &[&str], options: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_spark"))
-            .args(["sonoff", "serve", "--listen", "127.0.0.1", "--port", "0", "--http-port", "0", "--no-tls"])
+        let output = spark(&LISTENING)
             .args(images.iter().map(|name| folder.path(name)))
             .args(options)
             .output()
@@ -282,7 +261,7 @@ fn nothing_but_the_table_is_read() {
 
 #[cfg(unix)]
 fn terminate(child: &Child) {
-    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert!(std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
 }
 
 #[cfg(unix)]
@@ -351,8 +330,7 @@ fn what_devices_could_not_be_told_is_refused_at_the_start() {
         ["--address", "192.168.1.10:8443"],
         ["--as", ""],
     ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_spark"))
-            .args(["sonoff", "serve", "--no-tls"])
+        let output = spark(&["serve", "--no-tls"])
             .args([folder.path("user1.bin"), folder.path("user2.bin")])
             .args(options)
             .output()

@@ -6,6 +6,9 @@
     reason = "test code"
 )]
 
+#[path = "common/sonoff.rs"]
+mod common;
+
 use spark_cli::sonoff::tls::{Acceptor, HandshakeFailure, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -87,8 +90,6 @@ mod with_tls {
 
     static ACCEPTOR: LazyLock<Acceptor> = LazyLock::new(|| Acceptor::new().unwrap());
 
-    const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ota/tests/vectors/sonoff");
-
     /// A client of OpenSSL.
     struct Client {
         versions: [SslVersion; 2],
@@ -138,7 +139,7 @@ mod with_tls {
     /// Every row of the matrix, with what is wanted here where the recorded server has TLS 1.1 only.
     #[tokio::test]
     async fn matrix_of_versions_and_suites() {
-        let text = std::fs::read(format!("{VECTORS}/tls_matrix.json")).unwrap();
+        let text = std::fs::read(format!("{}/tls_matrix.json", common::VECTORS)).unwrap();
         let matrix: Value = serde_json::from_slice(&text).unwrap();
         let mut seen = 0;
         for row in matrix["cases"].as_array().unwrap() {

@@ -11,7 +11,6 @@
 use core::time::Duration;
 use sha2::{Digest, Sha256};
 use spark_cli::sonoff::tls::{Acceptor, Stream};
-use spark_ota::esp8266::{FlashMode, FlashParameters, ImageBuilder};
 use spark_ota::sonoff::device::final_stage::{FINAL_PATH, USER2_PATH};
 use spark_ota::sonoff::dispatch::{self, DispatchAnswer, DispatchRequest};
 use spark_ota::sonoff::frame::{End, Frame, FrameReader, PONG, server_text};
@@ -27,17 +26,6 @@ use tokio::net::TcpListener;
 
 pub const USER1: &str = "/ota/user1.bin";
 pub const USER2: &str = "/ota/user2.bin";
-
-/// An image with code that calls itself, as a real one does.
-pub fn image(slot: Slot, len: usize) -> Vec<u8> {
-    let mut code: Vec<u8> = (0..len).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect();
-    for (at, word) in (0..400_u32).zip(code.as_chunks_mut::<4>().0) {
-        *word = (slot.link_address() + at * 8).to_le_bytes();
-    }
-    let parameters = FlashParameters { mode: FlashMode::Dout, ..FlashParameters::SONOFF };
-    let segments = [(0x4010_0000, &[1; 300][..]), (0x3ffe_8000, &[2; 40])];
-    ImageBuilder::v2(parameters, 0x4010_0004, &code).segments(&segments).build().unwrap()
-}
 
 /// How images are sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
