@@ -1,4 +1,4 @@
-//! `spark cloud serve` in a process of its own, looked at from outside: its counters, its memory, its time.
+//! `spark cloud serve` in a process of its own, and what it says of itself.
 #![allow(dead_code, unreachable_pub, reason = "each example uses its part")]
 #![allow(
     clippy::unwrap_used,
@@ -7,31 +7,18 @@
     reason = "a tool for measurements"
 )]
 
+use super::process::Process;
 use spark_cli::cloud::folder::Folder;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::path::Path;
+use std::process::{ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Log lines that are kept, to be shown when something is wrong.
 const LOG: usize = 40;
-
-/// The program beside this one.
-pub fn program(given: Option<&Path>) -> PathBuf {
-    let beside = || Some(std::env::current_exe().ok()?.parent()?.join("spark"));
-    let program = given.map(Path::to_path_buf).or_else(beside).unwrap_or_default();
-    if !program.is_file() {
-        eprintln!(
-            "{} is not there: `cargo build --release --bin spark`, or give --spark PATH",
-            program.display()
-        );
-        std::process::exit(66);
-    }
-    program
-}
 
 /// A data folder with its cloud's key, before the server runs.
 pub fn new_folder() -> (tempfile::TempDir, Folder) {
@@ -41,7 +28,7 @@ pub fn new_folder() -> (tempfile::TempDir, Folder) {
 }
 
 pub struct Server {
-    child: Child,
+    pub process: Process,
     token: String,
     agent: ureq::Agent,
     log: Arc<Mutex<VecDeque<String>>>,
@@ -97,7 +84,7 @@ impl Server {
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .into();
-        Self { child, token, agent, log, devices: devices.unwrap(), api: api.unwrap() }
+        Self { process: Process(child), token, agent, log, devices: devices.unwrap(), api: api.unwrap() }
     }
 
     /// GET: status and body.
@@ -147,55 +134,19 @@ impl Server {
         values.collect()
     }
 
-    /// Bytes of memory in use.
-    pub fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
-    }
-
-    /// Open files.
-    pub fn files(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
-    }
-
-    /// Processor time so far; Linux counts it in hundredths of a second.
-    pub fn processor_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let times = stat.rsplit(')').next().unwrap().split(' ').skip(12).take(2);
-        Duration::from_millis(times.map(|time| time.parse::<u64>().unwrap()).sum::<u64>() * 10)
-    }
-
     /// Its last warnings.
     pub fn last_words(&self) -> Vec<String> {
         self.log.lock().unwrap().iter().cloned().collect()
     }
 
     /// Ends it as a power cut does.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub fn kill(self) {
+        self.process.kill();
     }
 
     /// Interrupts it and waits: how long it took, `None` if it had to be killed or failed.
-    pub fn stop(mut self) -> Option<Duration> {
-        let started = Instant::now();
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        while started.elapsed() < Duration::from_secs(30) {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.success().then(|| started.elapsed());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        None
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It has ended already, unless something went wrong.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub fn stop(self) -> Option<Duration> {
+        self.process.stop()
     }
 }
 
@@ -219,11 +170,4 @@ fn keep(lines: BufReader<ChildStderr>, log: &Mutex<VecDeque<String>>) {
 /// The sum of all counters whose name begins so.
 pub fn sum(metrics: &BTreeMap<String, f64>, name: &str) -> f64 {
     metrics.iter().filter(|(key, _)| key.starts_with(name)).map(|(_, value)| value).sum()
-}
-
-/// The value below which this part of them is.
-pub fn percentile(sorted: &[Duration], part: f64) -> Duration {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
-    let at = (sorted.len().saturating_sub(1) as f64 * part).round() as usize;
-    sorted.get(at).copied().unwrap_or_default()
 }

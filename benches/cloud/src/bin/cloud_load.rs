@@ -15,11 +15,14 @@
     reason = "a tool for measurements"
 )]
 
+#[path = "../process.rs"]
+mod process;
 #[path = "../server.rs"]
 mod server;
 
 use clap::Parser;
-use server::{Server, percentile, sum};
+use process::{mib, percentile};
+use server::{Server, sum};
 use spark_cli::device::fleet::{Fleet, Keys, Orders, Recipe, Running};
 use spark_cli::device::program::Periodic;
 use std::io::{BufRead, BufReader};
@@ -57,8 +60,7 @@ struct Args {
 
 fn main() {
     let args = Args::parse();
-    let program = server::program(args.spark.as_deref());
-    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let program = process::program_for_many(args.spark.as_deref());
     let (place, folder) = server::new_folder();
     let key = spark_keys::rsa_backend::generate_device_key(&mut rand::rng()).unwrap();
     let mut recipe = Recipe::new(args.devices, folder.server_spki().unwrap(), Keys::Shared(Box::new(key)));
@@ -101,7 +103,7 @@ fn main() {
 /// Everything between the server's start and its end; what went wrong.
 async fn load(args: &Args, server: &Server, watched: Fleet, others: Fleet, ids: &[String]) -> Vec<String> {
     let mut failures = Vec::new();
-    let (empty, idle_time) = (server.memory(), server.processor_time());
+    let (empty, idle_time) = (server.process.memory(), server.process.processor_time());
     let started = Instant::now();
     let mut orders = Orders::new(&server.devices.to_string());
     orders.hold_events = true;
@@ -119,7 +121,7 @@ async fn load(args: &Args, server: &Server, watched: Fleet, others: Fleet, ids: 
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let storm = started.elapsed();
-    let connected = server.processor_time() - idle_time;
+    let connected = server.process.processor_time() - idle_time;
     if online() < args.devices as u64 {
         failures.push(format!("{} of {} devices are online", online(), args.devices));
     }
@@ -136,7 +138,7 @@ async fn load(args: &Args, server: &Server, watched: Fleet, others: Fleet, ids: 
     told("connect", &times);
     // Descriptions are asked for and written down, then it is quiet.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let memory = server.memory();
+    let memory = server.process.memory();
     let each = |bytes: u64| bytes.saturating_sub(empty) as f64 / 1024.0 / args.devices as f64;
     println!(
         "memory: {:.1} MiB without devices, {:.1} MiB with them: {:.1} KiB a device",
@@ -148,8 +150,8 @@ async fn load(args: &Args, server: &Server, watched: Fleet, others: Fleet, ids: 
     failures.extend(publish(args, server, &fleets, ids).await);
     println!(
         "memory after the events: {:.1} MiB, {:.1} KiB a device",
-        mib(server.memory()),
-        each(server.memory())
+        mib(server.process.memory()),
+        each(server.process.memory())
     );
 
     let metrics = server.metrics();
@@ -176,7 +178,7 @@ async fn load(args: &Args, server: &Server, watched: Fleet, others: Fleet, ids: 
 async fn publish(args: &Args, server: &Server, fleets: &[Running; 2], ids: &[String]) -> Vec<String> {
     let mut failures = Vec::new();
     let stream = server.stream("/v1/events/watched");
-    let before = server.processor_time();
+    let before = server.process.processor_time();
     let over = AtomicBool::new(false);
     let counts = |fleet: &Running| fleet.counts().published;
     let ((received, not_shown), calls, errors, took) = std::thread::scope(|scope| {
@@ -193,7 +195,7 @@ async fn publish(args: &Args, server: &Server, fleets: &[Running; 2], ids: &[Str
         fleets.iter().for_each(|fleet| fleet.publish(false));
         over.store(true, Ordering::Relaxed);
         let called: Vec<_> = callers.into_iter().map(|caller| caller.join().unwrap()).collect();
-        let took = server.processor_time() - before;
+        let took = server.process.processor_time() - before;
         // The last ones are still on their way.
         let started = Instant::now();
         let sent = || fleets.iter().map(counts).sum::<u64>() as f64;
@@ -235,10 +237,6 @@ async fn publish(args: &Args, server: &Server, fleets: &[Running; 2], ids: &[Str
     }
     failures.extend(errors.into_iter().take(3));
     failures
-}
-
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / 1024.0 / 1024.0
 }
 
 fn told(what: &str, sorted: &[Duration]) {

@@ -20,6 +20,8 @@
     reason = "a tool for measurements"
 )]
 
+#[path = "../process.rs"]
+mod process;
 #[path = "../server.rs"]
 mod server;
 #[path = "../strangers.rs"]
@@ -27,6 +29,7 @@ mod strangers;
 
 use clap::Parser;
 use coap_spark::handshake::DeviceId;
+use process::mib;
 use rand::RngExt;
 use server::Server;
 use spark_cli::device::fleet::{Fleet, Keys, Orders, Recipe};
@@ -111,7 +114,7 @@ impl Maker {
 
 fn main() {
     let args = Args::parse();
-    let program = server::program(args.spark.as_deref());
+    let program = process::program(args.spark.as_deref());
     let time = Duration::from_secs_f64(args.minutes * 60.0);
     let (place, folder) = server::new_folder();
     let [key, other] = [(); 2].map(|()| rsa_backend::generate_device_key(&mut rand::rng()).unwrap());
@@ -195,8 +198,8 @@ fn road(
     };
     assert!(runtime.block_on(staying.wait_online(STEADY as u64, Duration::from_secs(60))));
     std::thread::sleep(Duration::from_secs(2));
-    let files = server.files();
-    println!("{STEADY} devices are online: {:.1} MiB, {files} open files", mib(server.memory()));
+    let files = server.process.files();
+    println!("{STEADY} devices are online: {:.1} MiB, {files} open files", mib(server.process.memory()));
 
     let (samples, written) = std::thread::scope(|scope| {
         for group in 0..GROUPS {
@@ -253,7 +256,7 @@ fn road(
     let settled = || {
         let metrics = server.metrics();
         let level = |name: &str| metrics[name] as usize;
-        (level("devices_online"), level("connections_half_open"), server.files())
+        (level("devices_online"), level("connections_half_open"), server.process.files())
     };
     let is_settled = |(online, half_open, open): (usize, usize, usize)| {
         (online, half_open) == (STEADY, 0) && open <= files + OWN_FILES
@@ -264,7 +267,7 @@ fn road(
     let (online, half_open, open) = settled();
     println!(
         "at the end: {online} online, {half_open} half open, {open} open files, {:.1} MiB",
-        mib(server.memory())
+        mib(server.process.memory())
     );
     if !is_settled((online, half_open, open)) {
         failures.push(format!(
@@ -294,19 +297,19 @@ fn road(
     (failures, written)
 }
 
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / 1024.0 / 1024.0
-}
-
 fn sample(server: &Server, time: Duration) -> Vec<u64> {
     let started = Instant::now();
     let mut samples = Vec::new();
     let mut told = started;
     while started.elapsed() < time {
-        samples.push(server.memory());
+        samples.push(server.process.memory());
         if told.elapsed() > Duration::from_secs(60) {
             told = Instant::now();
-            println!("{:.0} min: {:.1} MiB", started.elapsed().as_secs_f64() / 60.0, mib(server.memory()));
+            println!(
+                "{:.0} min: {:.1} MiB",
+                started.elapsed().as_secs_f64() / 60.0,
+                mib(server.process.memory())
+            );
         }
         std::thread::sleep(SAMPLE);
     }

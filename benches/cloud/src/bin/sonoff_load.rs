@@ -15,12 +15,12 @@
     reason = "a tool for measurements"
 )]
 
-#[path = "../server.rs"]
-mod server;
+#[path = "../process.rs"]
+mod process;
 
 use clap::Parser;
+use process::{Process, mib, percentile};
 use serde_json::Value;
-use server::percentile;
 use spark_ota::esp8266::{FlashMode, FlashParameters, ImageBuilder, Slot};
 use spark_ota::sonoff::frame::{Decoded, End, Frame, decode, device_text};
 use spark_ota::sonoff::http::ResponseHead;
@@ -29,7 +29,7 @@ use spark_ota::sonoff::{ApiKey, DeviceId, Model, Version, handshake};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,8 +53,7 @@ struct Args {
 
 fn main() {
     let args = Args::parse();
-    let program = server::program(args.spark.as_deref());
-    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let program = process::program_for_many(args.spark.as_deref());
     let place = tempfile::tempdir().unwrap();
     let images = Slot::ALL.map(|slot| image(slot, args.length));
     let paths = Slot::ALL.map(|slot| place.path().join(slot.file_name()));
@@ -62,7 +61,7 @@ fn main() {
         std::fs::write(path, image).unwrap();
     }
     let serve = Serve::start(&program, &paths, args.devices);
-    let empty = serve.memory("VmRSS:");
+    let empty = serve.process.memory();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let [_, user2] = images;
     let started = Instant::now();
@@ -90,12 +89,11 @@ fn main() {
     );
     let at = |part| percentile(&times, part).as_secs_f64() * 1000.0;
     println!("a range: p50 {:.2} ms, p99 {:.2} ms, worst {:.2} ms", at(0.5), at(0.99), at(1.0));
-    let mebibytes = |bytes: u64| bytes as f64 / 1048576.0;
     println!(
         "memory of the server: {:.1} MiB before, {:.1} MiB at most, processor time {:.2} s",
-        mebibytes(empty),
-        mebibytes(serve.memory("VmHWM:")),
-        serve.processor_time().as_secs_f64()
+        mib(empty),
+        mib(serve.process.most_memory()),
+        serve.process.processor_time().as_secs_f64()
     );
     drop(serve);
     if !failures.is_empty() {
@@ -119,7 +117,7 @@ fn image(slot: Slot, length: usize) -> Vec<u8> {
 }
 
 struct Serve {
-    child: Child,
+    process: Process,
     /// How many devices have the image, told when it is all of them or one has failed.
     installed: mpsc::Receiver<usize>,
     devices: SocketAddr,
@@ -160,23 +158,11 @@ impl Serve {
             // Or the server would wait for its reader.
             let _ = std::io::copy(&mut lines, &mut std::io::sink());
         });
-        Self { child, installed, devices: listening, images }
+        Self { process: Process(child), installed, devices: listening, images }
     }
 
     fn installed(&self) -> usize {
         self.installed.recv_timeout(Duration::from_secs(30)).unwrap_or_default()
-    }
-
-    fn memory(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
-    }
-
-    fn processor_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let times = stat.rsplit(')').next().unwrap().split(' ').skip(12).take(2);
-        Duration::from_millis(times.map(|time| time.parse::<u64>().unwrap()).sum::<u64>() * 10)
     }
 }
 
@@ -194,13 +180,6 @@ fn read(lines: &mut BufReader<ChildStdout>, devices: usize) -> usize {
         line.clear();
     }
     installed
-}
-
-impl Drop for Serve {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 async fn load(devices: usize, serve: &Serve, image: Arc<[u8]>) -> Vec<Result<Vec<Duration>, String>> {
