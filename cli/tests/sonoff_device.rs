@@ -117,6 +117,18 @@ fn lost_download_is_continued() {
 }
 
 #[test]
+fn slow_network_takes_its_time_for_every_answer_and_nothing_else() {
+    let server = server(both(20_000), Sending::Fast);
+    let began = std::time::Instant::now();
+    let told = device(&server, &["--plain", "--latency", "150"]);
+    assert_eq!(told.code, Some(0), "{}", told.stderr);
+    // Connection and answer of the dispatch, the WebSocket, two messages, connection and five ranges; the first half again.
+    let answers = 2 + 2 + 2 + 1 + 5 + 2 + 2 + 1;
+    assert!(began.elapsed().as_millis() >= answers * 150, "{:?}", began.elapsed());
+    assert_eq!(server.log.count("get"), 5);
+}
+
+#[test]
 fn image_that_does_not_start_brings_the_old_version_back() {
     let mut wrong = both(20_000);
     wrong[1] = wrong[0].clone();

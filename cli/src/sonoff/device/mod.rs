@@ -88,6 +88,9 @@ pub struct Args {
     /// Lose the first download after so many bytes.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     lose_after: Option<u32>,
+    /// Milliseconds that the network adds to every way there and back.
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=60_000))]
+    latency: u64,
     /// End after so many seconds; without this option it tries for ever, as a device does.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     give_up_after: Option<u64>,
@@ -256,7 +259,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let started = Instant::now();
         let mut simulation = Simulation {
             flash,
-            links: Links::new(connector, lose_after),
+            links: Links::new(connector, lose_after, Duration::from_millis(args.latency)),
             report: Report { id: identity.device_id, json: args.json },
             started,
             skipped: Duration::ZERO,
