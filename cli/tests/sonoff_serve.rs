@@ -184,6 +184,67 @@ fn final_stage_ends_with_the_last_byte() {
     }
 }
 
+/// The beginning of an answer, for a peer that takes only little at once.
+#[cfg(target_os = "linux")]
+fn begin_final(server: &Server) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&server.images.parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    let mut socket = TcpStream::from(socket);
+    socket.write_all(b"GET /ota/image_arduino.bin HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!(socket.read(&mut [0; 12]).unwrap(), 12);
+    // Nothing more is asked for: from here on only what is acknowledged tells how far it is.
+    socket.shutdown(std::net::Shutdown::Write).unwrap();
+    socket
+}
+
+/// When the server says that the final image has arrived.
+#[cfg(target_os = "linux")]
+fn arrival(mut server: Server) -> std::sync::mpsc::Receiver<std::time::Instant> {
+    let (told, arrival) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        server.until(|said| said["event"] == "final-image-arrived");
+        told.send(std::time::Instant::now()).unwrap();
+    });
+    arrival
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn slow_final_image_has_arrived_with_its_last_byte_and_not_with_the_last_write() {
+    use std::time::{Duration, Instant};
+
+    let folder = Folder::new(20_000);
+    let last = vector("image_arduino.bin");
+    let server = Server::start(&folder, &["--final", &last]);
+    let mut socket = begin_final(&server);
+    let arrival = arrival(server);
+    std::thread::sleep(Duration::from_millis(1500));
+    let taken = Instant::now();
+    std::io::copy(&mut socket, &mut std::io::sink()).unwrap();
+    let arrived = arrival.recv_timeout(Duration::from_secs(10)).expect("it was told");
+    assert!(arrived > taken, "told {:?} before", taken - arrived);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn final_image_that_is_left_in_the_middle_has_not_arrived() {
+    let folder = Folder::new(20_000);
+    let last = vector("image_arduino.bin");
+    let mut server = Server::start(&folder, &["--final", &last]);
+    let socket = begin_final(&server);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    // What it has not read makes this a reset.
+    drop(socket);
+    // Somebody else comes later.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let mut socket = TcpStream::connect(&server.images).unwrap();
+    socket.write_all(b"GET /nothing HTTP/1.0\r\n\r\n").unwrap();
+    server.until(|said| said["event"] == "rejected");
+    assert!(server.said.iter().any(|said| said["event"] == "requested"));
+    assert!(server.said.iter().all(|said| said["event"] != "final-image-arrived"), "{:?}", server.said);
+}
+
 #[test]
 fn device_of_another_opinion_about_versions_is_told_why() {
     let folder = Folder::new(20_000);

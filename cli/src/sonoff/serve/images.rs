@@ -88,6 +88,11 @@ impl Images {
         self.roles.contains(&Role::FinalImage)
     }
 
+    /// It is written to the beginning of the flash, where a part of it is worse than nothing.
+    pub(super) fn is_final(&self, file: FileId) -> bool {
+        self.roles.get(file.index()) == Some(&Role::FinalImage)
+    }
+
     /// What each file is called.
     pub(super) fn names(&self) -> Vec<String> {
         self.paths.iter().map(|path| path.rsplit('/').next().unwrap_or_default().to_owned()).collect()

@@ -8,6 +8,7 @@
 mod address;
 mod images;
 mod network;
+mod places;
 mod story;
 mod unacknowledged;
 
@@ -34,6 +35,8 @@ use tokio::time::Instant;
 const STAY: Duration = Duration::from_secs(8);
 /// Said at the first interrupt.
 const WRITING: &str = "a device is getting its final image, and is of no use with a part of it: interrupt again to stop nevertheless";
+/// Files beside the sockets of connections.
+const OTHER_FILES: u64 = 64;
 /// Connections that may wait in the kernel until they are accepted.
 const BACKLOG: u32 = 1024;
 
@@ -104,6 +107,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             "TLS 1.0 to 1.2 at security level 0, for the devices' port only: old devices know nothing better",
         );
     }
+    // If that is not allowed, there are fewer connections at once.
+    let _ = rlimit::increase_nofile_limit(network::CONNECTIONS as u64 + OTHER_FILES);
     let runtime = tokio::runtime::Runtime::new().map_err(|error| {
         Failure::new(Code::Software, format_args!("cannot start: {error}"), "free some memory or threads")
     })?;

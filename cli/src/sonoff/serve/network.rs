@@ -2,6 +2,7 @@
 
 use super::Args;
 use super::images::Images;
+use super::places::{Place, Places};
 use super::story::{End, News};
 use super::unacknowledged;
 use crate::sonoff::tls::{Acceptor, Stream};
@@ -10,14 +11,14 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use spark_ota::sonoff::server::{Config, ConnectionId, Event, Files, Output, Policy, Report, Service, Stage};
 use spark_ota::sonoff::upgrade::Offer;
-use spark_ota::sonoff::{ApiKey, DeviceId};
+use spark_ota::sonoff::{ApiKey, DeviceId, limits};
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
 /// A peer that takes nothing for so long is gone.
@@ -26,7 +27,7 @@ const WRITING: Duration = Duration::from_secs(30);
 const PIECE: usize = 4096;
 /// Between two looks whether the last bytes have arrived.
 const LOOK: Duration = Duration::from_millis(500);
-/// Connections at once, also those that have not said anything. More wait in the kernel's queue.
+/// Connections at once, also those that have not said anything.
 pub(super) const CONNECTIONS: usize = 1024;
 /// News that wait to be told. Of what is beyond only what happens to devices is kept, so that an output that nobody reads
 /// stops nothing.
@@ -49,7 +50,7 @@ pub(super) struct Server {
     waiting: AtomicUsize,
     /// How it ended for each device.
     ends: mpsc::UnboundedSender<End>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 struct Inner {
@@ -90,7 +91,7 @@ impl Server {
             told,
             waiting: AtomicUsize::new(0),
             ends,
-            places: Arc::new(Semaphore::new(CONNECTIONS)),
+            places: Places::new(CONNECTIONS),
         }
     }
 
@@ -199,95 +200,114 @@ impl Server {
     /// Takes connections.
     pub(super) async fn accept(self: Arc<Self>, listener: TcpListener, acceptor: Acceptor) {
         loop {
-            // Never closed.
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((socket, peer)) => {
+                    let place = self.places.take().await;
                     let (server, acceptor) = (Arc::clone(&self), acceptor.clone());
-                    tokio::spawn(async move {
-                        let _place = place;
-                        // Small answers are waited for.
-                        let _ = socket.set_nodelay(true);
-                        let local = socket.local_addr();
-                        match (acceptor.accept(socket).await, local) {
-                            (Ok(stream), Ok(local)) => server.connection(stream, peer, local).await,
-                            (Ok(_), Err(_)) => {}
-                            (Err(failure), _) => {
-                                let peer = peer.ip().to_canonical();
-                                server.tell(News::NoTls { peer, failure });
-                            }
-                        }
-                    });
+                    tokio::spawn(async move { server.welcome(socket, peer, place, &acceptor).await });
                 }
-                // Out of descriptors: some will be free again.
-                Err(_) => sleep(Duration::from_millis(100)).await,
+                // It was gone before it was here.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(_) => {
+                    // Out of descriptors, before the places are.
+                    self.places.make_room();
+                    sleep(Duration::from_millis(100)).await;
+                }
             }
         }
     }
 
-    async fn connection(&self, stream: Stream, peer: SocketAddr, local: SocketAddr) {
+    async fn welcome(&self, socket: TcpStream, peer: SocketAddr, mut place: Place, acceptor: &Acceptor) {
+        // Small answers are waited for.
+        let _ = socket.set_nodelay(true);
+        let local = socket.local_addr();
+        let accepted = tokio::select! {
+            accepted = acceptor.accept(socket) => accepted,
+            () = place.is_wanted() => return self.gives_way(peer, &place),
+        };
+        match (accepted, local) {
+            (Ok(stream), Ok(local)) => self.connection(stream, peer, local, &mut place).await,
+            (Ok(_), Err(_)) => {}
+            (Err(failure), _) => self.tell(News::NoTls { peer: peer.ip().to_canonical(), failure }),
+        }
+    }
+
+    fn gives_way(&self, peer: SocketAddr, place: &Place) {
+        let (peer, silence) = (peer.ip().to_canonical(), place.silence());
+        self.tell(News::GaveWay { peer, silence, places: self.places.limit() });
+    }
+
+    async fn connection(&self, stream: Stream, peer: SocketAddr, local: SocketAddr, place: &mut Place) {
+        place.heard();
         let host = match &self.address {
             Some(address) => address.clone(),
             None => local.ip().to_canonical().to_string(),
         };
-        let peer: IpAddr = peer.ip().to_canonical();
+        let ip: IpAddr = peer.ip().to_canonical();
         let key = ApiKey::from_random(rand::random());
         let task = Arc::new(Notify::new());
-        let Ok(id) = self.with(|service, now| service.connected(now, peer, key, &host, local.port())) else {
+        let Ok(id) = self.with(|service, now| service.connected(now, ip, key, &host, local.port())) else {
             return;
         };
         self.lock().tasks.insert(id, Arc::clone(&task));
-        let orderly = self.talk(stream, id, &task).await;
+        let end = self.talk(stream, id, &task, place).await;
         self.lock().tasks.remove(&id);
-        if let Some(orderly) = orderly {
-            self.with(|service, now| service.closed(now, id, orderly));
+        if end == Ending::GaveWay {
+            self.gives_way(peer, place);
+        }
+        if end != Ending::Ours {
+            self.with(|service, now| service.closed(now, id, end == Ending::Theirs));
         }
     }
 
-    /// Until its end: `true` if the peer has closed, `None` if we have.
-    async fn talk(&self, stream: Stream, id: ConnectionId, task: &Notify) -> Option<bool> {
+    /// Until its end.
+    async fn talk(&self, mut stream: Stream, id: ConnectionId, task: &Notify, place: &mut Place) -> Ending {
         let ends = stream.tcp().local_addr().ok().zip(stream.tcp().peer_addr().ok());
-        let (mut reader, mut writer) = tokio::io::split(stream);
         let mut buffer = vec![0; PIECE];
         let mut is_finished = false;
         loop {
             while let Some(output) = self.with(|service, now| service.poll_output(now, id)) {
+                if !place.keep() {
+                    return Ending::GaveWay;
+                }
                 let written = match output {
-                    Output::Send(bytes) => send(&mut writer, &bytes).await,
+                    Output::Send(bytes) => send(&mut stream, &bytes).await,
                     Output::SendFile { file, range } => {
                         let content = self.images.content(file);
                         let part = content.get(range.start as usize..range.end as usize).unwrap_or_default();
-                        send(&mut writer, part).await
+                        if self.images.is_final(file) {
+                            send(&mut stream, part).await
+                        } else {
+                            send_within(limits::DOWNLOAD, &mut stream, part).await
+                        }
                     }
                     Output::Finish => {
                         is_finished = true;
-                        // What cannot be said any more is no loss.
-                        let _ = timeout(WRITING, writer.shutdown()).await;
+                        finish(&mut stream).await;
                         Ok(())
                     }
                     _ => {
-                        let _ = timeout(WRITING, writer.shutdown()).await;
-                        return None;
+                        finish(&mut stream).await;
+                        return Ending::Ours;
                     }
                 };
                 if written.is_err() {
-                    return Some(false);
+                    return Ending::Broken;
                 }
             }
             tokio::select! {
-                read = reader.read(&mut buffer) => match read {
+                read = stream.read(&mut buffer) => match read {
                     Ok(0) => {
-                        if is_finished {
-                            self.acknowledged(id, ends).await;
-                        }
-                        return Some(true);
+                        return if is_finished { self.acknowledged(id, ends, &stream).await } else { Ending::Theirs };
                     }
                     Ok(count) => {
+                        place.heard();
                         let bytes = buffer.get(..count).unwrap_or_default();
                         self.with(|service, now| service.handle_input(now, id, bytes));
                     }
-                    Err(_) => return Some(false),
+                    Err(_) => return Ending::Broken,
                 },
+                () = place.is_wanted() => return Ending::GaveWay,
                 () = task.notified() => {}
                 () = sleep(LOOK), if is_finished => self.look(id, ends),
             }
@@ -302,7 +322,12 @@ impl Server {
     }
 
     /// The same, after what may still be on its way.
-    async fn acknowledged(&self, id: ConnectionId, ends: Option<(SocketAddr, SocketAddr)>) {
+    async fn acknowledged(
+        &self,
+        id: ConnectionId,
+        ends: Option<(SocketAddr, SocketAddr)>,
+        stream: &Stream,
+    ) -> Ending {
         for _ in 0..10 {
             let all = ends.and_then(|(local, peer)| unacknowledged::is_empty(local, peer));
             if all != Some(false) {
@@ -311,7 +336,30 @@ impl Server {
             sleep(LOOK).await;
         }
         self.look(id, ends);
+        // One that was reset has nothing on its way any more either.
+        match stream.tcp().take_error() {
+            Ok(None) => Ending::Theirs,
+            _ => Ending::Broken,
+        }
     }
+}
+
+/// How a connection has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ending {
+    /// The peer has closed it.
+    Theirs,
+    /// We have, as the service wanted it.
+    Ours,
+    /// It broke, or nothing was taken any more.
+    Broken,
+    /// Its place is another's.
+    GaveWay,
+}
+
+/// Says that nothing more comes. What cannot be said any more is no loss.
+async fn finish(writer: &mut (impl AsyncWriteExt + Unpin)) {
+    let _ = timeout(WRITING, writer.shutdown()).await;
 }
 
 /// Piece by piece: a slow peer is no dead one.
@@ -325,3 +373,15 @@ async fn send(writer: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8]) -> io::Re
     }
     Ok(())
 }
+
+/// The same, for who has no use for it later.
+async fn send_within(
+    limit: Duration,
+    writer: &mut (impl AsyncWriteExt + Unpin),
+    bytes: &[u8],
+) -> io::Result<()> {
+    timeout(limit, send(writer, bytes)).await?
+}
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,12 @@ pub(super) enum News {
         peer: IpAddr,
         failure: HandshakeFailure,
     },
+    /// A connection that had asked for nothing when all places were taken.
+    GaveWay {
+        peer: IpAddr,
+        silence: Duration,
+        places: usize,
+    },
 }
 
 impl News {
@@ -56,7 +62,7 @@ impl News {
         match self {
             Self::Report(report) => report.is_needed(),
             Self::Warnings { .. } | Self::Refused { .. } => true,
-            Self::NoTls { .. } => false,
+            Self::NoTls { .. } | Self::GaveWay { .. } => false,
         }
     }
 
@@ -234,6 +240,18 @@ impl Story {
                 let diagnosis = diagnosis(failure).map(Diagnosis::code);
                 self.object(
                     &json!({"event": "no-connection", "peer": peer, "code": failure.code(), "diagnosis": diagnosis}),
+                )?;
+            }
+            News::GaveWay { peer, silence, places } => {
+                let seconds = silence.as_secs();
+                self.line(
+                    peer,
+                    format_args!(
+                        "gives way to another connection: all {places} places are taken, and it has said nothing for {seconds} s"
+                    ),
+                );
+                self.object(
+                    &json!({"event": "no-connection", "peer": peer, "code": "gave-way", "diagnosis": null, "silent": seconds}),
                 )?;
             }
         }

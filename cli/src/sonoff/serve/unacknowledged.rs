@@ -10,7 +10,7 @@ use core::net::SocketAddr;
 pub(super) fn is_empty(local: SocketAddr, peer: SocketAddr) -> Option<bool> {
     let file = if local.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
     let table = std::fs::read_to_string(file).ok()?;
-    // A connection that is not listed has ended, which it does not with bytes that wait.
+    // A connection that is not listed has ended, which it does not with bytes that wait, unless it was reset.
     let queue = queue(&table, &written(local), &written(peer)).unwrap_or(0);
     Some(queue == 0)
 }
