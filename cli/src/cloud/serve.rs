@@ -7,7 +7,7 @@ use super::log::{self, Logbook};
 use super::session::SessionOptions;
 use super::{BackEnd, Cloud, Enrolment, Event, Options, api};
 use crate::exit::{Code, Failure};
-use crate::interrupt::interrupted;
+use crate::interrupt::Interrupts;
 use crate::ui::{print, say};
 use core::num::NonZeroU32;
 use core::time::Duration;
@@ -186,12 +186,13 @@ async fn serve(args: &Args) -> Result<(), Failure> {
     }
     let json = args.json;
     let logging = tokio::spawn(keep_log(events, json));
-    interrupted().await;
+    let mut interrupts = Interrupts::new();
+    interrupts.next().await;
     tracing::info!("stopping; updates under way get {} s, a second interrupt ends at once", args.grace);
     let grace = Duration::from_secs(args.grace);
     tokio::select! {
         () = cloud.stop(grace) => {}
-        () = interrupted() => {}
+        () = interrupts.asked() => {}
     }
     // The receiver is gone without an interface.
     let _ = stop_api.send(true);

@@ -91,9 +91,10 @@ pub(crate) fn keep_going() -> bool {
                 return;
             };
             runtime.block_on(async {
-                crate::interrupt::interrupted().await;
+                let mut interrupts = crate::interrupt::Interrupts::new();
+                interrupts.next().await;
                 STOP.store(true, Ordering::Relaxed);
-                crate::interrupt::interrupted().await;
+                interrupts.asked().await;
                 std::process::exit(74);
             });
         });

@@ -14,8 +14,8 @@ mod unacknowledged;
 
 use super::tls::Acceptor;
 use crate::exit::{Code, Failure, chain};
-use crate::interrupt::interrupted;
-use crate::ui::Ui;
+use crate::interrupt::{Interrupt, Interrupts};
+use crate::ui::{self, Ui};
 use core::net::IpAddr;
 use core::time::Duration;
 use images::Images;
@@ -33,8 +33,8 @@ use tokio::time::Instant;
 
 /// After the end of the first device a server that is there for one stays so long, in case it asks again.
 const STAY: Duration = Duration::from_secs(8);
-/// Said at the first interrupt.
-const WRITING: &str = "a device is getting its final image, and is of no use with a part of it: interrupt again to stop nevertheless";
+/// Said when the server is to stop and must not.
+const WRITING: &str = "a device is getting its final image, and is of no use with a part of it: the server stops when that is written; interrupt again to stop nevertheless";
 /// Files beside the sockets of connections.
 const OTHER_FILES: u64 = 64;
 /// Connections that may wait in the kernel until they are accepted.
@@ -148,36 +148,40 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, ui: Ui) -> Resul
     }
     tokio::spawn(Arc::clone(&server).keep_time());
     let mut telling = story.begin(news, Arc::clone(&server));
-    let stop = interrupted();
-    tokio::pin!(stop);
-    let (mut end, mut leave_at, mut was_warned) = (None, None, false);
+    let mut interrupts = Interrupts::new();
+    let (mut end, mut leave_at) = (None, None);
+    let (mut is_stopping, mut was_warned, mut is_telling, mut failure) = (false, false, true, None);
     loop {
         tokio::select! {
-            () = &mut stop => {
-                if was_warned || !server.is_writing() {
+            how = interrupts.next() => {
+                let insists = was_warned && how == Interrupt::Asked;
+                if insists || !server.is_writing() {
                     break;
                 }
-                was_warned = true;
-                stop.set(interrupted());
-                // An output that nobody reads must not keep the second interrupt out.
-                let ui = ui.clone();
-                std::thread::spawn(move || ui.line(WRITING));
+                (is_stopping, was_warned) = (true, true);
+                warn(WRITING);
             }
             found = ended.recv() => {
                 end = found.filter(|found| *found != End::Open);
                 leave_at = end.filter(|_| args.once).map(|_| Instant::now() + STAY);
             }
-            () = wait_until(leave_at) => {
-                if !server.is_writing() {
-                    break;
+            () = wait_until(leave_at), if !is_stopping => is_stopping = true,
+            told = telling.ended(), if is_telling => {
+                is_telling = false;
+                if let Err(problem) = told {
+                    if server.is_writing() {
+                        was_warned = true;
+                        warn(format!("{problem}\n{WRITING}"));
+                    }
+                    failure = Some(problem);
                 }
-                leave_at = Some(Instant::now() + STAY);
+                is_stopping = true;
             }
-            told = telling.ended() => {
-                told?;
-                break;
-            }
+            () = server.written(), if is_stopping => break,
         }
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
     }
     telling.stop().await?;
     Ok(match end {
@@ -186,6 +190,11 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, ui: Ui) -> Resul
         Some(End::Failed) => ExitCode::from(Code::Protocol as u8),
         Some(End::Open) | None => ExitCode::from(Code::Unavailable as u8),
     })
+}
+
+/// Said to the person, also with `--json`. An output that nobody reads must not keep the next interrupt out.
+fn warn(text: impl core::fmt::Display + Send + 'static) {
+    std::thread::spawn(move || ui::say(text));
 }
 
 async fn wait_until(at: Option<Instant>) {

@@ -152,6 +152,18 @@ impl Server {
         self.lock().service.is_sending_final_image()
     }
 
+    /// Waits until no device writes. The end of one connection may be followed by the next, and what is not known to have
+    /// arrived is looked for after a moment: so it is asked twice.
+    pub(super) async fn written(&self) {
+        let mut quiet = 0;
+        while quiet < 2 {
+            if quiet > 0 || self.is_writing() {
+                sleep(LOOK).await;
+            }
+            quiet = if self.is_writing() { 0 } else { quiet + 1 };
+        }
+    }
+
     /// Offers the images to a device that is ready, once.
     fn offer(&self, service: &mut Service, now: Duration, device_id: DeviceId) -> Option<News> {
         let session = service.session(&device_id).filter(|session| session.stage().is_none())?;

@@ -1,0 +1,197 @@
+//! How `spark sonoff serve` ends: never while a device writes its final image, unless somebody insists.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    reason = "test code"
+)]
+
+use core::time::Duration;
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Instant;
+use tokio::net::TcpSocket;
+
+const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ota/tests/vectors/sonoff/images");
+/// Longer than anything here takes, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server, whose output goes to files. It is killed when it is dropped.
+struct Server {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Its output may have so many blocks.
+    fn start(blocks: u32, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| std::fs::File::create(folder.path().join(name)).unwrap();
+        // What is written beyond a limit is an error, and not a signal.
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        let child = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_spark"), "sonoff", "serve", "--listen", "127.0.0.1"])
+            .args(["--port", "0", "--http-port", "0", "--json", "--no-tls"])
+            .args(["image_user1-0x01000.bin", "image_user2-0x81000.bin", "--final", "image_arduino.bin"])
+            .args(options)
+            .current_dir(VECTORS)
+            .stdout(Stdio::from(file("out")))
+            .stderr(Stdio::from(file("err")))
+            .spawn()
+            .unwrap();
+        Self { child, folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn said(&self) -> Vec<Value> {
+        let text = self.read("out");
+        text.split_inclusive('\n').filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Where it listens: for devices, for images.
+    fn addresses(&self) -> [String; 2] {
+        until("it listens", || {
+            let said = self.said();
+            let listening = said.iter().filter(|said| said["event"] == "listening");
+            let found: Vec<_> = listening.map(|said| said["address"].as_str().unwrap().to_owned()).collect();
+            found.try_into().ok()
+        })
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Its exit code, after its own end.
+    fn end(&mut self) -> Option<i32> {
+        until("it ends", || self.child.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Looks again and again.
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// A device that gets the final image, and takes it as slowly as it likes.
+struct Writing(TcpStream);
+
+impl Writing {
+    fn new(images: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let socket = runtime.block_on(async {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_recv_buffer_size(4096).unwrap();
+            socket.connect(images.parse().unwrap()).await.unwrap().into_std().unwrap()
+        });
+        socket.set_nonblocking(false).unwrap();
+        let mut writing = Self(socket);
+        writing.0.write_all(b"GET /ota/image_arduino.bin HTTP/1.0\r\n\r\n").unwrap();
+        writing.0.read_exact(&mut [0; 1000]).unwrap();
+        // The server sees in the kernel's table what has not arrived.
+        sleep(Duration::from_secs(1));
+        writing
+    }
+
+    /// Takes the rest.
+    fn finish(mut self) {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).unwrap();
+        let image = std::fs::read(format!("{VECTORS}/image_arduino.bin")).unwrap();
+        assert!(image.ends_with(&rest) && rest.len() > image.len() - 1000, "{} bytes", rest.len());
+    }
+}
+
+#[test]
+fn interrupted_server_waits_for_the_final_image_and_ends_then() {
+    let mut server = Server::start(100, &[]);
+    let [_, images] = server.addresses();
+    let device = Writing::new(&images);
+    server.signal("INT");
+    until("it says so, with --json too", || server.read("err").contains("interrupt again").then_some(()));
+    sleep(Duration::from_secs(2));
+    assert!(server.is_running());
+    device.finish();
+    assert_eq!(server.end(), Some(0));
+}
+
+#[test]
+fn terminal_that_goes_away_does_not_break_a_final_image_off() {
+    let mut server = Server::start(100, &[]);
+    let [_, images] = server.addresses();
+    let device = Writing::new(&images);
+    // The shell says so, and then the system.
+    for _ in 0..2 {
+        server.signal("HUP");
+        sleep(Duration::from_secs(1));
+        assert!(server.is_running());
+    }
+    device.finish();
+    assert_eq!(server.end(), Some(0));
+    let mut server = Server::start(100, &[]);
+    server.addresses();
+    server.signal("HUP");
+    assert_eq!(server.end(), Some(0));
+}
+
+#[test]
+fn who_insists_is_obeyed() {
+    let mut server = Server::start(100, &[]);
+    let [_, images] = server.addresses();
+    let device = Writing::new(&images);
+    server.signal("TERM");
+    until("it says so", || server.read("err").contains("interrupt again").then_some(()));
+    assert!(server.is_running());
+    server.signal("TERM");
+    assert_eq!(server.end(), Some(0));
+    drop(device);
+}
+
+#[test]
+fn output_that_cannot_be_written_does_not_break_a_final_image_off() {
+    let mut server = Server::start(16, &[]);
+    let [_, images] = server.addresses();
+    let device = Writing::new(&images);
+    // Each is told, until there is no place any more.
+    for _ in 0..300 {
+        let mut socket = TcpStream::connect(&images).unwrap();
+        socket.write_all(b"GET /nothing HTTP/1.0\r\n\r\n").unwrap();
+        let _ = socket.read_to_end(&mut Vec::new());
+    }
+    until("it says so", || server.read("err").contains("standard output").then_some(()));
+    sleep(Duration::from_secs(2));
+    assert!(server.is_running(), "{}", server.read("err"));
+    device.finish();
+    assert_eq!(server.end(), Some(74));
+}
