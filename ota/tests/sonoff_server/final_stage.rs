@@ -259,3 +259,57 @@ fn slow_arrival_is_waited_for() {
     assert_eq!(sent, [Sent::Close]);
     assert!(matches!(stage(&bench), Stage::Failed(Failure::FinalStage { .. })), "{:?}", stage(&bench));
 }
+
+#[test]
+fn only_a_whole_file_with_its_bytes_takes_back_what_went_before() {
+    let path = Role::FinalImage.final_path().unwrap();
+    let others = [
+        format!("HEAD {path} HTTP/1.0\r\n\r\n"),
+        format!("POST {path} HTTP/1.0\r\nContent-Length: 0\r\n\r\n"),
+        format!("GET {path} HTTP/1.0\r\nRange: bytes=99999-\r\n\r\n"),
+        format!("GET {path} HTTP/1.0\r\nRange: bytes=0-9\r\n\r\n"),
+    ];
+    for (at, other) in others.iter().enumerate() {
+        let mut bench = installed();
+        let (first, _) = get(&mut bench, Role::FinalImage);
+        let second = bench.connect_from(AT, super::client::SESSION_KEY);
+        bench.input(second, other.as_bytes());
+        bench.service.closed(bench.now, second, true);
+        bench.service.closed(bench.now, first, true);
+        assert_eq!(stage(&bench), Stage::Done { closed: true }, "{other}");
+        let third = bench.connect_from(AT, super::client::SESSION_KEY);
+        bench.input(third, other.as_bytes());
+        assert_eq!(stage(&bench), Stage::Done { closed: true }, "{at}: it has got it already");
+    }
+    // On the same connection: behind the whole image it asks for a part.
+    let mut bench = installed();
+    let connection = bench.connect_from(AT, super::client::SESSION_KEY);
+    bench.input(connection, format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes());
+    bench.input(connection, format!("GET {path} HTTP/1.1\r\nRange: bytes=0-9\r\n\r\n").as_bytes());
+    bench.service.closed(bench.now, connection, true);
+    assert_eq!(stage(&bench), Stage::Done { closed: true });
+}
+
+#[test]
+fn strangers_do_not_take_back_what_others_without_an_id_have_got() {
+    let mut bench = Bench::new(Config::default());
+    let request = b"GET /ota/image_arduino.bin HTTP/1.0\r\n\r\n";
+    let [first, second] = [[192, 168, 77, 30], [192, 168, 77, 31]].map(|peer| {
+        let connection = bench.connect_from(peer, super::client::SESSION_KEY);
+        bench.service.handle_input(bench.now, connection, request);
+        // Head and file: the network has it, and has not said so yet.
+        for _ in 0..2 {
+            assert!(bench.service.poll_output(bench.now, connection).is_some());
+        }
+        connection
+    });
+    assert!(bench.service.is_sending_final_image());
+    while bench.service.poll_output(bench.now, second).is_some() {}
+    bench.service.closed(bench.now, second, true);
+    assert!(bench.service.is_sending_final_image(), "the first one still writes");
+    bench.drain(first);
+    bench.service.closed(bench.now, first, true);
+    bench.drain(first);
+    let arrived = bench.reports.iter().filter(|report| matches!(report, Report::FinalImageArrived { .. }));
+    assert_eq!(arrived.count(), 2);
+}

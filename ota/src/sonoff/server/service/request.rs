@@ -9,6 +9,7 @@ use crate::sonoff::server::connection::{ConnectionId, IDLE, Kind, Output, Sendin
 use crate::sonoff::server::files::{FileId, Role};
 use crate::sonoff::server::job::{Delivery, Stage};
 use crate::sonoff::server::report::{Rejection, Report};
+use crate::sonoff::server::session::Session;
 use crate::sonoff::text::{DeviceId, Text};
 use core::net::IpAddr;
 use core::time::Duration;
@@ -158,6 +159,7 @@ impl Service {
         }
         let found = answer(head, length, &name);
         let mut delivery = Delivery::Direct;
+        let is_whole = found.body == (0..length);
         if !found.body.is_empty() {
             let range = (found.status == 206).then(|| found.body.clone());
             let session = device_id.and_then(|id| self.sessions.get_mut(&id)).map(|known| &mut known.session);
@@ -167,7 +169,10 @@ impl Service {
                 }
                 (Role::Upgrade(_), None) => {}
                 (Role::FinalUser2 | Role::FinalImage, session) => {
-                    if let Some(session) = session {
+                    // Who has got all of it and looks at a part has not lost the rest.
+                    let is_done =
+                        |session: &&mut Session| matches!(session.stage(), Some(Stage::Done { .. }));
+                    if let Some(session) = session.filter(|session| is_whole || !is_done(session)) {
                         session.in_final_stage(now, 0, if role == Role::FinalImage { length } else { 0 });
                     }
                     let tries = self.final_tries.entry(file).or_default();
@@ -187,17 +192,20 @@ impl Service {
             paced: delivery == Delivery::Paced,
             remark: found.remark,
         });
-        if !matches!(role, Role::Upgrade(_)) {
-            // Who asks again has not got what went before.
+        let is_final = !matches!(role, Role::Upgrade(_)) && is_whole;
+        if is_final {
+            // Who asks again has not got what went before. Peers without an id are the same one by their address only.
             for (connection, _) in self.connections.values_mut() {
-                if connection.final_device == device_id {
+                if connection.final_device == device_id && (device_id.is_some() || connection.peer == peer) {
                     (connection.final_image, connection.final_image_gone) = (false, false);
                 }
             }
         }
         if let Some((connection, _)) = self.connections.get_mut(&id) {
-            connection.final_image = role == Role::FinalImage && found.body == (0..length);
-            connection.final_device = device_id;
+            if is_final {
+                connection.final_image = role == Role::FinalImage;
+                connection.final_device = device_id;
+            }
             let body_length = found.body.end.saturating_sub(found.body.start);
             connection.deadline = now.saturating_add(connection.patience());
             connection.sending = Some(Sending {

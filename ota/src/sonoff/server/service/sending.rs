@@ -75,7 +75,7 @@ impl Service {
         let is_over = connection.sending.is_none();
         let is_ending = matches!(connection.kind, Kind::Ending);
         if let Some((role, length)) = self.files.describe(writing.file) {
-            connection.final_image_gone = connection.final_image && writing.range.end == length;
+            connection.final_image_gone |= connection.final_image && writing.range.end == length;
             if is_over {
                 connection.wait_until = now.saturating_add(FINAL_STAGE);
                 let wait = match connection.final_image_gone {
@@ -88,7 +88,9 @@ impl Service {
             let known = writing.device_id.and_then(|id| self.sessions.get_mut(&id));
             match (role, known) {
                 (Role::Upgrade(slot), Some(known)) => known.session.sent(now, slot, writing.range),
-                (Role::FinalImage, Some(known)) => {
+                (Role::FinalImage, Some(known))
+                    if matches!(known.session.stage(), Some(Stage::Final { .. })) =>
+                {
                     known.session.in_final_stage(now, writing.range.end, length);
                 }
                 _ => {}
