@@ -12,7 +12,10 @@ const AT: [u8; 4] = [192, 168, 4, 1];
 
 fn installed() -> Bench {
     let policy = Policy { final_stage: true, ..Policy::ONCE };
-    let mut bench = Bench::new(Config { policy, ..Config::default() });
+    install(Bench::new(Config { policy, ..Config::default() }))
+}
+
+fn install(mut bench: Bench) -> Bench {
     let connection = bench.ready();
     let sequence = bench.offer(connection);
     for first in (0..LENGTH).step_by(4096) {
@@ -312,4 +315,50 @@ fn strangers_do_not_take_back_what_others_without_an_id_have_got() {
     bench.drain(first);
     let arrived = bench.reports.iter().filter(|report| matches!(report, Report::FinalImageArrived { .. }));
     assert_eq!(arrived.count(), 2);
+}
+
+#[test]
+fn device_that_asks_without_end_is_told_of_and_fails_in_time() {
+    let mut bench = installed();
+    let begun = bench.now;
+    let repeats = Event::Hint(Diagnosis::FinalStageRepeats);
+    let mut requests = 0;
+    while matches!(stage(&bench), Stage::Installed { .. } | Stage::Final { .. }) {
+        assert!(bench.now - begun <= FINAL_STAGE, "requests put the end off");
+        let (connection, _) = get(&mut bench, Role::FinalImage);
+        bench.service.closed(bench.now, connection, false);
+        requests += 1;
+        assert_eq!(bench.events().contains(&repeats), requests >= 4, "{requests}");
+        let other = bench.connect();
+        bench.pass(other, Duration::from_secs(50));
+        bench.service.closed(bench.now, other, true);
+    }
+    assert!(matches!(stage(&bench), Stage::Failed(Failure::FinalStage { .. })), "{:?}", stage(&bench));
+    assert_eq!(bench.events().iter().filter(|event| **event == repeats).count(), 1);
+}
+
+#[test]
+fn file_of_the_final_stage_that_is_not_served_has_its_reason() {
+    let policy = Policy { final_stage: true, ..Policy::ONCE };
+    let mut files = Files::new();
+    files.add("/ota/user1.bin", Role::Upgrade(Slot::User1), LENGTH).unwrap();
+    files.add("/ota/user2.bin", Role::Upgrade(Slot::User2), LENGTH).unwrap();
+    files.add(Role::FinalImage.final_path().unwrap(), Role::FinalImage, LENGTH).unwrap();
+    let bench = Bench::with_files(Config { policy, ..Config::default() }, files, 1_795_232_913_130);
+    let mut bench = install(bench);
+    for _ in 0..3 {
+        let (connection, sent) = get(&mut bench, Role::FinalUser2);
+        assert!(matches!(&sent[..], [Sent::Bytes(head), ..] if head.starts_with(b"HTTP/1.1 404 ")));
+        bench.service.closed(bench.now, connection, true);
+    }
+    let missing = Event::Hint(Diagnosis::FinalStageMissing);
+    assert_eq!(bench.events().iter().filter(|event| **event == missing).count(), 1, "{:?}", bench.events());
+    let told = bench.reports.iter().filter_map(|report| match report {
+        Report::Rejected { why, .. } => why.diagnosis(),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [Diagnosis::FinalStageMissing; 3]);
+    let connection = bench.connect();
+    bench.pass(connection, FINAL_STAGE);
+    assert_eq!(stage(&bench), Stage::Failed(Failure::FinalFileMissing));
 }

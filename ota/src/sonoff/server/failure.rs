@@ -91,6 +91,9 @@ pub enum Failure {
     /// The image was installed, and the final stage has not asked for its files.
     #[error("the device has taken the image, and nobody has asked for the final one")]
     NoFinalStage,
+    /// The final stage has asked for a file that is not served.
+    #[error("the device has taken the image, and the final stage asks for a file that is not served")]
+    FinalFileMissing,
     /// The final stage has asked for a file and not got the final image as a whole.
     #[error("the final stage has stopped after {sent} bytes of {total}")]
     FinalStage {
@@ -144,6 +147,8 @@ pub enum Diagnosis {
     FinalStageSilent,
     /// The final stage asks for the same file again and again.
     FinalStageRepeats,
+    /// The final stage asks for a file that is not served.
+    FinalStageMissing,
 }
 
 impl Failure {
@@ -166,6 +171,7 @@ impl Failure {
             Self::NotServed { .. } => "not-served",
             Self::OtherVersion { .. } => "other-version",
             Self::NoFinalStage => "no-final-stage",
+            Self::FinalFileMissing => "final-file-missing",
             Self::FinalStage { .. } => "final-stage",
             Self::DidNotBoot { .. } => "did-not-boot",
         }
@@ -185,6 +191,7 @@ impl Failure {
             Self::Version => Diagnosis::Version,
             Self::DidNotBoot { .. } => Diagnosis::DoesNotBoot,
             Self::NoFinalStage => Diagnosis::FinalStageSilent,
+            Self::FinalFileMissing => Diagnosis::FinalStageMissing,
             Self::FinalStage { .. } => Diagnosis::FinalStageRepeats,
             Self::Code { .. } | Self::NoResult | Self::NotServed { .. } | Self::OtherVersion { .. } => {
                 Diagnosis::Unknown
@@ -233,6 +240,7 @@ impl Diagnosis {
             }
             Self::Unknown => "the device has not said enough to know",
             Self::FinalStageSilent => "nobody at 192.168.4.2:8080 answers the device",
+            Self::FinalStageMissing => "the device asks for a file that this server does not have",
             Self::FinalStageRepeats => "the device has trouble to write or to receive the file",
         }
     }
@@ -256,6 +264,7 @@ impl Diagnosis {
             Self::Unknown => "unknown",
             Self::FinalStageSilent => "final-stage-silent",
             Self::FinalStageRepeats => "final-stage-repeats",
+            Self::FinalStageMissing => "final-stage-missing",
         }
     }
 
@@ -292,6 +301,9 @@ impl Diagnosis {
             }
             Self::FinalStageSilent => {
                 "join the network FinalStage as its first client, so that this computer gets 192.168.4.2, and allow port 8080 in the firewall for it, which takes it for a new and public network; if there is no such network, switch the device off and on once, and check the images"
+            }
+            Self::FinalStageMissing => {
+                "serve the final image, and both images of the upgrade: from slot 1 the device wants the one of user2 first"
             }
             Self::FinalStageRepeats => "switch the device off and on, and stay close to it",
         }

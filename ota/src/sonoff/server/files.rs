@@ -32,6 +32,12 @@ impl Role {
         }
     }
 
+    /// What the intermediate image of SonOTA wants at this path.
+    #[must_use]
+    pub fn of_final_path(path: &str) -> Option<Self> {
+        [Self::FinalUser2, Self::FinalImage].into_iter().find(|role| role.final_path() == Some(path))
+    }
+
     /// What that takes, in bytes.
     const fn final_limit(self) -> Option<u32> {
         match self {

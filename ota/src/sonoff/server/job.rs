@@ -7,6 +7,7 @@ use crate::esp8266::Slot;
 use crate::sonoff::message::Upgrade;
 use crate::sonoff::text::{Sequence, Version};
 use crate::sonoff::upgrade::UpgradeCode;
+use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
 
@@ -18,10 +19,14 @@ pub const STALLED: Duration = Duration::from_secs(45);
 pub const SERVED: Duration = Duration::from_secs(60);
 /// Longest download: the device's own limit, and the longest silence.
 pub const DOWNLOADED: Duration = Duration::from_secs(180 + 45);
-/// After the image is installed, the intermediate one has to ask for its files within this. A person has to change the network.
+/// After the image is installed, the intermediate one has to ask for its files within this: a person has to change the network.
+/// After its first request it has to have them within this again, however often it asks; what is being sent then is not
+/// broken off.
 pub const FINAL_STAGE: Duration = Duration::from_secs(15 * 60);
 /// After this silence in the final stage what may be wrong is told, once.
 pub const HINT: Duration = Duration::from_secs(120);
+/// Requests in the final stage after which files are sent slowly.
+pub(super) const FINAL_TRIES: u8 = 3;
 /// A device that registers this long after the last byte has restarted in between: it hashes the image, and restarts after 3 s.
 const RESTARTED: Duration = Duration::from_secs(10);
 /// A download is remembered this long while the device has no connection.
@@ -142,7 +147,11 @@ pub(super) struct Job {
     /// It is to be offered again, when the device listens.
     again: Option<Failure>,
     final_stage: bool,
-    hinted: bool,
+    /// What may be wrong, as far as it was told.
+    hinted: Vec<Diagnosis>,
+    /// The first request in the final stage.
+    final_since: Option<Duration>,
+    final_requests: u8,
     /// Handed to the network.
     given: Coverage,
     /// Taken by the network.
@@ -181,7 +190,9 @@ impl Job {
             paced: false,
             again: None,
             final_stage: policy.final_stage,
-            hinted: false,
+            hinted: Vec::new(),
+            final_since: None,
+            final_requests: 0,
             given: Coverage::default(),
             sent: Coverage::default(),
             slot: None,
@@ -412,21 +423,37 @@ impl Job {
     }
 
     fn final_stage_is_silent(&mut self, now: Duration) -> Verdict {
-        let end = self.served_at.saturating_add(FINAL_STAGE);
         let diagnosis = match self.stage {
             Stage::Final { .. } => Diagnosis::FinalStageRepeats,
             _ => Diagnosis::FinalStageSilent,
         };
+        let end = self.final_stage_end();
         if now < end {
             self.deadline = Some(end);
-            let first = !core::mem::replace(&mut self.hinted, true);
-            return if first { Verdict::Hint(diagnosis) } else { Verdict::Continues };
+            return self.hint(diagnosis).map_or(Verdict::Continues, Verdict::Hint);
         }
         let failure = match self.stage {
             Stage::Final { sent, total } => Failure::FinalStage { sent, total },
+            _ if self.hinted.contains(&Diagnosis::FinalStageMissing) => Failure::FinalFileMissing,
             _ => Failure::NoFinalStage,
         };
         self.end(Stage::Failed(failure))
+    }
+
+    fn final_stage_end(&self) -> Duration {
+        self.final_since.unwrap_or(self.served_at).saturating_add(FINAL_STAGE)
+    }
+
+    /// Silence while bytes are on their way; beyond the end they may still be.
+    fn final_stage_deadline(&self, now: Duration) -> Duration {
+        let (silence, end) = (now.saturating_add(HINT), self.final_stage_end());
+        if now < end { silence.min(end) } else { silence }
+    }
+
+    /// What is to be told, if it was not.
+    pub(super) fn hint(&mut self, diagnosis: Diagnosis) -> Option<Diagnosis> {
+        let is_new = !self.hinted.contains(&diagnosis);
+        is_new.then(|| self.hinted.push(diagnosis)).map(|()| diagnosis)
     }
 
     /// The connection to the device is gone.
@@ -476,18 +503,40 @@ impl Job {
         Verdict::Continues
     }
 
-    /// The intermediate image has asked for a file, or got bytes of the final one.
-    pub(super) fn in_final_stage(&mut self, now: Duration, sent: u32, total: u32) {
-        // Also after the end: a device that asks once more has not got it.
-        let may = matches!(
-            self.stage,
-            Stage::Served | Stage::Installed { .. } | Stage::Final { .. } | Stage::Done { .. }
-        );
-        if may {
-            self.stage = Stage::Final { sent, total };
-            (self.served_at, self.hinted) = (now, false);
-            self.deadline = Some(now.saturating_add(HINT));
+    /// The intermediate image has asked for a file. What may be wrong, if it does so too often.
+    pub(super) fn final_requested(&mut self, now: Duration, total: u32) -> Option<Diagnosis> {
+        let is_new = match self.stage {
+            Stage::Final { .. } => false,
+            // Also after the end: a device that asks once more has not got it.
+            Stage::Served | Stage::Installed { .. } | Stage::Done { .. } => true,
+            _ => return None,
+        };
+        if is_new {
+            self.final_since = Some(now);
         }
+        self.stage = Stage::Final { sent: 0, total };
+        self.deadline = Some(now.saturating_add(HINT).min(self.final_stage_end()));
+        self.final_requests = self.final_requests.saturating_add(1);
+        let often = self.final_requests > FINAL_TRIES;
+        if often { self.hint(Diagnosis::FinalStageRepeats) } else { None }
+    }
+
+    /// The intermediate image has got bytes of the final one.
+    pub(super) fn in_final_stage(&mut self, now: Duration, sent: u32, total: u32) {
+        if let Stage::Final { .. } = self.stage {
+            self.stage = Stage::Final { sent, total };
+            self.deadline = Some(self.final_stage_deadline(now));
+        }
+    }
+
+    /// Bytes of the final image are on their way, and may be: it is slow, not silent.
+    pub(super) fn is_slow(&mut self, now: Duration) -> bool {
+        let may = now < self.final_stage_end().saturating_add(FINAL_STAGE);
+        let is_slow = may && matches!(self.stage, Stage::Final { .. });
+        if is_slow {
+            self.deadline = Some(self.final_stage_deadline(now));
+        }
+        is_slow
     }
 
     /// The final image has arrived.

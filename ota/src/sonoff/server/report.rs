@@ -1,6 +1,7 @@
 //! What a server tells of what happens.
 
-use super::files::FileId;
+use super::failure::Diagnosis;
+use super::files::{FileId, Role};
 use super::session::Event;
 use crate::sonoff::frame::FrameError;
 use crate::sonoff::handshake::HandshakeError;
@@ -96,6 +97,12 @@ pub enum Rejection {
         /// Its beginning.
         path: String,
     },
+    /// The intermediate image of SonOTA asks for a file that is not served.
+    #[error("the final stage asks for {}, which is not served", .role.final_path().unwrap_or_default())]
+    FinalFileMissing {
+        /// Which.
+        role: Role,
+    },
     /// Another method than the path has.
     #[error("another method than the path {path:?} has")]
     Method {
@@ -141,4 +148,15 @@ pub enum Rejection {
     /// As many devices as may be are known.
     #[error("there are too many devices")]
     TooManyDevices,
+}
+
+impl Rejection {
+    /// What it is called by, where something can be done about it.
+    #[must_use]
+    pub const fn diagnosis(&self) -> Option<Diagnosis> {
+        match self {
+            Self::FinalFileMissing { .. } => Some(Diagnosis::FinalStageMissing),
+            _ => None,
+        }
+    }
 }

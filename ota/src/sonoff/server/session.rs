@@ -468,7 +468,30 @@ impl Session {
         self.tell_stage(&before);
     }
 
-    /// The intermediate image asks for its files, or got `sent` bytes of the final one.
+    /// The intermediate image asks for the final one, of `total` bytes, or for another of its files: 0.
+    pub fn final_stage_requested(&mut self, now: Duration, total: u32) {
+        let Some(job) = &mut self.job else { return };
+        let before = job.stage.clone();
+        let hint = job.final_requested(now, total);
+        self.tell_stage(&before);
+        if let Some(diagnosis) = hint {
+            self.tell(Event::Hint(diagnosis));
+        }
+    }
+
+    /// The intermediate image asks for one of its files that is not served.
+    pub fn final_file_missing(&mut self) {
+        if let Some(diagnosis) = self.job.as_mut().and_then(|job| job.hint(Diagnosis::FinalStageMissing)) {
+            self.tell(Event::Hint(diagnosis));
+        }
+    }
+
+    /// See [`Job::is_slow`].
+    pub(super) fn is_slow(&mut self, now: Duration) -> bool {
+        self.job.as_mut().is_some_and(|job| job.is_slow(now))
+    }
+
+    /// The intermediate image has got `sent` bytes of the final one.
     pub fn in_final_stage(&mut self, now: Duration, sent: u32, total: u32) {
         let Some(job) = &mut self.job else { return };
         let before = job.stage.clone();

@@ -6,7 +6,6 @@ mod sending;
 
 use super::connection::{ARRIVED, Connection, ConnectionId, HEAD, Kind, Output};
 use super::files::{FileId, Files};
-use super::job::Stage;
 use super::report::{Rejection, Report};
 use super::session::{Policy, Session};
 use crate::sonoff::frame::server_text;
@@ -40,8 +39,6 @@ impl Default for Config {
 
 /// Reports that wait to be polled. What is beyond is not told, except what happens to devices.
 const REPORTS: usize = 1024;
-/// Requests for the same file in the final stage after which it is sent slowly.
-const FINAL_TRIES: u8 = 3;
 /// Answers of a connection that wait to be polled. Who makes more is no device.
 const OUTPUTS: usize = 1024;
 /// Characters of a path in a report.
@@ -327,14 +324,10 @@ impl Service {
                 connection.final_device == Some(device_id) && connection.is_sending_final_image()
             };
             let is_sending = self.connections.values().any(is_sending);
-            if let Some(known) = self.sessions.get_mut(&device_id) {
-                if let (true, Some(Stage::Final { sent, total })) = (is_sending, known.session.stage()) {
-                    // It is slow, not silent.
-                    let (sent, total) = (*sent, *total);
-                    known.session.in_final_stage(now, sent, total);
-                } else {
-                    known.session.handle_deadline(now, unix);
-                }
+            if let Some(known) = self.sessions.get_mut(&device_id)
+                && !(is_sending && known.session.is_slow(now))
+            {
+                known.session.handle_deadline(now, unix);
             }
             self.settle(device_id);
         }

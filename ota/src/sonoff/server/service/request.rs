@@ -1,13 +1,13 @@
 //! Requests over HTTP: dispatch, the WebSocket's beginning, files.
 
-use super::{FINAL_TRIES, Known, PATH, Service};
+use super::{Known, PATH, Service};
 use crate::sonoff::device::final_stage;
 use crate::sonoff::dispatch::{self, DispatchAnswer, DispatchRequest};
 use crate::sonoff::handshake;
 use crate::sonoff::http::{DownloadQuery, HeadError, Request, RequestHead, answer, status_response};
 use crate::sonoff::server::connection::{ConnectionId, IDLE, Kind, Output, Sending};
 use crate::sonoff::server::files::{FileId, Role};
-use crate::sonoff::server::job::{Delivery, Stage};
+use crate::sonoff::server::job::{Delivery, FINAL_TRIES, Stage};
 use crate::sonoff::server::report::{Rejection, Report};
 use crate::sonoff::server::session::Session;
 use crate::sonoff::text::{DeviceId, Text};
@@ -76,7 +76,10 @@ impl Service {
             other => match self.files.find(other) {
                 Some(file) => return self.download(now, id, head, file),
                 None => {
-                    self.reject(id, Rejection::NotFound { path });
+                    match Role::of_final_path(other) {
+                        Some(role) => self.final_file_missing(id, role),
+                        None => self.reject(id, Rejection::NotFound { path }),
+                    }
                     404
                 }
             },
@@ -88,6 +91,18 @@ impl Service {
             } else {
                 connection.finish(now, bytes);
             }
+        }
+    }
+
+    /// The intermediate image asks for what is not there: that is a dead end.
+    fn final_file_missing(&mut self, id: ConnectionId, role: Role) {
+        self.reject(id, Rejection::FinalFileMissing { role });
+        let Some((connection, _)) = self.connections.get(&id) else { return };
+        if let Some(device_id) = self.in_final_stage(connection.peer) {
+            if let Some(known) = self.sessions.get_mut(&device_id) {
+                known.session.final_file_missing();
+            }
+            self.settle(device_id);
         }
     }
 
@@ -173,7 +188,8 @@ impl Service {
                     let is_done =
                         |session: &&mut Session| matches!(session.stage(), Some(Stage::Done { .. }));
                     if let Some(session) = session.filter(|session| is_whole || !is_done(session)) {
-                        session.in_final_stage(now, 0, if role == Role::FinalImage { length } else { 0 });
+                        let total = if role == Role::FinalImage { length } else { 0 };
+                        session.final_stage_requested(now, total);
                     }
                     let tries = self.final_tries.entry(file).or_default();
                     *tries = tries.saturating_add(1);

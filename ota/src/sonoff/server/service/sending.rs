@@ -88,9 +88,7 @@ impl Service {
             let known = writing.device_id.and_then(|id| self.sessions.get_mut(&id));
             match (role, known) {
                 (Role::Upgrade(slot), Some(known)) => known.session.sent(now, slot, writing.range),
-                (Role::FinalImage, Some(known))
-                    if matches!(known.session.stage(), Some(Stage::Final { .. })) =>
-                {
+                (Role::FinalImage, Some(known)) => {
                     known.session.in_final_stage(now, writing.range.end, length);
                 }
                 _ => {}
