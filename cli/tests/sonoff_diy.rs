@@ -44,6 +44,8 @@ enum Flash {
     Reports(DiyReport),
     /// Downloads so many ranges, then answers with this.
     Fails(DiyError, u32),
+    /// Answers 0, downloads so many ranges, reports that it is done.
+    Claims(u32),
 }
 
 const NEW: Habits = Habits {
@@ -151,8 +153,13 @@ fn answer(mut socket: TcpStream, habits: Habits, seen: &Mutex<Seen>, locked: &Mu
     if !ok {
         return;
     }
-    let server = download(image.download_url(), u32::MAX, seen);
-    if let Flash::Reports(report) = habits.flash {
+    let (ranges, report) = match habits.flash {
+        Flash::Reports(report) => (u32::MAX, Some(report)),
+        Flash::Claims(ranges) => (ranges, Some(DiyReport::Done)),
+        Flash::Fails(..) => (u32::MAX, None),
+    };
+    let server = download(image.download_url(), ranges, seen);
+    if let Some(report) = report {
         let mut socket = TcpStream::connect(server).unwrap();
         let json = report.to_json();
         let head = format!(
@@ -444,5 +451,41 @@ fn what_is_no_device_is_told() {
         let output = diy(&["info", &address]);
         assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
         answers.join().unwrap();
+    }
+}
+
+#[test]
+fn device_that_is_content_without_the_image_is_not_believed() {
+    let file = vector("image_arduino.bin");
+    for (ranges, code, words) in [
+        (0, 69, "of which 0 bytes of 106528 were sent; it never asked for http://127.0.0.1:"),
+        (3, 76, "of which 12288 bytes of 106528 were sent; it asked 3 times"),
+        (26, 76, "of which 106496 bytes of 106528 were sent"),
+    ] {
+        for options in [&["--json"][..], &[]] {
+            let double = Double::new(Habits { flash: Flash::Claims(ranges), ..NEW });
+            let output = diy(&[&["flash", &double.address, &file, "--port", "0"], options].concat());
+            assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+            assert!(stderr(&output).contains(words), "{}", stderr(&output));
+            assert!(!stderr(&output).contains("firewall") && output.stdout.is_empty());
+        }
+    }
+}
+
+#[test]
+fn firewall_is_suspected_only_where_it_may_be_one() {
+    let file = vector("image_arduino.bin");
+    for (error, suspected) in [
+        (DiyError::NotDownloadable, true),
+        (DiyError::Timeout, true),
+        (DiyError::TooLarge, false),
+        (DiyError::Other(999), false),
+        (DiyError::Parameters, false),
+    ] {
+        let double = Double::new(Habits { flash: Flash::Fails(error, 0), ..NEW });
+        let output = diy(&["flash", &double.address, &file, "--port", "0"]);
+        assert_eq!(output.status.code(), Some(76));
+        let said = stderr(&output);
+        assert!(said.contains("it never asked for") && said.contains("firewall") == suspected, "{said}");
     }
 }

@@ -18,7 +18,7 @@ use serde_json::json;
 use serve::{ImageServer, PATH, Progress};
 use spark_ota::esp8266::{self, Expectations, ImageFile, Purpose, Severity, Sha256Text};
 use spark_ota::sonoff::DeviceId;
-use spark_ota::sonoff::diy::{DiyCall, DiyImage, DiyInfo, DiyReport};
+use spark_ota::sonoff::diy::{DiyCall, DiyError, DiyImage, DiyInfo, DiyReport};
 use spark_ota::sonoff::message::Switch;
 use spark_ota::sonoff::upgrade::Format;
 use std::path::PathBuf;
@@ -170,7 +170,7 @@ async fn flash(args: &FlashArgs) -> Result<(), Failure> {
     check(&args.image, &content)?;
     let mut client = Client::open(&args.device.device, args.device.id).await?;
     if client.info().await?.ota_unlock == Some(false) {
-        return Err(client.refused(spark_ota::sonoff::diy::DiyError::Locked));
+        return Err(client.refused(DiyError::Locked));
     }
     let listener = listen(client.own, args.port).await?;
     let place = listener.local_addr().map_err(|error| cannot_listen(args.port, &error))?;
@@ -246,35 +246,47 @@ async fn send(
         answer = client.call(DiyCall::OtaFlash(image), FLASH) => Some(answer?),
     };
     if let Some(Err(error)) = answer {
-        return Err(with_requests(client.refused(error), &progress.borrow(), url));
+        let network = matches!(error, DiyError::Timeout | DiyError::NotDownloadable);
+        return Err(with_requests(client.refused(error), &progress.borrow(), url, network));
     }
-    let until = Instant::now() + if progress.borrow().served < length { FLASH } else { REPORT };
+    let until = Instant::now() + if progress.borrow().sent.bytes() < length { FLASH } else { REPORT };
     let _ = timeout_at(until, progress.wait_for(reported)).await;
     let end = progress.borrow().clone();
+    let sent = end.sent.bytes();
     match end.report {
-        Some(DiyReport::Done) => Ok(true),
+        Some(DiyReport::Done) if sent >= length => Ok(true),
+        Some(DiyReport::Done) => {
+            let code = if sent == 0 { Code::Unavailable } else { Code::Protocol };
+            let what = format_args!(
+                "{}: the device says it is done, of which {sent} bytes of {length} were sent",
+                client.address
+            );
+            let next = "look in a minute what it runs, with `spark sonoff diy info`; if it is the old firmware, repeat this command";
+            Err(with_requests(Failure::new(code, what, next), &end, url, false))
+        }
         Some(report) => {
             let next = match report {
                 DiyReport::Digest => "repeat this command; do not power-cycle the device before it succeeds",
                 _ => "repeat this command closer to the access point",
             };
             let failure = Failure::new(Code::Protocol, format_args!("{}: {report}", client.address), next);
-            Err(with_requests(failure, &end, url))
+            Err(with_requests(failure, &end, url, report == DiyReport::Download))
         }
-        None if end.served >= length => Ok(false),
+        None if sent >= length => Ok(false),
         None => {
             let next = "let the port through the firewall, and keep this computer in the device's network";
             let what = format_args!("{}: the device has not got the image", client.address);
-            Err(with_requests(Failure::new(Code::Unavailable, what, next), &end, url))
+            Err(with_requests(Failure::new(Code::Unavailable, what, next), &end, url, true))
         }
     }
 }
 
-/// Says how far the download came.
-fn with_requests(failure: Failure, progress: &Progress, url: &str) -> Failure {
+/// Says how far the download came, and what may have kept it from coming if that may be the `network`.
+fn with_requests(failure: Failure, progress: &Progress, url: &str, network: bool) -> Failure {
     let how_far = match progress.requests {
-        0 => format!("it never asked for {url}: a firewall, or another network"),
-        requests => format!("it asked {requests} times and got {} bytes", progress.served),
+        0 if network => format!("it never asked for {url}: a firewall, or another network"),
+        0 => format!("it never asked for {url}"),
+        requests => format!("it asked {requests} times and got {} bytes", progress.sent.bytes()),
     };
     Failure::new(failure.code(), format_args!("{}; {how_far}", failure.what()), failure.next())
 }

@@ -1,6 +1,7 @@
 //! The server that a device in DIY mode gets its image from. It answers that device only, and has one file.
 
 use core::net::IpAddr;
+use core::ops::Range;
 use core::time::Duration;
 use indicatif::ProgressBar;
 use spark_ota::sonoff::diy::{DiyReport, REPORT_PATH};
@@ -16,13 +17,36 @@ pub(super) const PATH: &str = "/image.bin";
 /// A connection on which nothing comes for this long is closed.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// Parts of the image that were sent, in their order and apart from each other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sent(Vec<Range<u32>>);
+
+impl Sent {
+    fn add(&mut self, part: Range<u32>) {
+        self.0.push(part);
+        self.0.sort_unstable_by_key(|part| part.start);
+        self.0.dedup_by(|part, before| {
+            let touches = part.start <= before.end;
+            if touches {
+                before.end = before.end.max(part.end);
+            }
+            touches
+        });
+    }
+
+    /// Different bytes.
+    pub(super) fn bytes(&self) -> u32 {
+        self.0.iter().map(|part| part.end.saturating_sub(part.start)).sum()
+    }
+}
+
 /// How far it is.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     /// Requests for the image.
     pub(super) requests: u32,
-    /// Bytes from the beginning that were sent.
-    pub(super) served: u32,
+    /// What of it was sent.
+    pub(super) sent: Sent,
     /// What the device said at last.
     pub(super) report: Option<DiyReport>,
 }
@@ -78,10 +102,8 @@ impl ImageServer {
                     socket.write_all(part).await?;
                     if !part.is_empty() {
                         self.progress.send_modify(|progress| {
-                            if answer.body.start <= progress.served {
-                                progress.served = progress.served.max(answer.body.end);
-                            }
-                            self.bar.set_position(progress.served.into());
+                            progress.sent.add(answer.body.clone());
+                            self.bar.set_position(progress.sent.bytes().into());
                         });
                     }
                     answer.keep
@@ -106,7 +128,23 @@ impl ImageServer {
     }
 }
 
-fn range<'a>(image: &'a [u8], part: &core::ops::Range<u32>) -> &'a [u8] {
+fn range<'a>(image: &'a [u8], part: &Range<u32>) -> &'a [u8] {
     let place = |at| usize::try_from(at).unwrap_or(usize::MAX);
     image.get(place(part.start)..place(part.end)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_counted_once_in_whatever_order() {
+        let mut sent = Sent::default();
+        for (part, bytes) in [(10..20, 10), (30..40, 20), (10..20, 20), (0..5, 25), (15..32, 35), (0..40, 40)]
+        {
+            sent.add(part);
+            assert_eq!(sent.bytes(), bytes, "{sent:?}");
+        }
+        assert_eq!(sent.0.len(), 1);
+    }
 }
