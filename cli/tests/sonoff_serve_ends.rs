@@ -195,3 +195,22 @@ fn output_that_cannot_be_written_does_not_break_a_final_image_off() {
     device.finish();
     assert_eq!(server.end(), Some(74));
 }
+
+/// What it says when it does not even start.
+fn refused(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_spark"))
+        .args(["sonoff", "serve", "--no-tls", "--port", "0", "--http-port", "0"])
+        .args(arguments)
+        .current_dir(VECTORS)
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn final_stage_that_would_be_a_dead_end_is_refused() {
+    let (code, said) =
+        refused(&["image_user1-0x01000.bin", "--running", "2", "--final", "image_arduino.bin"]);
+    assert_eq!(code, Some(64), "{said}");
+    assert!(said.contains("give user2.bin too"), "{said}");
+}

@@ -39,6 +39,13 @@ impl Images {
             }
             images.add(format!("/ota/{}", slot.file_name()), Role::Upgrade(slot), content);
         }
+        if last.is_some() && user2.is_none() {
+            return Err(Failure::new(
+                Code::Usage,
+                "the devices would start the image for user1, and the final stage then asks for that for user2, which is not there",
+                "give user2.bin too: both images with --final, except for devices that run from slot 1",
+            ));
+        }
         for warning in judged.warnings {
             ui.line(&format!("warning: {warning}"));
         }

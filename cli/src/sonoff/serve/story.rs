@@ -261,9 +261,14 @@ impl Story {
     fn rejected(&self, peer: IpAddr, why: &Rejection) -> Result<(), Failure> {
         let silent = matches!(why, Rejection::Silent);
         if !silent {
-            self.line(peer, format_args!("was refused: {}", chain(why)));
+            let next = why.diagnosis().map(|diagnosis| format!("\n  next: {}", diagnosis.advice()));
+            self.line(peer, format_args!("was refused: {}{}", chain(why), next.unwrap_or_default()));
         }
-        self.object(&json!({"event": "rejected", "peer": peer, "text": chain(why)}))
+        let mut object = json!({"event": "rejected", "peer": peer, "text": chain(why)});
+        if let Some(diagnosis) = why.diagnosis() {
+            (object["diagnosis"], object["advice"]) = (json!(diagnosis.code()), json!(diagnosis.advice()));
+        }
+        self.object(&object)
     }
 
     fn device(&mut self, device_id: DeviceId, event: &Event) -> Result<(), Failure> {
@@ -279,9 +284,7 @@ impl Story {
             Event::Offered { attempt } => {
                 ("offered", format!("is offered the images again, attempt {attempt}"))
             }
-            Event::Hint(diagnosis) => {
-                ("hint", format!("nothing was heard for a while: {}", diagnosis.advice()))
-            }
+            Event::Hint(diagnosis) => ("hint", format!("{}: {}", diagnosis.cause(), diagnosis.advice())),
             Event::Retry { failure } => ("retry", format!("{failure}: {}", failure.diagnosis().cause())),
             Event::WrongKey => (
                 "wrong-key",
