@@ -6,6 +6,7 @@
 //! ```
 
 mod address;
+mod first;
 mod images;
 mod network;
 mod places;
@@ -17,7 +18,7 @@ use crate::exit::{Code, Failure, chain};
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::ui::{self, Ui};
 use core::net::IpAddr;
-use core::time::Duration;
+use first::{First, STAY};
 use images::Images;
 use network::Server;
 use spark_ota::esp8266::Slot;
@@ -26,13 +27,11 @@ use spark_ota::sonoff::{ServerName, Version};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use story::{End, Story};
+use story::{Outcome, Story};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// After the end of the first device a server that is there for one stays so long, in case it asks again.
-const STAY: Duration = Duration::from_secs(8);
 /// Said when the server is to stop and must not.
 const WRITING: &str = "a device is getting its final image, and is of no use with a part of it: the server stops when that is written; interrupt again to stop nevertheless";
 /// Files beside the sockets of connections.
@@ -149,7 +148,7 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, ui: Ui) -> Resul
     tokio::spawn(Arc::clone(&server).keep_time());
     let mut telling = story.begin(news, Arc::clone(&server));
     let mut interrupts = Interrupts::new();
-    let (mut end, mut leave_at) = (None, None);
+    let mut first = First::default();
     let (mut is_stopping, mut was_warned, mut is_telling, mut failure) = (false, false, true, None);
     loop {
         tokio::select! {
@@ -161,11 +160,13 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, ui: Ui) -> Resul
                 (is_stopping, was_warned) = (true, true);
                 warn(WRITING);
             }
-            found = ended.recv() => {
-                end = found.filter(|found| *found != End::Open);
-                leave_at = end.filter(|_| args.once).map(|_| Instant::now() + STAY);
+            Some(end) = ended.recv() => first.take(Instant::now(), end),
+            () = wait_until(first.leave_at), if args.once => {
+                if !server.is_writing() {
+                    break;
+                }
+                first.leave_at = Some(Instant::now() + STAY);
             }
-            () = wait_until(leave_at), if !is_stopping => is_stopping = true,
             told = telling.ended(), if is_telling => {
                 is_telling = false;
                 if let Err(problem) = told {
@@ -184,11 +185,11 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, ui: Ui) -> Resul
         return Err(failure);
     }
     telling.stop().await?;
-    Ok(match end {
+    Ok(match first.outcome {
         _ if !args.once => ExitCode::SUCCESS,
-        Some(End::Succeeded) => ExitCode::SUCCESS,
-        Some(End::Failed) => ExitCode::from(Code::Protocol as u8),
-        Some(End::Open) | None => ExitCode::from(Code::Unavailable as u8),
+        Some(Outcome::Succeeded) => ExitCode::SUCCESS,
+        Some(Outcome::Failed) => ExitCode::from(Code::Protocol as u8),
+        Some(Outcome::Open) | None => ExitCode::from(Code::Unavailable as u8),
     })
 }
 

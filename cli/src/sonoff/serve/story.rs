@@ -68,23 +68,34 @@ impl News {
 
     /// How it ended for a device, if it is that.
     pub(super) const fn end(&self, has_final: bool) -> Option<End> {
-        match self {
-            Self::Refused { .. } => Some(End::Failed),
-            Self::Report(Report::Device { event: Event::Stage(stage), .. }) => match stage {
-                Stage::Installed { .. } if !has_final => Some(End::Succeeded),
-                Stage::Done { .. } => Some(End::Succeeded),
-                Stage::Failed(_) => Some(End::Failed),
-                Stage::Final { .. } => Some(End::Open),
-                _ => None,
-            },
-            _ => None,
-        }
+        let (device_id, outcome) = match self {
+            Self::Refused { device_id, .. } => (*device_id, Outcome::Failed),
+            Self::Report(Report::Device { device_id, event: Event::Stage(stage) }) => {
+                let outcome = match stage {
+                    Stage::Installed { .. } if !has_final => Outcome::Succeeded,
+                    Stage::Done { .. } => Outcome::Succeeded,
+                    Stage::Failed(_) => Outcome::Failed,
+                    Stage::Final { .. } => Outcome::Open,
+                    _ => return None,
+                };
+                (*device_id, outcome)
+            }
+            _ => return None,
+        };
+        Some(End { device_id, outcome })
     }
+}
+
+/// An end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct End {
+    pub(super) device_id: DeviceId,
+    pub(super) outcome: Outcome,
 }
 
 /// How it ended for a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum End {
+pub(super) enum Outcome {
     Succeeded,
     Failed,
     /// It has not, or not after all: it asks for the final image.
