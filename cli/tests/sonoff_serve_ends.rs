@@ -28,8 +28,13 @@ struct Server {
 }
 
 impl Server {
-    /// Its output may have so many blocks.
+    /// With the images of SonOTA. Its output may have so many blocks.
     fn start(blocks: u32, options: &[&str]) -> Self {
+        let images = ["image_user1-0x01000.bin", "image_user2-0x81000.bin", "--final", "image_arduino.bin"];
+        Self::serve(blocks, &[&images, options].concat())
+    }
+
+    fn serve(blocks: u32, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| std::fs::File::create(folder.path().join(name)).unwrap();
         // What is written beyond a limit is an error, and not a signal.
@@ -37,8 +42,7 @@ impl Server {
         let child = Command::new("sh")
             .args(["-c", &script, env!("CARGO_BIN_EXE_spark"), "sonoff", "serve", "--listen", "127.0.0.1"])
             .args(["--port", "0", "--http-port", "0", "--json", "--no-tls"])
-            .args(["image_user1-0x01000.bin", "image_user2-0x81000.bin", "--final", "image_arduino.bin"])
-            .args(options)
+            .args(arguments)
             .current_dir(VECTORS)
             .stdout(Stdio::from(file("out")))
             .stderr(Stdio::from(file("err")))
@@ -213,4 +217,36 @@ fn final_stage_that_would_be_a_dead_end_is_refused() {
         refused(&["image_user1-0x01000.bin", "--running", "2", "--final", "image_arduino.bin"]);
     assert_eq!(code, Some(64), "{said}");
     assert!(said.contains("give user2.bin too"), "{said}");
+}
+
+#[test]
+fn what_is_said_at_the_start_is_in_the_objects_too() {
+    let server = Server::start(100, &["--address", "203.0.113.1"]);
+    server.addresses();
+    let warned = |words: &str| {
+        let is = |said: &Value| {
+            let text = said["text"].as_str().unwrap_or_default();
+            said["event"] == "warning" && said["device"].is_null() && text.contains(words)
+        };
+        assert!(server.said().iter().any(is), "{words}: {}", server.read("out"));
+    };
+    warned("no address that a device can reach");
+    warned("203.0.113.1 is no address of this computer");
+    warned("the final stage asks at port 8080");
+    // Programs that do not tell their slot.
+    use spark_ota::esp8266::{FlashMode, FlashParameters, ImageBuilder};
+    let parameters = FlashParameters { mode: FlashMode::Dout, ..FlashParameters::SONOFF };
+    let segments = [(0x4010_0000, &[1; 300][..])];
+    let folder = tempfile::tempdir().unwrap();
+    let paths = [1, 2].map(|fill| {
+        let code = vec![fill; 8000];
+        let image = ImageBuilder::v2(parameters, 0x4010_0004, &code).segments(&segments);
+        let path = folder.path().join(format!("{fill}.bin"));
+        std::fs::write(&path, image.build().unwrap()).unwrap();
+        path.display().to_string()
+    });
+    let server = Server::serve(100, &[&paths[0], &paths[1]]);
+    server.addresses();
+    let said = server.read("out");
+    assert!(said.contains("slots-by-order") && said.contains("unknown-slot"), "{said}");
 }

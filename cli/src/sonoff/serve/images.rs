@@ -1,9 +1,9 @@
 //! The files that are served.
 
+use super::notes::Notes;
 use crate::exit::{Code, Failure};
 use crate::files;
 use crate::sonoff::{LIMIT, check};
-use crate::ui::Ui;
 use spark_ota::esp8266::Slot;
 use spark_ota::sonoff::server::{FileId, Files, Role};
 use spark_ota::sonoff::upgrade::Candidate;
@@ -25,7 +25,7 @@ impl Images {
         upgrade: &[PathBuf],
         last: Option<&Path>,
         running: Option<Slot>,
-        ui: &Ui,
+        notes: &Notes,
     ) -> Result<Self, Failure> {
         let contents =
             upgrade.iter().map(|path| files::read_up_to(path, LIMIT)).collect::<Result<Vec<_>, _>>()?;
@@ -47,12 +47,12 @@ impl Images {
             ));
         }
         for warning in judged.warnings {
-            ui.line(&format!("warning: {warning}"));
+            notes.warning(warning)?;
         }
         if let Some(path) = last {
             let content = files::read_up_to(path, LIMIT)?;
             for warning in check::for_final_stage(path, &content)? {
-                ui.line(&format!("warning: {warning}"));
+                notes.warning(warning)?;
             }
             images.add_final(Role::FinalImage, content.into());
             if let Some(content) = user2 {

@@ -9,6 +9,7 @@ mod address;
 mod first;
 mod images;
 mod network;
+mod notes;
 mod places;
 mod story;
 mod unacknowledged;
@@ -21,6 +22,7 @@ use core::net::IpAddr;
 use first::{First, STAY};
 use images::Images;
 use network::Server;
+use notes::Notes;
 use spark_ota::esp8266::Slot;
 use spark_ota::sonoff::upgrade::UrlParts;
 use spark_ota::sonoff::{ServerName, Version};
@@ -96,28 +98,28 @@ pub struct Args {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     check(args)?;
-    let ui = Ui::new(args.json);
+    let notes = Notes::new(args.json);
     let running = args.running.and_then(Slot::from_number);
-    let images = Images::load(&args.images, args.final_image.as_deref(), running, &ui)?;
+    let images = Images::load(&args.images, args.final_image.as_deref(), running, &notes)?;
     let acceptor =
         if args.no_tls { Acceptor::plain() } else { Acceptor::new().map_err(|error| error.failure())? };
     if acceptor.has_tls() {
-        ui.line(
+        notes.hint(
             "TLS 1.0 to 1.2 at security level 0, for the devices' port only: old devices know nothing better",
-        );
+        )?;
     }
     // If that is not allowed, there are fewer connections at once.
     let _ = rlimit::increase_nofile_limit(network::CONNECTIONS as u64 + OTHER_FILES);
     let runtime = tokio::runtime::Runtime::new().map_err(|error| {
         Failure::new(Code::Software, format_args!("cannot start: {error}"), "free some memory or threads")
     })?;
-    let ended = runtime.block_on(serve(args, images, acceptor, ui));
+    let ended = runtime.block_on(serve(args, images, acceptor, notes));
     // What is still open is of no interest.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(args: &Args, images: Images, acceptor: Acceptor, ui: Ui) -> Result<ExitCode, Failure> {
+async fn serve(args: &Args, images: Images, acceptor: Acceptor, notes: Notes) -> Result<ExitCode, Failure> {
     let mut listeners = Vec::new();
     for port in &args.port {
         listeners.push((listen(args.listen, *port, "--port")?, acceptor.clone()));
@@ -127,10 +129,10 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, ui: Ui) -> Resul
     listeners.push((http, Acceptor::plain()));
     let port = listeners.first().and_then(|(listener, _)| listener.local_addr().ok());
     let ports = [port.map_or(8443, |address| address.port()), http_port];
-    address::say(&ui, args.listen, args.address.as_deref(), images.has_final(), ports);
+    address::say(&notes, args.listen, args.address.as_deref(), images.has_final(), ports)?;
     let (told, news) = mpsc::unbounded_channel();
     let (ends, mut ended) = mpsc::unbounded_channel();
-    let story = Story::new(ui.clone(), args.json, images.names(), images.has_final());
+    let story = Story::new(Ui::new(args.json), args.json, images.names(), images.has_final());
     for (listener, acceptor) in &listeners {
         if let Ok(address) = listener.local_addr() {
             let what = match (address.port() == http_port, acceptor.has_tls()) {

@@ -174,7 +174,7 @@ impl Story {
             self.show(&server.progress());
             if nobody.is_some_and(|at| at <= Instant::now()) {
                 nobody = None;
-                self.nobody();
+                self.nobody()?;
             }
         }
     }
@@ -197,9 +197,13 @@ impl Story {
     }
 
     /// Nobody has come.
-    fn nobody(&self) {
+    fn nobody(&self) -> Result<(), Failure> {
         let diagnosis = Diagnosis::NeverCame;
-        self.ui.line(&format!("no device has come yet. If one was provisioned: {}", diagnosis.advice()));
+        let text = "no device has come yet";
+        self.ui.line(&format!("{text}. If one was provisioned: {}", diagnosis.advice()));
+        self.object(&json!({
+            "event": "hint", "text": text, "diagnosis": diagnosis.code(), "advice": diagnosis.advice(),
+        }))
     }
 
     fn tell(&mut self, news: &News) -> Result<(), Failure> {
