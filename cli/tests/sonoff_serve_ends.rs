@@ -250,3 +250,19 @@ fn what_is_said_at_the_start_is_in_the_objects_too() {
     let said = server.read("out");
     assert!(said.contains("slots-by-order") && said.contains("unknown-slot"), "{said}");
 }
+
+#[test]
+fn state_is_told_in_the_words_of_the_devices() {
+    let server = Server::start(100, &[]);
+    let [devices, _] = server.addresses();
+    let mut device = Command::new(env!("CARGO_BIN_EXE_spark"))
+        .args(["sonoff", "device", "--plain", "--server", &devices, "--give-up-after", "60"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let state = until("a state", || server.said().into_iter().find(|said| said["event"] == "state"));
+    let _ = device.kill();
+    device.wait().unwrap();
+    assert_eq!(state["switch"], "off", "{state}");
+    assert!(state.get("switches").is_none() && state["device"].is_string(), "{state}");
+}

@@ -11,6 +11,7 @@ use core::time::Duration;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use spark_ota::sonoff::DeviceId;
+use spark_ota::sonoff::message::{Switch, Switches};
 use spark_ota::sonoff::server::{Diagnosis, Event, Failure as Reason, Rejection, Report, Stage};
 use spark_ota::sonoff::upgrade::{Refusal, Warning};
 use std::collections::BTreeMap;
@@ -327,7 +328,18 @@ impl Story {
                 (object["model"], object["romVersion"]) = (json!(model), json!(rom_version));
             }
             Event::State { switches, rssi } => {
-                (object["switches"], object["rssi"]) = (json!(switches), json!(rssi));
+                // In the words of the message.
+                match switches {
+                    Some(Switches::One(switch)) => object["switch"] = json!(switch.as_str()),
+                    Some(Switches::Several(outlets)) => {
+                        let outlet = |(switch, outlet): &(Switch, u8)| json!({"switch": switch.as_str(), "outlet": outlet});
+                        object["switches"] = outlets.iter().map(outlet).collect();
+                    }
+                    None => {}
+                }
+                if let Some(rssi) = rssi {
+                    object["rssi"] = json!(rssi);
+                }
             }
             Event::Offered { attempt } => object["attempt"] = json!(attempt),
             Event::Hint(diagnosis) => {
