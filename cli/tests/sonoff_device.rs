@@ -293,3 +293,12 @@ fn pinned_firmware_goes_at_the_certificate() {
     assert_eq!(server.log.lines()[0], "failure certificate-refused");
     assert_eq!(told.all("closed")[0]["code"], "certificate-pinned");
 }
+
+#[test]
+fn flash_that_could_not_be_kept_is_told_before_the_update() {
+    let server = server(both(8000), Sending::Fast);
+    let told = device(&server, &["--plain", "--flash", "/not/there/flash.bin"]);
+    assert_eq!(told.code, Some(74), "{}", told.stderr);
+    assert!(told.stderr.contains("cannot write /not/there/flash.bin"), "{}", told.stderr);
+    assert!(told.lines.is_empty() && server.log.lines().is_empty(), "{:?}", told.lines);
+}

@@ -247,6 +247,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let knows = Knows { max: args.tls_max.version(), pins_certificate: profile.pins_certificate };
         Some(Connector::new(knows).map_err(|error| error.failure())?)
     };
+    if let Some(path) = &args.flash {
+        files::check_write(path)?;
+    }
     let flash = match &args.flash {
         Some(path) if path.exists() => Flash::read(path)?,
         _ => Flash::new(running)?,
