@@ -489,3 +489,12 @@ fn firewall_is_suspected_only_where_it_may_be_one() {
         assert!(said.contains("it never asked for") && said.contains("firewall") == suspected, "{said}");
     }
 }
+
+#[test]
+fn what_is_no_address_of_a_device_is_a_matter_of_usage() {
+    for place in ["http://127.0.0.1:8081", "http://127.0.0.1", "::1", "[::1]:8081", "a b", "127.0.0.1/", ""] {
+        let output = diy(&["info", place]);
+        assert_eq!(output.status.code(), Some(64), "{place}: {}", stderr(&output));
+        assert!(stderr(&output).contains("no address of a device"), "{}", stderr(&output));
+    }
+}

@@ -200,3 +200,27 @@ fn server_that_the_device_cannot_reach_is_warned_of() {
     assert_eq!(output.status.code(), Some(69));
     assert!(stderr(&output).contains("warning: the server 127.0.0.1"), "{}", stderr(&output));
 }
+
+#[test]
+fn server_with_a_blank_and_a_password_that_is_no_text_are_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let at = listener.local_addr().unwrap().to_string();
+    let output = provision(&at, &["--server", "a b"]);
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+    assert!(stderr(&output).contains("devices cannot be told the address \"a b\""), "{}", stderr(&output));
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let output = Command::new(env!("CARGO_BIN_EXE_spark"))
+            .args(["sonoff", "provision", "--ssid", "testnet", "--server", "a", "--at", &at])
+            .env("SPARK_WIFI_PASSWORD", std::ffi::OsStr::from_bytes(b"secret\xff"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(64));
+        let said = stderr(&output);
+        assert!(said.contains("SPARK_WIFI_PASSWORD is not UTF-8") && !said.contains("secret"), "{said}");
+    }
+    assert!(listener.accept().is_err(), "nobody has connected");
+}

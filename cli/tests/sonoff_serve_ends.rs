@@ -266,3 +266,11 @@ fn state_is_told_in_the_words_of_the_devices() {
     assert_eq!(state["switch"], "off", "{state}");
     assert!(state.get("switches").is_none() && state["device"].is_string(), "{state}");
 }
+
+#[test]
+fn address_that_is_not_here_is_a_matter_of_listen() {
+    let images = ["image_user1-0x01000.bin", "image_user2-0x81000.bin"];
+    let (code, said) = refused(&[&images[..], &["--listen", "203.0.113.1"]].concat());
+    assert_eq!(code, Some(69), "{said}");
+    assert!(said.contains("address of this computer with --listen") && !said.contains("--port"), "{said}");
+}

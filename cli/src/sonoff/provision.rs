@@ -10,6 +10,8 @@ use spark_ota::sonoff::provisioning::{
     ADDRESS, AP_PASSWORD, AP_PREFIX, Access, AccessError, ApCode, Output, PORT, Provisioning,
     ProvisioningError,
 };
+use spark_ota::sonoff::upgrade::{UrlParts, UrlProblem};
+use std::env::VarError;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -57,8 +59,18 @@ fn password(args: &Args) -> Result<Zeroizing<String>, Failure> {
     if let Some(path) = &args.password_file {
         return read_password(path);
     }
-    if let Ok(password) = std::env::var(VARIABLE) {
-        return Ok(Zeroizing::new(password));
+    match std::env::var(VARIABLE) {
+        Ok(password) => return Ok(Zeroizing::new(password)),
+        Err(VarError::NotUnicode(value)) => {
+            // It is a password, though not one of these.
+            drop(Zeroizing::new(value.into_encoded_bytes()));
+            return Err(Failure::new(
+                Code::Usage,
+                format_args!("the password in {VARIABLE} is not UTF-8"),
+                format_args!("set {VARIABLE} anew, or give --password-file FILE; nothing was sent"),
+            ));
+        }
+        Err(VarError::NotPresent) => {}
     }
     let missing = |what: String| {
         Failure::new(Code::Usage, what, format_args!("give --password-file FILE, or set {VARIABLE}"))
@@ -129,6 +141,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         };
         Failure::new(Code::Usage, chain(&error), next)
     })?;
+    // As `serve --address` has it.
+    if let Err(problem @ UrlProblem::Host) = UrlParts::new(&format!("http://{host}:{port}/")) {
+        return Err(Failure::new(
+            Code::Usage,
+            format_args!("devices cannot be told the address {host:?}: {problem}"),
+            "give an address like 192.168.1.10, or a short name; nothing was sent",
+        ));
+    }
     // With a simulated device on this computer all is well.
     let simulated = device_host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
     let warning = unreachable(host).filter(|_| !simulated);

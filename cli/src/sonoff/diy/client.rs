@@ -43,11 +43,13 @@ impl Client {
             Some((host, port)) => (host, port.parse().ok()),
             None => (place, Some(PORT)),
         };
-        let Some(port) = port.filter(|port| *port != 0 && !host.is_empty()) else {
+        let is_host = |byte: u8| byte.is_ascii_graphic() && !br#"/\:?#@[]%"#.contains(&byte);
+        let is_place = !host.is_empty() && host.bytes().all(is_host);
+        let Some(port) = port.filter(|port| *port != 0 && is_place) else {
             return Err(Failure::new(
                 Code::Usage,
                 format_args!("{place:?} is no address of a device"),
-                format_args!("give a name or an address, and a port if it is not {PORT}"),
+                format_args!("give a name or an IPv4 address, and a port if it is not {PORT}: 192.168.1.77"),
             ));
         };
         let addresses = tokio::net::lookup_host((host, port)).await;

@@ -18,7 +18,7 @@ use super::tls::Acceptor;
 use crate::exit::{Code, Failure, chain};
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::ui::{self, Ui};
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use first::{First, STAY};
 use images::Images;
 use network::Server;
@@ -26,6 +26,7 @@ use notes::Notes;
 use spark_ota::esp8266::Slot;
 use spark_ota::sonoff::upgrade::UrlParts;
 use spark_ota::sonoff::{ServerName, Version};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -215,11 +216,15 @@ fn listen(address: IpAddr, port: u16, option: &str) -> Result<TcpListener, Failu
         socket.listen(BACKLOG)
     };
     listening().map_err(|error: std::io::Error| {
-        Failure::new(
-            Code::Unavailable,
-            format_args!("cannot listen on {address}:{port}: {error}"),
-            format_args!("choose another port with {option}, or stop what uses this one"),
-        )
+        let next = match error.kind() {
+            ErrorKind::AddrNotAvailable => "give an address of this computer with --listen".to_owned(),
+            ErrorKind::PermissionDenied => {
+                format!("choose a port from 1024 on with {option}, or run this with the right to use {port}")
+            }
+            _ => format!("choose another port with {option}, or stop what uses this one"),
+        };
+        let what = format_args!("cannot listen on {}: {error}", SocketAddr::new(address, port));
+        Failure::new(Code::Unavailable, what, next)
     })
 }
 
