@@ -40,7 +40,8 @@ impl Server {
         // What is written beyond a limit is an error, and not a signal.
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
         let child = Command::new("sh")
-            .args(["-c", &script, env!("CARGO_BIN_EXE_spark"), "sonoff", "serve", "--listen", "127.0.0.1"])
+            .args(["-c", &script, env!("CARGO_BIN_EXE_spark"), "sonoff", "serve"])
+            .args(if arguments.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1"] })
             .args(["--port", "0", "--http-port", "0", "--json", "--no-tls"])
             .args(arguments)
             .current_dir(VECTORS)
@@ -202,13 +203,8 @@ fn output_that_cannot_be_written_does_not_break_a_final_image_off() {
 
 /// What it says when it does not even start.
 fn refused(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_spark"))
-        .args(["sonoff", "serve", "--no-tls", "--port", "0", "--http-port", "0"])
-        .args(arguments)
-        .current_dir(VECTORS)
-        .output()
-        .unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    let mut server = Server::serve(100, arguments);
+    (server.end(), server.read("err"))
 }
 
 #[test]
