@@ -212,7 +212,7 @@ fn server_with_a_blank_and_a_password_that_is_no_text_are_refused() {
     #[cfg(unix)]
     {
         use std::os::unix::ffi::OsStrExt;
-        let output = Command::new(env!("CARGO_BIN_EXE_spark"))
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_spark"))
             .args(["sonoff", "provision", "--ssid", "testnet", "--server", "a", "--at", &at])
             .env("SPARK_WIFI_PASSWORD", std::ffi::OsStr::from_bytes(b"secret\xff"))
             .stdin(Stdio::null())

@@ -1,8 +1,8 @@
 //! Who gets a place, and for how long, over real sockets.
 
 use super::*;
+use crate::sonoff::serve::notes::Notes;
 use crate::sonoff::tls::{HANDSHAKE, HandshakeFailure};
-use crate::ui::Ui;
 use clap::Parser;
 use std::path::PathBuf;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -30,7 +30,7 @@ impl World {
     async fn new(places: usize, acceptor: Acceptor) -> Self {
         let paths = ["image_user1-0x01000.bin", "image_user2-0x81000.bin"]
             .map(|name| PathBuf::from(format!("{IMAGES}/{name}")));
-        let images = Images::load(&paths, None, None, &Ui::new(true)).unwrap();
+        let images = Images::load(&paths, None, None, &Notes::new(true)).unwrap();
         let args = Program::parse_from(["serve", "user1.bin", "user2.bin"]).args;
         let ((told, news), (ends, _ends)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let mut server = Server::new(images, &args, 8080, told, ends);
