@@ -121,6 +121,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 async fn serve(args: &Args, images: Images, acceptor: Acceptor, notes: Notes) -> Result<ExitCode, Failure> {
+    // Before it says that it listens: who knows that may interrupt it.
+    let mut interrupts = Interrupts::new();
     let mut listeners = Vec::new();
     for port in &args.port {
         listeners.push((listen(args.listen, *port, "--port")?, acceptor.clone()));
@@ -150,7 +152,6 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, notes: Notes) ->
     }
     tokio::spawn(Arc::clone(&server).keep_time());
     let mut telling = story.begin(news, Arc::clone(&server));
-    let mut interrupts = Interrupts::new();
     let mut first = First::default();
     let (mut is_stopping, mut was_warned, mut is_telling, mut failure) = (false, false, true, None);
     loop {
