@@ -25,6 +25,7 @@ use super::{check, repair};
 use crate::cloud::folder::Folder;
 use crate::dfu::{Access, DeviceOptions};
 use crate::exit::{Code, Failure};
+use crate::files;
 use crate::particle::{self, Particle, WriteOptions, Written, back_up};
 use crate::ui;
 use coap_spark::handshake::DeviceId;
@@ -188,8 +189,13 @@ fn cure(args: &Args, device: &mut Particle<'_, '_>) -> Result<Cured, Failure> {
     let file = Names::of(&args.write.backup.join(format!("{}-{}", name(id), fingerprint.short())));
     let dry_run = args.write.dry_run;
     let mut writes = Vec::new();
+    if dry_run && remedy != Remedy::Keep {
+        files::check_folder(&args.write.backup)?;
+    }
     if !dry_run {
         if remedy != Remedy::Keep {
+            // A place that is erased leaves nothing to back up; the new key needs the folder all the same.
+            files::make_folder(&args.write.backup)?;
             back_up(&args.write.backup, &name(id), segment.name, &field)?;
             file.write(&secret)?;
         }

@@ -37,6 +37,19 @@ fn doctor_repairs_what_can_be_repaired_and_renews_the_rest() {
 }
 
 #[test]
+fn fresh_device_gets_its_first_key_and_the_folder_for_its_files() {
+    let bench = Bench::new("keys");
+    bench.damage_device(34, &[0xFF; 612]);
+    bench.damage(34, &[0xFF; 612]);
+    bench.device(&["doctor", "--backup", "new/folder", "--dry-run"]);
+    assert!(!bench.path("new").exists());
+    let cured = bench.device(&["doctor", "--backup", "new/folder"]);
+    assert_eq!(text(&cured["remedy"]), "renew");
+    assert!(bench.path(text(&cured["public"])).starts_with(bench.path("new/folder")));
+    assert_eq!(bench.read(text(&cured["public"])), text(&bench.device(&["send-ready"])["publicKey"]).as_bytes());
+}
+
+#[test]
 fn key_that_programs_read_and_the_device_does_not_is_rewritten() {
     let bench = Bench::new("keys");
     // PKCS#8 in the place of SEC1: fine for openssl, not for the device.
