@@ -46,6 +46,8 @@ impl core::fmt::Debug for Loaded<'_> {
 
 /// Reads any key file, or a key field: RSA-1024, RSA-2048 and P-256, private and public, in every form of [`KeyForm`].
 ///
+/// Of text with a public and a private key the private one is taken; two private keys are refused.
+///
 /// Accepted are text around a PEM block, CRLF, an `EC PARAMETERS` block before the key, anything after the DER, and the
 /// integers with needless zeros that devices generate. Text is decoded into `scratch` ([`MAX_DER`] bytes are enough),
 /// which the caller wipes after a private key.
@@ -201,7 +203,10 @@ pub fn private_der<'a>(file: &'a [u8], buffer: &'a mut [u8]) -> Result<&'a [u8],
 /// # Errors
 /// [`LoadError`].
 pub fn load_public_key<'a>(file: &'a [u8], buffer: &'a mut [u8]) -> Result<RsaPublicKeyView<'a>, LoadError> {
-    let (form, der) = der_of(file, buffer)?;
+    let (form, der) = match looks_like_pem(file) {
+        true => pem::decode_public(file, buffer).map(|(form, der)| (Some(form), der))?,
+        false => der_of(file, buffer)?,
+    };
     match form {
         Some(KeyForm::SpkiRsa) => Ok(RsaPublicKeyView::parse_spki(der)?),
         Some(KeyForm::Pkcs1Public) => Ok(RsaPublicKeyView::parse_pkcs1(der)?),

@@ -4,7 +4,7 @@ use crate::form::KeyForm;
 use pem_rfc7468::{Base64Decoder, LineEnding};
 use zeroize::Zeroize;
 
-/// Decodes the first key in PEM text into `out`.
+/// Decodes the private key in PEM text into `out`, or the first public key if there is no private one.
 ///
 /// Blocks of other kinds before it (`EC PARAMETERS`) and text around it are skipped; any line ends and width, blanks and
 /// empty lines are accepted. The form is that of the block's label, unless the DER inside is a key of the same kind (private or
@@ -16,6 +16,29 @@ use zeroize::Zeroize;
 /// # Source
 /// RFC 7468; `EC PARAMETERS` as `openssl ecparam -genkey` writes it.
 pub fn decode<'b>(text: &[u8], out: &'b mut [u8]) -> Result<(KeyForm, &'b [u8]), PemError> {
+    match private_block(text) {
+        None => decode_first(text, out, |_| true),
+        Some((_, start)) if text.get(start..).and_then(private_block).is_some() => {
+            Err(PemError::TwoPrivateKeys)
+        }
+        Some(_) => decode_first(text, out, KeyForm::is_private),
+    }
+}
+
+/// Decodes the first public key, or what [`decode`] takes if there is none.
+pub(crate) fn decode_public<'b>(text: &[u8], out: &'b mut [u8]) -> Result<(KeyForm, &'b [u8]), PemError> {
+    let (form, len) = match decode_first(text, out, |form| !form.is_private()) {
+        Ok((form, der)) => (form, der.len()),
+        Err(_) => return decode(text, out),
+    };
+    Ok((form, out.get(..len).unwrap_or_default()))
+}
+
+fn decode_first<'b>(
+    text: &[u8],
+    out: &'b mut [u8],
+    is_wanted: impl Fn(KeyForm) -> bool,
+) -> Result<(KeyForm, &'b [u8]), PemError> {
     let mut missing = if is_utf16(text) { PemError::Utf16 } else { PemError::NoKey };
     let mut rest = text;
     loop {
@@ -32,6 +55,9 @@ pub fn decode<'b>(text: &[u8], out: &'b mut [u8]) -> Result<(KeyForm, &'b [u8]),
             };
             continue;
         };
+        if !is_wanted(form) {
+            continue;
+        }
         let digits = || block.body.iter().copied().filter(|byte| !byte.is_ascii_whitespace());
         let (count, padding) = digits().fold((0_usize, 0), |(count, padding), byte| {
             (count + 1, if byte == b'=' { padding + 1 } else { 0 })
@@ -209,6 +235,9 @@ pub enum PemError {
     /// Text in UTF-16.
     #[error("text is in UTF-16, as PowerShell writes it; save it as UTF-8 or ASCII")]
     Utf16,
+    /// More than one private key.
+    #[error("text holds more than one private key; give a file with one of them")]
+    TwoPrivateKeys,
     /// Broken lines, base64 or labels.
     #[error("key in PEM form is damaged; copy the file again")]
     Malformed,

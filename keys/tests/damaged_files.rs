@@ -224,3 +224,26 @@ fn another_exponent_is_named_before_any_length() {
     let error = DeviceKey::from_view(&RsaPrivateKeyView::parse(e3).unwrap()).unwrap_err();
     assert_eq!(error, device_key::DeviceKeyError::Exponent);
 }
+
+#[test]
+fn private_key_is_taken_of_text_with_a_public_key_before_it() {
+    let (public, private) = (vector("rsa1024_608.spki.pem"), vector("rsa1024_608.pkcs8.pem"));
+    let both = [&public[..], &private].concat();
+    for text in [both.clone(), [&private[..], &public].concat()] {
+        let mut scratch = [0; MAX_DER];
+        let loaded = load(&text, &mut scratch).unwrap();
+        assert_eq!((loaded.form, loaded.key.is_private()), (KeyForm::Pkcs8Private, true));
+        assert_eq!(load_device_key(&text).unwrap().as_der(), vector("rsa1024_608.der"));
+        // Who asks for a public key gets the one that is there.
+        let mut scratch = [0; MAX_DER];
+        assert_eq!(load_public_key(&text, &mut scratch).unwrap().bits(), 1024);
+    }
+    let other = vector("ec_p256.pem");
+    let mut scratch = [0; MAX_DER];
+    let two = load(&[&both[..], &other].concat(), &mut scratch).unwrap_err();
+    assert_eq!(two, LoadError::Pem(PemError::TwoPrivateKeys));
+    assert!(two.to_string().contains("more than one"), "{two}");
+    // Damage of the private key is not passed over for the public one.
+    let cut = &both[..both.len() - 100];
+    assert_eq!(load(cut, &mut scratch).unwrap_err(), LoadError::Pem(PemError::Malformed));
+}
