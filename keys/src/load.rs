@@ -283,7 +283,10 @@ pub fn unpack<'a>(file: &'a [u8], scratch: &'a mut [u8]) -> Option<Unpacked<'a>>
 
 fn der_of<'a>(file: &'a [u8], buffer: &'a mut [u8]) -> Result<(Option<KeyForm>, &'a [u8]), LoadError> {
     if !looks_like_pem(file) {
-        return Ok((KeyForm::of(file), file));
+        return match pkcs8::is_encrypted(file) {
+            true => Err(LoadError::Encrypted),
+            false => Ok((KeyForm::of(file), file)),
+        };
     }
     let (form, der) = pem::decode(file, buffer)?;
     Ok((Some(form), der))
@@ -314,6 +317,11 @@ pub enum LoadError {
         "key is of another algorithm than RSA and P-256, which devices and their servers have; give another key"
     )]
     Algorithm,
+    /// A key under a passphrase, in DER.
+    #[error(
+        "key is protected by a passphrase; take it off, for instance with openssl pkey, and give the plain key"
+    )]
+    Encrypted,
     /// Text of a longer key than devices and servers have.
     #[error("key has {length} bytes, more than any key of devices and servers; give another key")]
     TooLong {

@@ -66,6 +66,29 @@ pub(crate) fn is_of_other_algorithm(der: &[u8]) -> bool {
     algorithm().is_ok_and(|oid| OTHERS.contains(&oid.content))
 }
 
+/// Whether it is a private key under a passphrase.
+///
+/// ```text
+/// EncryptedPrivateKeyInfo ::= SEQUENCE { SEQUENCE { algorithm, parameters }, OCTET STRING }
+/// ```
+///
+/// # Source
+/// RFC 5958 section 3; the names of algorithms are those of RFC 8018 appendix A and RFC 7292 appendix C.
+pub(crate) fn is_encrypted(der: &[u8]) -> bool {
+    /// PKCS#5 and the passphrase algorithms of PKCS#12, without the last number.
+    const SCHEMES: [&[u8]; 2] = [
+        &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x05],
+        &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x0C, 0x01],
+    ];
+    let algorithm = || {
+        let mut inner = Reader::inside(&Reader::new(der).element(SEQUENCE)?);
+        let algorithm = inner.element(SEQUENCE)?;
+        inner.element(OCTET_STRING)?;
+        Reader::inside(&algorithm).element(OBJECT_IDENTIFIER)
+    };
+    algorithm().is_ok_and(|oid| SCHEMES.iter().any(|scheme| oid.content.starts_with(scheme)))
+}
+
 /// Length of an RSA key in PKCS#8.
 #[must_use]
 pub fn rsa_pkcs8_len(key: &RsaPrivateKeyView<'_>) -> usize {

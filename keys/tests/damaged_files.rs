@@ -247,3 +247,31 @@ fn private_key_is_taken_of_text_with_a_public_key_before_it() {
     let cut = &both[..both.len() - 100];
     assert_eq!(load(cut, &mut scratch).unwrap_err(), LoadError::Pem(PemError::Malformed));
 }
+
+#[test]
+fn key_under_a_passphrase_is_recognised_in_der() {
+    // openssl pkcs8 -topk8 of ec_p256.pkcs8.der
+    let file = hex(
+        "3081ec305706092a864886f70d01050d304a302906092a864886f70d01050c301c04086f0d168f32f3b6a902020800300c06082a86\
+         4886f70d02090500301d060960864801650304012a041085050d1b0325348224ad7d39d8e887b30481908099f1cc59fe18bd2d6abc\
+         02bf67587228c60e4909fc8b180e12c36c56f8e7ca9e339e0608e916c5d43f72bacbbdb0b5a64b4ede6fb63a955e1726268b32d757\
+         7a1deea2433ac588adf3638d6a6c569a99be9cc822ab2a5c37099fdb7c338ce789b36bc1e1e2b5550a9b2a2e8753381a6c6bd300d7\
+         b372599f664bd3c6ab3fdf03204f7e6f2d4560938f77e71a269dfa",
+    );
+    let mut scratch = [0; MAX_DER];
+    assert_eq!(load(&file, &mut scratch).unwrap_err(), LoadError::Encrypted);
+    assert_eq!(load_device_key(&file).unwrap_err(), LoadError::Encrypted);
+    assert_eq!(load(&file[..200], &mut scratch).unwrap_err(), LoadError::NoKey);
+    // PBES1 of PKCS#5 and the passphrases of PKCS#12 are the same to the reader.
+    for oid in ["06092a864886f70d010503", "060a2a864886f70d010c0103"] {
+        let oid = hex(oid);
+        let len = u8::try_from(oid.len()).unwrap();
+        let file = [&[0x30, len + 6, 0x30, len][..], &oid, &[0x04, 2, 1, 2]].concat();
+        assert_eq!(load(&file, &mut scratch).unwrap_err(), LoadError::Encrypted);
+    }
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let byte = |pair: &[u8]| u8::from_str_radix(core::str::from_utf8(pair).unwrap(), 16).unwrap();
+    text.as_bytes().chunks(2).map(byte).collect()
+}
