@@ -114,7 +114,7 @@ impl<'a> RsaPrivateKeyView<'a> {
     }
 
     /// As [`parse`](Self::parse), but with any version number.
-    fn parse_any_version(input: &'a [u8]) -> Result<Self, DerError> {
+    pub(crate) fn parse_any_version(input: &'a [u8]) -> Result<Self, DerError> {
         let mut outer = Reader::new(input);
         let sequence = outer.element(SEQUENCE)?;
         let mut inner = Reader::inside(&sequence);

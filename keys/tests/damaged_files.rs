@@ -271,6 +271,27 @@ fn key_under_a_passphrase_is_recognised_in_der() {
     }
 }
 
+#[test]
+fn key_of_more_than_two_primes_is_called_so() {
+    // Version 1, nine integers, and one more prime with its exponent and coefficient.
+    let number = |len: usize| [&[0x02, u8::try_from(len).unwrap()][..], &vec![0x55; len]].concat();
+    let long = |len: usize| [&[0x02, 0x81, u8::try_from(len).unwrap()][..], &vec![0x55; len]].concat();
+    let mut content = [&[2, 1, 1][..], &long(128), &[2, 3, 1, 0, 1], &long(128)].concat();
+    content.extend((0..5).flat_map(|_| number(43)));
+    let others: Vec<u8> = (0..3).flat_map(|_| number(42)).collect();
+    let other = [&[0x30, u8::try_from(others.len()).unwrap()][..], &others].concat();
+    content.extend([&[0x30, 0x81, u8::try_from(other.len()).unwrap()][..], &other].concat());
+    let key = [&[0x30, 0x82][..], &u16::try_from(content.len()).unwrap().to_be_bytes(), &content].concat();
+    let report = check(&key);
+    assert_eq!((codes(&report), report.device_works()), (vec!["multi-prime"], false));
+    // Without the other primes it is only a wrong version.
+    let mut plain = vector("bad_version_1.der");
+    plain.extend(other);
+    assert!(check(&plain).findings().all(|finding| finding.code() != "multi-prime"));
+    let finding = check(&vector("bad_version_1.der")).findings().next().unwrap();
+    assert!(finding.next_step().starts_with("repair the key"), "{}", finding.next_step());
+}
+
 fn hex(text: &str) -> Vec<u8> {
     let byte = |pair: &[u8]| u8::from_str_radix(core::str::from_utf8(pair).unwrap(), 16).unwrap();
     text.as_bytes().chunks(2).map(byte).collect()

@@ -56,6 +56,8 @@ pub enum Finding {
     },
     /// The version number is not 0.
     WrongVersion,
+    /// A key of more than two primes: version 1, and the others behind the nine integers.
+    MultiPrime,
     /// The nine integers cannot be read.
     Unreadable {
         /// Why.
@@ -278,7 +280,13 @@ impl Finding {
                 "wrong-version",
                 "does not look at the version",
                 "is not affected",
-                "write the key again with version 0, other programs refuse it",
+                "repair the key, which gives it version 0, and write it again; other programs refuse it",
+            ),
+            Finding::MultiPrime => Texts(
+                "multi-prime",
+                "cannot decrypt with a key of more than two primes",
+                "gets a public key for which the device cannot decrypt",
+                NEW_KEY,
             ),
             Finding::Unreadable { .. } => Texts(
                 "unreadable",

@@ -2,7 +2,7 @@
 
 use super::{Finding, Report, published_secrets};
 use crate::arithmetic::verdict;
-use crate::der::DerError;
+use crate::der::{DerError, SEQUENCE};
 use crate::form::KeyForm;
 use crate::load::{MAX_DER, Unpacked, unpack};
 use crate::pem;
@@ -34,6 +34,10 @@ pub(super) fn examine(field: &[u8], report: &mut Report) {
         Err(_) if emptied => return,
         Err(error) => return examine_unreadable(field, declared, error, report),
     };
+    if is_multi_prime(field, &key) {
+        report.push(Finding::MultiPrime);
+        return push_leaks(field, report);
+    }
     examine_encoding(&key, report);
     examine_numbers(&key, report);
     push_leaks(field, report);
@@ -97,6 +101,7 @@ fn examine_inside(field: &[u8], report: &mut Report) {
         unpack(field, &mut scratch)
     {
         match RsaPrivateKeyView::walk(der) {
+            Ok(key) if is_multi_prime(der, &key) => report.push(Finding::MultiPrime),
             Ok(key) => examine_numbers(&key, report),
             Err(error) => match RsaPrivateKeyView::parse(der) {
                 Err(DerError::Truncated { offset: 0, needed, available }) => {
@@ -107,6 +112,15 @@ fn examine_inside(field: &[u8], report: &mut Report) {
         }
     }
     scratch.zeroize();
+}
+
+/// Whether a whole key goes on with a list of further primes behind its nine integers.
+fn is_multi_prime(der: &[u8], key: &RsaPrivateKeyView<'_>) -> bool {
+    let goes_on = matches!(
+        RsaPrivateKeyView::parse_any_version(der),
+        Err(DerError::Sum { declared, found }) if found < declared
+    );
+    goes_on && key.number(Number::Version).magnitude() == [1] && key.trailing().first() == Some(&SEQUENCE)
 }
 
 /// A damaged top bit is no other size.
