@@ -1,6 +1,7 @@
 //! Keys that are damaged in other forms than the device's own, and fields that a device takes for empty ones.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+use spark_keys::check::{ServerKeyKind, check_server_key};
 use spark_keys::der::DerError;
 use spark_keys::load::{MAX_DER, load, unpack};
 use spark_keys::pem::PemError;
@@ -290,6 +291,40 @@ fn key_of_more_than_two_primes_is_called_so() {
     assert!(check(&plain).findings().all(|finding| finding.code() != "multi-prime"));
     let finding = check(&vector("bad_version_1.der")).findings().next().unwrap();
     assert!(finding.next_step().starts_with("repair the key"), "{}", finding.next_step());
+}
+
+#[test]
+fn server_s_key_of_another_size_or_with_a_compressed_point_is_called_so() {
+    for bits in [3072_usize, 4096] {
+        let modulus = vec![0x99; bits / 8];
+        let long = |tag: u8, content: &[u8]| {
+            [&[tag, 0x82][..], &u16::try_from(content.len()).unwrap().to_be_bytes(), content].concat()
+        };
+        let numbers = [long(2, &[&[0][..], &modulus].concat()), vec![2, 3, 1, 0, 1]].concat();
+        let algorithm = hex("300d06092a864886f70d0101010500");
+        let spki = long(0x30, &[algorithm, long(3, &[vec![0], long(0x30, &numbers)].concat())].concat());
+        let report = check_server_key(ServerKeyKind::Rsa, &spki);
+        assert_eq!((codes(&report), report.device_works()), (vec!["server-key-wrong-size"], false), "{bits}");
+    }
+    let compressed = compressed_point();
+    let report = check_server_key(ServerKeyKind::Ec, &compressed);
+    let finding = report.findings().next().unwrap();
+    assert_eq!((finding.code(), report.device_works()), ("server-key-not-canonical", false));
+    assert!(!finding.device().contains("modulus"), "{}", finding.device());
+    assert_eq!(
+        report.fingerprint(),
+        check_server_key(ServerKeyKind::Ec, &vector("ec_p256.spki.der")).fingerprint()
+    );
+}
+
+/// The public key of `ec_p256.spki.der`, as OpenSSL writes it with `-conv_form compressed`.
+fn compressed_point() -> Vec<u8> {
+    let whole = vector("ec_p256.spki.der");
+    let mut short = [&hex("3039")[..], &whole[2..23]].concat();
+    short.extend(hex("032200"));
+    short.push(2 + (whole[90] & 1));
+    short.extend(&whole[27..59]);
+    short
 }
 
 fn hex(text: &str) -> Vec<u8> {

@@ -83,6 +83,8 @@ pub enum ServerKeyFinding {
     },
     /// A readable key, but not in the canonical bytes: the device, which takes bytes 33 to 289 for the modulus, misreads it.
     NotCanonical,
+    /// A readable P-256 key in another encoding than the 91 bytes of its tools, for instance with a compressed point.
+    EcNotCanonical,
 }
 
 const RESTORE: &str = "write the server's public key again, in the form of SPKI DER, with its address";
@@ -157,6 +159,12 @@ impl ServerKeyFinding {
                 UNKNOWN,
                 "convert the key to canonical SPKI and write it again with its address",
             ),
+            ServerKeyFinding::EcNotCanonical => Texts(
+                "server-key-not-canonical",
+                "is not known to read this form as its server's key; its tools write 91 bytes with the whole point",
+                "is not affected",
+                "convert the key to canonical SPKI and write it again with its address",
+            ),
         }
     }
 }
@@ -186,7 +194,9 @@ pub(super) fn examine(kind: ServerKeyKind, field: &[u8], report: &mut Report) {
         ServerKeyKind::Rsa => RsaPublicKeyView::parse_spki(room).map(|key| rsa(&key, room, report)),
         ServerKeyKind::Ec => EcPublicKeyView::parse_spki(room).map(|key| {
             report.fingerprint = Some(key.fingerprint());
-            canonical(room, &key.spki(), report);
+            if !room.starts_with(&key.spki()) {
+                report.push(ServerKeyFinding::EcNotCanonical);
+            }
             key.der_len()
         }),
     };
@@ -204,6 +214,11 @@ pub(super) fn examine(kind: ServerKeyKind, field: &[u8], report: &mut Report) {
             }
         }
         Err(DerError::Truncated { offset: 0, needed, available }) if needed > room.len() => {
+            // A longer key reaches over the place of the address.
+            let longer = RsaPublicKeyView::parse_spki(field).ok().filter(|_| kind == ServerKeyKind::Rsa);
+            if let Some(bits) = longer.map(|key| key.bits()).filter(|bits| *bits != 2048) {
+                return report.push(ServerKeyFinding::WrongSize { bits });
+            }
             report.push(ServerKeyFinding::Truncated { needed, available });
         }
         Err(error) if report.is_clean() => report.push(ServerKeyFinding::Unreadable { error }),
