@@ -2,7 +2,7 @@
 
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure};
-use crate::particle::{self, Particle, WriteOptions};
+use crate::particle::{self, Particle, WriteOptions, Written};
 use crate::ui;
 use core::fmt;
 use serde::Serialize;
@@ -123,16 +123,33 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                 ui::print(format_args!("{protocol}{}", if fixed { " (fixed for this device)" } else { "" }))
             };
         };
-        let segment = device.segment("transport").map_err(|_| {
-            Failure::new(
-                Code::Usage,
-                format_args!("a {:?} has only one protocol", device.platform()),
-                "leave the protocol out to see which",
-            )
-        })?;
-        let byte = if wanted == Protocol::Udp { 0xFF } else { 0 };
-        let written = device.write(&segment, &[byte], &args.write)?;
+        let written = set(device, wanted, &args.write)?;
         device.finish(&args.write)?;
-        if json { ui::print(json!({ "protocol": wanted, "write": written })) } else { Ok(()) }
+        if json {
+            return ui::print(json!({ "protocol": wanted, "write": written }));
+        }
+        ui::print(said(wanted, &written))
     })
+}
+
+/// Makes an Electron talk that protocol.
+pub(super) fn set(
+    device: &mut Particle<'_, '_>,
+    wanted: Protocol,
+    options: &WriteOptions,
+) -> Result<Written, Failure> {
+    let segment = device.segment("transport").map_err(|_| {
+        Failure::new(
+            Code::Usage,
+            format_args!("a {:?} has only one protocol", device.platform()),
+            "leave the protocol out to see which",
+        )
+    })?;
+    device.write(&segment, &[if wanted == Protocol::Udp { 0xFF } else { 0 }], options)
+}
+
+/// What was written, where what was there before is, and what comes of it.
+pub(super) fn said(protocol: Protocol, written: &Written) -> String {
+    let then = if written.dry_run { "would talk" } else { "talks" };
+    format!("{written}\nthe device {then} {protocol} to its cloud")
 }

@@ -1,6 +1,6 @@
 //! Keys of devices that are no Photon.
 
-use super::protocol::Protocol;
+use super::protocol::{self, Protocol};
 use super::secret::Secret;
 use super::server::{ServerKey, address, kept_address};
 use crate::dct::image::Table;
@@ -75,6 +75,28 @@ fn electron_talks_udp_until_it_is_told_otherwise() {
     assert!(electron.content.bytes[34..34 + 612] == *secret.field());
     assert!(electron.content.erased.is_empty(), "a table is not erased");
     assert!(with(&mut electron, |device| Table::of_device(device).is_ok()));
+}
+
+#[test]
+fn new_protocol_is_told_with_what_was_written_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut electron = Double::electron();
+    electron.content.bytes[2977] = 0;
+    let mut options = options(folder.path());
+    options.dry_run = true;
+    let dry = with(&mut electron, |device| protocol::set(device, Protocol::Udp, &options).unwrap());
+    let said = protocol::said(Protocol::Udp, &dry);
+    assert!(said.contains("would be written") && said.contains("would talk udp"), "{said}");
+    assert_eq!(electron.content.bytes[2977], 0);
+
+    options.dry_run = false;
+    let written = with(&mut electron, |device| protocol::set(device, Protocol::Udp, &options).unwrap());
+    let said = protocol::said(Protocol::Udp, &written);
+    let backup = written.backup.unwrap();
+    assert_eq!(std::fs::read(&backup).unwrap(), [0]);
+    assert!(said.contains("transport: 1 bytes written at 0xba1") && said.contains("talks udp"), "{said}");
+    assert!(said.contains(&backup.display().to_string()), "{said}");
+    assert_eq!(electron.content.bytes[2977], 0xFF);
 }
 
 #[test]
