@@ -6,6 +6,7 @@ use crate::exit::{Code, Failure, chain};
 use serde::Serialize;
 use serde_json::{Value, json};
 use spark_keys::ec::EcDeviceKey;
+use spark_keys::public_key::published_by_device;
 use spark_keys::{DeviceKey, Fingerprint, KeyForm, RsaPrivateKeyView, load, pem, rsa_backend};
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -62,7 +63,8 @@ impl Secret {
         }
     }
 
-    /// What a device's field holds, if the device can use it.
+    /// The key in a device's field, if it is a key for other programs: one that the device would misread is among them, and
+    /// one with damage that the device does not notice is not. What the device can use is what `judge` says.
     pub(super) fn of_field(protocol: Protocol, field: &[u8]) -> Option<Self> {
         match protocol {
             Protocol::Tcp => spark_keys::load_device_key(field).ok().map(Self::Tcp),
@@ -119,6 +121,14 @@ impl Secret {
         };
         let view = RsaPrivateKeyView::parse(key.as_der()).map_err(|error| failed(&error))?;
         to_pem(KeyForm::Pkcs1Private, view.encode_into(&mut *der).map_err(|error| failed(&error))?)
+    }
+}
+
+/// The public key that a device with this field sends to its cloud.
+pub(super) fn published(protocol: Protocol, field: &[u8]) -> Option<Public> {
+    match protocol {
+        Protocol::Tcp => Some(Public { form: KeyForm::SpkiRsa, spki: published_by_device(field).to_vec() }),
+        Protocol::Udp => Secret::of_field(protocol, field).map(|secret| secret.public()),
     }
 }
 

@@ -1,8 +1,10 @@
 //! `spark keys send-ready`.
 
+use super::check::judge;
+use super::check_file::protocol_of;
 use super::protocol::Protocol;
 use super::read_key;
-use super::secret::{Public, Secret};
+use super::secret::{Public, Secret, published};
 use crate::cloud::folder::Folder;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure};
@@ -37,7 +39,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let (public, id) = match &args.file {
         Some(file) => {
             let content = read_key(file)?;
-            (Secret::load(file, &content)?.public(), args.id)
+            let in_use = || protocol_of(&content).and_then(|protocol| in_use(protocol, &content));
+            let public = match Secret::load(file, &content) {
+                Ok(secret) => secret.public(),
+                // The device does not notice every damage.
+                Err(failure) => in_use().ok_or(failure)?,
+            };
+            (public, args.id)
         }
         None => of_device(args)?,
     };
@@ -66,15 +74,20 @@ fn of_device(args: &Args) -> Result<(Public, Option<DeviceId>), Failure> {
         let protocol = Protocol::of(device, args.protocol)?;
         let segment = device.segment(protocol.private_key())?;
         let field = zeroize::Zeroizing::new(device.read(&segment, protocol.private_key_len())?);
-        let secret = Secret::of_field(protocol, &field).ok_or_else(|| {
+        let public = in_use(protocol, &field).ok_or_else(|| {
             Failure::new(
                 Code::Data,
-                "the device's private key is not usable, so there is no public key to send",
+                "the device cannot use its private key, so there is no public key to send",
                 "`spark keys check` says why; `spark keys doctor` makes it right",
             )
         })?;
-        Ok((secret.public(), args.id.or(device.id())))
+        Ok((public, args.id.or(device.id())))
     })
+}
+
+/// The public key of a field that the device can use.
+fn in_use(protocol: Protocol, field: &[u8]) -> Option<Public> {
+    published(protocol, field).filter(|_| judge(protocol, field, None).1)
 }
 
 /// Records a key in the data folder of a local cloud, which speaks TCP.

@@ -6,6 +6,7 @@
     reason = "test code"
 )]
 
+mod agree;
 #[path = "../common/bench.rs"]
 mod bench;
 mod check;
