@@ -89,7 +89,8 @@ fn is_plain_table(bytes: &[u8]) -> bool {
         Field::ALT_SERVER_PUBLIC_KEY,
     ];
     let is_key = |field: Field| match app.bytes(field) {
-        [0x30, ..] => true,
+        // Text is wrong there, and yet a key.
+        [0x30, ..] | [b'-', b'-', b'-', b'-', b'-', ..] => true,
         bytes => is_blank(bytes.get(..128).unwrap_or(bytes)),
     };
     gaps.map(|field| app.bytes(*field)).all(is_blank)

@@ -310,7 +310,7 @@ pub(super) fn address_finding(protocol: Protocol, block: &[u8; 128]) -> Option<(
         code: code.to_owned(),
         what: format!("{what}; device {device}"),
         device: device.to_owned(),
-        cloud: "is not reached".to_owned(),
+        cloud: if by_default { "is reached if it is the vendor's" } else { "is not reached" }.to_owned(),
         next: "write key and address with `spark keys server KEY --host HOST`".to_owned(),
     };
     Some((finding, by_default))

@@ -7,6 +7,7 @@ use super::secret::{Finding, Secret, describe};
 use crate::exit::{Code, Failure, chain};
 use crate::inspect;
 use core::fmt::Display;
+use spark_dct::Field;
 use spark_dct::segment::KeyAlgorithm;
 use spark_dct::server_key_region::address_block_of_file;
 use spark_keys::check::{PublicCopyFinding, ServerKeyKind, check_server_key};
@@ -29,10 +30,15 @@ pub(super) fn of_file(
     let content = read_key(file)?;
     let mut scratch = scratch(&content);
     let look = Look { file, protocol, content: &content, candidates, copy };
-    let (form, examined) = match load::load(&content, &mut scratch) {
-        Ok(loaded) => (Some(loaded.form), look.at_key(&loaded)?),
-        Err(error) => look.at_damage(&error)?,
+    let (form, mut examined) = match (look.at_text_in_place(), load::load(&content, &mut scratch)) {
+        (Some(examined), _) => (None, examined),
+        (None, Ok(loaded)) => (Some(loaded.form), look.at_key(&loaded)?),
+        (None, Err(error)) => look.at_damage(&error)?,
     };
+    for finding in &mut examined.findings {
+        let with_command = format!("repair the key (`spark keys repair {}`)", file.display());
+        finding.next = finding.next.replacen("repair the key", &with_command, 1);
+    }
     Ok(Checked {
         file: Some(file.to_owned()),
         form: form.or_else(|| KeyForm::of(&content)).map(KeyForm::name),
@@ -78,6 +84,72 @@ pub(super) fn protocol_of(content: &[u8]) -> Option<Protocol> {
     }
 }
 
+/// Which key's place in a device the bytes are, if text is in it: with the padding of the place behind it, or cut off at the
+/// end of the place. A device cannot use it, whatever the text says.
+pub(crate) fn text_in_field(content: &[u8]) -> Option<KeyAlgorithm> {
+    let protocol = match content.len() {
+        len if len == Protocol::Udp.private_key_len() => Protocol::Udp,
+        len if len == Protocol::Tcp.private_key_len() || len == Field::DEVICE_PRIVATE_KEY.len() => {
+            Protocol::Tcp
+        }
+        _ => return None,
+    };
+    let last = |mark: &[u8]| content.windows(mark.len()).rposition(|window| window == mark);
+    let is_whole = last(b"-----END ") > last(b"-----BEGIN ");
+    (KeyForm::of(content) == Some(KeyForm::Pem) && (is_padded(content) || !is_whole))
+        .then_some(protocol.algorithm())
+}
+
+fn is_padded(content: &[u8]) -> bool {
+    matches!(content.last(), Some(0xFF | 0x00))
+}
+
+/// Whether the bytes are as many as a device has for a private key, or reads of it.
+pub(crate) fn has_length_of_field(content: &[u8]) -> bool {
+    let lengths =
+        [Protocol::Udp.private_key_len(), Protocol::Tcp.private_key_len(), Field::DEVICE_PRIVATE_KEY.len()];
+    lengths.contains(&content.len())
+}
+
+/// Refuses the application section of a device's table, also one with the text of a key in it.
+pub(super) fn refuse_table(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    match inspect::name_of_other_kind(content).filter(|kind| kind == "dct-app") {
+        Some(kind) => Err(of_other_kind(path, &kind)),
+        None => Ok(()),
+    }
+}
+
+fn of_other_kind(path: &Path, kind: &str) -> Failure {
+    Failure::new(
+        Code::Data,
+        format_args!("{} is no key file but of the kind {kind}", path.display()),
+        format_args!(
+            "`spark inspect {0}` explains it; of a configuration table `spark dct get NAME --raw KEY -f {0}` takes a key out",
+            path.display()
+        ),
+    )
+}
+
+/// Whether a device can use the private key in a file, and the codes of what there is to say of it, as `spark keys check` says.
+pub(crate) fn of_private_key(content: &[u8], loaded: &Loaded<'_>) -> (bool, Vec<String>) {
+    let of_key = match &loaded.key {
+        Key::EcPrivate(_) => Protocol::Udp,
+        // A server's.
+        key if key.bits() == 2048 => return (false, Vec::new()),
+        _ => Protocol::Tcp,
+    };
+    let look = Look { file: Path::new(""), protocol: None, content, candidates: None, copy: None };
+    let examined = look.at_text_in_place().map_or_else(|| look.device_key(loaded, of_key), Ok);
+    examined.map_or((false, Vec::new()), |examined| {
+        (examined.works, examined.findings.into_iter().map(|finding| finding.code).collect())
+    })
+}
+
+/// Whether bytes that nothing is known of are taken for the place of a device's key.
+pub(crate) fn may_be_of_a_device(content: &[u8]) -> bool {
+    protocol_of(content).is_some()
+}
+
 fn is_text(content: &[u8]) -> bool {
     core::str::from_utf8(content)
         .is_ok_and(|text| text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace()))
@@ -93,6 +165,23 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
+    /// Text where a device has DER.
+    fn at_text_in_place(&self) -> Option<Examined> {
+        if let Some(algorithm) = text_in_field(self.content) {
+            let protocol = if algorithm == KeyAlgorithm::Ec { Protocol::Udp } else { Protocol::Tcp };
+            return Some(self.judge(self.protocol.unwrap_or(protocol), self.content));
+        }
+        let is_region = KeyForm::of(self.content) == Some(KeyForm::Pem) && is_padded(self.content);
+        let protocol = self.protocol_of_region().filter(|_| is_region)?;
+        Some(server(protocol.server_key_kind(), self.content))
+    }
+
+    /// Of which devices the bytes may be the server's key and address.
+    fn protocol_of_region(&self) -> Option<Protocol> {
+        let is_region = |protocol: &Protocol| protocol.algorithm().server_region_len() == self.content.len();
+        [Protocol::Tcp, Protocol::Udp].into_iter().find(is_region)
+    }
+
     fn at_key(&self, loaded: &Loaded<'_>) -> Result<Examined, Failure> {
         let private = |of_key| self.device_key(loaded, of_key);
         match &loaded.key {
@@ -117,7 +206,8 @@ impl Look<'_> {
                     self.refuse_copy("a server's public key")?;
                     return Ok(server);
                 }
-                Ok(self.public("public key of a UDP device or its server", server.findings, loaded))
+                let public = self.public("public key of a UDP device or its server", server.findings, loaded);
+                Ok(Examined { works: server.works, ..public })
             }
         }
     }
@@ -234,8 +324,7 @@ impl Look<'_> {
         if let Some(protocol) = self.protocol {
             return Ok((None, self.judge(protocol, self.content)));
         }
-        let is_region = |protocol: &Protocol| protocol.algorithm().server_region_len() == self.content.len();
-        if let Some(protocol) = [Protocol::Tcp, Protocol::Udp].into_iter().find(is_region)
+        if let Some(protocol) = self.protocol_of_region()
             && !is_text(self.content)
         {
             return Ok((None, server(protocol.server_key_kind(), self.content)));
@@ -244,14 +333,7 @@ impl Look<'_> {
             return Ok((None, self.judge(protocol, self.content)));
         }
         match inspect::name_of_other_kind(self.content) {
-            Some(kind) => Err(Failure::new(
-                Code::Data,
-                format_args!("{} is no key file but of the kind {kind}", self.file.display()),
-                format_args!(
-                    "`spark inspect {0}` explains it; of a configuration table `spark dct get NAME --raw KEY -f {0}` takes a key out",
-                    self.file.display()
-                ),
-            )),
+            Some(kind) => Err(of_other_kind(self.file, &kind)),
             None => Ok((None, nothing("no-key", error))),
         }
     }
@@ -260,7 +342,8 @@ impl Look<'_> {
         match unpacked.form {
             KeyForm::Pkcs1Private | KeyForm::Pkcs8Private => {
                 let bits = RsaPrivateKeyView::parse(unpacked.der).map(|key| key.public_key().bits());
-                if (1025..=2048).contains(&bits.unwrap_or(0)) {
+                // A damaged top bit is no other size.
+                if (2033..=2048).contains(&bits.unwrap_or(0)) {
                     let mut examined = nothing("damaged-key", error);
                     examined.what = "server private key";
                     return examined;
@@ -269,7 +352,11 @@ impl Look<'_> {
                 // form helps a key of another size.
                 let inner = unpacked.pem || has_wrong_size(unpacked, error);
                 let bytes = if inner { unpacked.der } else { self.content };
-                self.judge(self.protocol.unwrap_or(Protocol::Tcp), bytes)
+                let mut examined = self.judge(self.protocol.unwrap_or(Protocol::Tcp), bytes);
+                if unpacked.pem || self.protocol.is_none() && !has_length_of_field(self.content) {
+                    examined.findings.retain(|finding| finding.code != "secret-published");
+                }
+                examined
             }
             KeyForm::Sec1Ec | KeyForm::Pkcs8Ec => {
                 self.judge(self.protocol.unwrap_or(Protocol::Udp), unpacked.der)
@@ -278,7 +365,8 @@ impl Look<'_> {
             // A device's key is that much shorter than a server's.
             KeyForm::SpkiRsa if unpacked.der.len() > 256 => server(ServerKeyKind::Rsa, unpacked.der),
             _ => {
-                let mut examined = nothing("damaged-key", error);
+                let is_other_size = matches!(error, LoadError::Bits { .. });
+                let mut examined = nothing(if is_other_size { "wrong-size" } else { "damaged-key" }, error);
                 examined.what = "public key";
                 examined
             }
@@ -324,14 +412,15 @@ fn compare(key: &Key<'_>, copy: &[u8]) -> Option<PublicCopyFinding> {
 }
 
 /// Code for what is no key, or none that any device could have.
-const fn not_a_key_for_devices(error: &LoadError) -> Option<&'static str> {
+pub(crate) const fn not_a_key_for_devices(error: &LoadError) -> Option<&'static str> {
     Some(match error {
         LoadError::Algorithm => "other-algorithm",
         LoadError::Der(DerError::Curve { .. }) => "other-curve",
-        LoadError::Pem(PemError::Encrypted) => "encrypted-key",
+        LoadError::Encrypted | LoadError::Pem(PemError::Encrypted) => "encrypted-key",
         LoadError::Pem(PemError::Certificate) => "certificate",
         LoadError::Pem(PemError::OpenSsh) => "openssh-key",
         LoadError::Pem(PemError::Utf16) => "text-utf16",
+        LoadError::Pem(PemError::TwoPrivateKeys) => "two-private-keys",
         LoadError::Pem(PemError::NoKey) => "no-key",
         _ => return None,
     })

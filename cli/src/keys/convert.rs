@@ -98,8 +98,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let bad = |code, error: &dyn core::error::Error, next: &str| {
         Failure::new(code, format_args!("{}: {}", args.input.display(), chain(error)), next)
     };
-    let loaded = load::load(&content, &mut scratch)
-        .map_err(|error| bad(Code::Data, &error, "`spark keys check` shows all that is wrong"))?;
+    let loaded = load::load(&content, &mut scratch).map_err(|error| {
+        bad(
+            Code::Data,
+            &error,
+            &format!("`spark keys check {}` shows all that is wrong", args.input.display()),
+        )
+    })?;
     let form = args.to.map_or_else(|| of_device(&loaded.key), |form| form.of(&loaded.key));
     let mut der = Zeroizing::new([0; load::MAX_DER]);
     let der = loaded

@@ -5,7 +5,7 @@
 //! the new one was used: see [`doctor`].
 
 pub mod check;
-mod check_file;
+pub(crate) mod check_file;
 pub mod convert;
 pub mod doctor;
 mod files;
@@ -33,6 +33,7 @@ const MAX_KEY_FILE: u64 = 64 * 1024;
 fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let content = Zeroizing::new(read_input_up_to(path, MAX_KEY_FILE)?);
     image::refuse_sectors(path, &content)?;
+    check_file::refuse_table(path, &content)?;
     Ok(from_utf16(&content).unwrap_or(content))
 }
 

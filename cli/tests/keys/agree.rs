@@ -68,3 +68,105 @@ fn save_and_send_ready_succeed_when_the_device_can_use_its_key_and_only_then() {
     );
     assert_eq!(bench.fails(&["send-ready", "bad_p_bit.der"]).0, 65);
 }
+
+#[test]
+fn text_in_a_device_s_place_or_table_is_no_key_file() {
+    let bench = Bench::new("keys");
+    for (name, len) in [
+        ("rsa1024_608.pkcs1.pem", 1216),
+        ("rsa1024_608.pkcs1.pem", 612),
+        ("ec_p256.pem", 612),
+        ("ec_p256.pem", 192),
+    ] {
+        let mut field = vector(name);
+        field.resize(len, 0xFF);
+        bench.put("field", &field);
+        let (code, out, _) = bench.plain(&["check", "field"]);
+        let expected = if len == 192 { "pem-in-ec-field" } else { "pem-in-rsa-field" };
+        assert!(code == 65 && out.contains("DOES NOT WORK") && out.contains(expected), "{name} {len}: {out}");
+    }
+    // Blanks behind the text of a file are no padding of a place.
+    bench.put("file", [&vector("rsa1024_608.pkcs1.pem")[..], &[b'\n'; 1216 - 887]].concat());
+    bench.ok(&["check", "file"]);
+
+    put_key(&bench, &vector("rsa1024_608.pkcs1.pem"));
+    let table = bench.table();
+    bench.put("table", &table);
+    for command in
+        [&["check", "table"][..], &["load", "table", "--virtual", "flash"], &["convert", "table", "out"]]
+    {
+        let (code, _, message) = bench.fails(command);
+        assert!(
+            code == 65 && message.contains("dct-app") && message.contains("dct get"),
+            "{command:?}: {message}"
+        );
+    }
+}
+
+#[test]
+fn private_key_behind_a_public_one_is_what_is_loaded_and_two_are_refused() {
+    let bench = Bench::new("keys");
+    let both = [vector("rsa1024_608.spki.pem"), vector("rsa1024_608.pkcs8.pem")].concat();
+    bench.put("both.pem", &both);
+    bench.device(&["load", "both.pem"]);
+    assert!(bench.table()[34..34 + 608] == vector("rsa1024_608.der"));
+    bench.ok(&["convert", "both.pem", "private.der", "--to", "pkcs1"]);
+    assert!(bench.read("private.der") == vector("rsa1024_608.der"));
+    bench.ok(&["convert", "both.pem", "public.pem", "--to", "spki"]);
+    assert!(bench.read("public.pem") == vector("rsa1024_608.spki.pem"));
+    bench.put("two.pem", [both, vector("ec_p256.pem")].concat());
+    for command in [
+        &["load", "two.pem", "--virtual", "flash"][..],
+        &["convert", "two.pem", "out"],
+        &["send-ready", "two.pem"],
+    ] {
+        let (code, _, message) = bench.fails(command);
+        assert!(code == 65 && message.contains("more than one private key"), "{command:?}: {message}");
+        assert!(message.contains("keys check two.pem"), "{command:?}: {message}");
+    }
+}
+
+#[test]
+fn texts_name_the_next_command_and_what_the_device_does() {
+    let bench = Bench::new("keys");
+    bench.vector("bad_version_1.der");
+    let (_, out, _) = bench.plain(&["check", "bad_version_1.der"]);
+    assert!(out.contains("spark keys repair bad_version_1.der"), "{out}");
+    bench.ok(&["repair", "bad_version_1.der"]);
+    // A small key in a file has not been in any device, one in a dump has.
+    let number = |len: usize| vec![0x99; len];
+    let mut out = [0; 2048];
+    let (n, half) = (number(64), number(32));
+    let small = spark_keys::private_key::encode_pkcs1(
+        [&n, &[1, 0, 1], &n, &half, &half, &half, &half, &half],
+        &mut out,
+    )
+    .unwrap();
+    let mut dump = small.to_vec();
+    dump.resize(612, 0xFF);
+    for (file, published) in [(small.to_vec(), false), (dump, true)] {
+        bench.put("small", file);
+        let (_, out, _) = bench.plain(&["check", "small"]);
+        assert!(out.contains("wrong-size") && out.contains("secret-published") == published, "{out}");
+    }
+    let mut out = [0; 2048];
+    let (n, half) = (number(192), number(96));
+    let middle = spark_keys::private_key::encode_pkcs1(
+        [&n, &[1, 0, 1], &n, &half, &half, &half, &half, &half],
+        &mut out,
+    )
+    .unwrap();
+    bench.put("middle", middle);
+    let (_, out, _) = bench.plain(&["check", "middle"]);
+    assert!(
+        out.starts_with("device private key") && out.contains("1536 bits") && out.contains("wrong-size"),
+        "{out}"
+    );
+    // The vendor's key and no address: that device does connect, to the vendor.
+    bench.device(&["server", "--particle"]);
+    bench.damage(2466, &[0xFF; 128]);
+    let checked = bench.device(&["check"]);
+    let finding = &checked["keys"][1]["findings"][0];
+    assert_eq!(text(&finding["code"]), "server-address-erased");
+    assert!(text(&finding["cloud"]).contains("vendor"), "{finding}");
+}
