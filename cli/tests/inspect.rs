@@ -426,6 +426,18 @@ fn key_whose_first_byte_is_erased_is_no_key_for_the_device() {
     }
     // Erased flash and what only begins like it are no keys.
     assert_eq!(inspect(&["-"], &[0xFF; 612])["kind"], "unknown");
+    // The unknown bytes may be a key's place all the same, and this is who knows more.
+    for (bytes, code) in [(vec![0xFF; 612], "erased"), (vec![0; 612], "zeroed"), (vec![0xFF; 192], "erased")]
+    {
+        let unknown = inspect(&["-"], &bytes);
+        let message = unknown["problems"][0]["message"].as_str().unwrap();
+        assert!(message.contains("`spark keys check FILE`"), "{message}");
+        assert_eq!(codes(&inspect(&["-", "--as", "key"], &bytes)), [code]);
+    }
+    let other = inspect(&["-"], &[0xFF; 1300])["problems"][0]["message"].to_string();
+    assert!(!other.contains("keys check"), "{other}");
+    let broken = inspect(&["-"], &key_bytes("bad_tag_broken.der"));
+    assert_eq!((&broken["kind"], codes(&broken)), (&json!("private-key"), vec!["broken-header"]));
     let mut noise: Vec<u8> = (0..612_u32).map(|i| (i * 37 % 251).to_le_bytes()[0]).collect();
     noise[0] = 0xFF;
     assert_eq!(inspect(&["-"], &noise)["kind"], "unknown");

@@ -4,6 +4,9 @@ use super::Scan;
 use super::report::{Fields, Problem};
 use crate::dct::value::oddities_of;
 use crate::exit::chain;
+use crate::keys::check_file::{
+    has_length_of_field, may_be_of_a_device, not_a_key_for_devices, of_private_key, text_in_field,
+};
 use crate::keys::from_utf16;
 use core::fmt;
 use serde::Serialize;
@@ -11,9 +14,10 @@ use spark_dct::segment::KeyAlgorithm;
 use spark_dct::{Field, Host};
 use spark_keys::bundled::BundledKey;
 use spark_keys::check::{Report, ServerKeyKind, check_ec, check_server_key};
+use spark_keys::der::{INTEGER, Reader, SEQUENCE};
 use spark_keys::device_view::counts_as_empty;
-use spark_keys::load::{self, Loaded};
-use spark_keys::{DeviceKey, Key, KeyForm, RsaPrivateKeyView, check, pem, repair, repair_ec};
+use spark_keys::load;
+use spark_keys::{Key, KeyForm, RsaPrivateKeyView, check, pem, repair, repair_ec};
 use zeroize::Zeroizing;
 
 /// Longest file that is looked at as a key.
@@ -28,11 +32,11 @@ pub(super) struct PrivateKey {
     pub(super) der_len: Option<usize>,
     /// Bytes behind the key.
     pub(super) trailing_len: Option<usize>,
-    /// Whether a device can use it: PKCS#1 as it is, other forms once they are canonical PKCS#1 or SEC1.
+    /// Whether a device can use it, as `spark keys check` says.
     pub(super) device_compatible: bool,
     pub(super) fingerprint: Option<String>,
     /// What is noteworthy without being wrong: codes of findings.
-    pub(super) remarks: Vec<&'static str>,
+    pub(super) remarks: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,11 +89,13 @@ pub(super) fn look(scan: &Scan) -> Option<Look> {
         Some(form) if form != KeyForm::Pem => form,
         _ if hidden_key(&scan.head).is_some() => return Some(Look::Private),
         // Other text may stand before the key.
-        _ => return look_at_text(&scan.head),
+        _ => return look_at_text(&scan.head).or_else(|| look_at_other_der(&scan.head)),
     };
     match form {
         form if !is_public(form) => Some(Look::Private),
-        KeyForm::SpkiRsa if may_be_region(scan, KeyAlgorithm::Rsa) => Some(Look::Region),
+        KeyForm::SpkiRsa if may_be_region(scan, KeyAlgorithm::Rsa) && !is_longer_key(&scan.head) => {
+            Some(Look::Region)
+        }
         KeyForm::SpkiEc if may_be_region(scan, KeyAlgorithm::Ec) => Some(Look::Region),
         _ => Some(Look::Public),
     }
@@ -102,9 +108,31 @@ fn may_be_region(scan: &Scan, algorithm: KeyAlgorithm) -> bool {
     (algorithm.server_address_at() + 2..=algorithm.server_field_len()).contains(&len)
 }
 
-/// Algorithm of the private key in a place that a device takes for an empty one, because its first byte is FF.
+/// Whether it is a public key that would reach over the address of its server.
+fn is_longer_key(head: &[u8]) -> bool {
+    matches!(load::load(head, &mut scratch(head)), Err(load::LoadError::Bits { bits }) if bits > 2048)
+}
+
+/// Keys under a passphrase and of other algorithms.
+fn look_at_other_der(head: &[u8]) -> Option<Look> {
+    let mut scratch = scratch(head);
+    match load::load(head, &mut scratch).err()? {
+        load::LoadError::Encrypted => Some(Look::Private),
+        load::LoadError::Algorithm => {
+            // A private key begins with the version of its form.
+            let has_version = Reader::new(head)
+                .element(SEQUENCE)
+                .is_ok_and(|content| Reader::inside(&content).rest().first() == Some(&INTEGER));
+            Some(if has_version { Look::Private } else { Look::Public })
+        }
+        _ => None,
+    }
+}
+
+/// Algorithm of the private key in bytes that do not begin like one: its header is damaged, or erased, so that a device takes its
+/// place for an empty one.
 fn hidden_key(head: &[u8]) -> Option<&'static str> {
-    if !counts_as_empty(head) || head.len() > Field::DEVICE_PRIVATE_KEY.len() {
+    if !(counts_as_empty(head) || may_be_of_a_device(head)) || head.len() > Field::DEVICE_PRIVATE_KEY.len() {
         return None;
     }
     // What can be rebuilt is proven to be a key.
@@ -195,14 +223,7 @@ fn private_key(head: &[u8]) -> (Vec<Problem>, Fields) {
     };
     let found = match load::load(head, &mut scratch) {
         Ok(loaded) if loaded.key.is_private() => {
-            let device_compatible = match &loaded.key {
-                Key::RsaPrivate(_) if loaded.form == KeyForm::Pkcs1Private && !loaded.pem => {
-                    check(head).device_works()
-                }
-                Key::RsaPrivate(key) => DeviceKey::from_view(key).is_ok_and(|key| !key.is_padded()),
-                _ => true,
-            };
-            let remarks = if loaded.pem { Vec::new() } else { remarks(&loaded, head) };
+            let (device_compatible, remarks) = of_private_key(head, &loaded);
             fields = PrivateKey {
                 algorithm: Some(loaded.key.algorithm()),
                 bits: Some(loaded.key.bits()),
@@ -227,13 +248,21 @@ fn private_key(head: &[u8]) -> (Vec<Problem>, Fields) {
 
 /// All that is wrong with a private key that does not load, and what can be said of it all the same.
 fn damaged(head: &[u8], error: &load::LoadError, fields: &mut PrivateKey) -> Vec<Problem> {
+    if text_in_field(head).is_none()
+        && let Some(code) = not_a_key_for_devices(error)
+    {
+        return vec![Problem::new(code, chain(error), None)];
+    }
     let mut der = scratch(head);
     let (form, bytes) = match load::unpack(head, &mut der) {
         Some(unpacked) => (Some(unpacked.form), unpacked.der),
         None => (None, head),
     };
     let hidden = hidden_key(head);
+    let in_field = text_in_field(head);
     let (algorithm, report) = match form {
+        _ if in_field == Some(KeyAlgorithm::Ec) => ("ec-p256", check_ec(head)),
+        _ if in_field.is_some() => ("rsa", check(head)),
         Some(KeyForm::Sec1Ec) => ("ec-p256", check_ec(bytes)),
         Some(KeyForm::Pkcs1Private | KeyForm::Pkcs8Private) => ("rsa", check(bytes)),
         None if hidden == Some("ec-p256") => ("ec-p256", check_ec(bytes)),
@@ -249,20 +278,14 @@ fn damaged(head: &[u8], error: &load::LoadError, fields: &mut PrivateKey) -> Vec
         (fields.der_len, fields.trailing_len) = (Some(key.der_len()), Some(key.trailing().len()));
     }
     let mut found = problems(&report);
+    if fields.pem || !has_length_of_field(head) {
+        // No device had these bytes in its place of a key.
+        found.retain(|problem| problem.code != "secret-published");
+    }
     if found.is_empty() || matches!(error, load::LoadError::Pem(_)) {
         found.push(Problem::new("unreadable", chain(error), None));
     }
     found
-}
-
-/// Findings of a good key in the device's own form.
-fn remarks(loaded: &Loaded<'_>, head: &[u8]) -> Vec<&'static str> {
-    let report = match loaded.form {
-        KeyForm::Pkcs1Private if loaded.key.bits() == 1024 => check(head),
-        KeyForm::Sec1Ec => check_ec(head),
-        _ => return Vec::new(),
-    };
-    report.findings().map(|finding| finding.code()).collect()
 }
 
 pub(super) fn public(scan: &Scan) -> (Vec<Problem>, Fields) {
@@ -291,7 +314,8 @@ fn public_key(head: &[u8]) -> (Vec<Problem>, Fields) {
         Ok(loaded) if !loaded.key.is_private() => {
             let server_key = match &loaded.key {
                 Key::RsaPublic(key) => key.is_server_key(),
-                _ => true,
+                // Text becomes canonical on its way into a device.
+                _ => loaded.pem || check_server_key(ServerKeyKind::Ec, head).device_works(),
             };
             let fields = PublicKey {
                 algorithm: Some(loaded.key.algorithm()),
@@ -307,7 +331,13 @@ fn public_key(head: &[u8]) -> (Vec<Problem>, Fields) {
             (Vec::new(), Fields::PublicKey(fields))
         }
         Ok(_) => unread(Problem::new("private-key", "the file holds a private key", None)),
-        Err(error) => unread(Problem::new("unreadable", chain(&error), None)),
+        Err(error) => {
+            let code = match error {
+                load::LoadError::Bits { .. } => "wrong-size",
+                _ => not_a_key_for_devices(&error).unwrap_or("unreadable"),
+            };
+            unread(Problem::new(code, chain(&error), None))
+        }
     }
 }
 

@@ -13,7 +13,9 @@ mod module;
 mod report;
 
 use crate::exit::{Code, Failure};
+use crate::keys::check_file::may_be_of_a_device;
 use crate::ui;
+use core::fmt::Write as _;
 use report::{Fields, Problem, Report, Unknown};
 use spark_dfu::file::dfuse::{PREFIX_LEN, SIGNATURE, TARGET_SIGNATURE};
 use spark_dfu::file::suffix::{DFUSE_VERSION, SuffixDigest, SuffixError};
@@ -50,6 +52,7 @@ pub enum Kind {
     /// Memory-layout string of a DfuSe device, as text.
     MemoryLayout,
     /// Private key of a device or server, PEM or DER, or a device's place of it.
+    #[value(alias = "key")]
     PrivateKey,
     /// Public key, PEM or DER.
     PublicKey,
@@ -200,13 +203,21 @@ fn explain(scan: &Scan, kind: Option<Kind>, file: String) -> Report {
         Some(Kind::Module) => ("module", module::explain(scan)),
         Some(Kind::ModuleBundle) => ("module-bundle", module::explain_bundle(scan)),
         Some(Kind::Esp8266Image) => ("esp8266-image", esp8266::explain(scan)),
-        None => ("unknown", unknown(scan)),
+        None => ("unknown", unknown(scan, &file)),
     };
     Report { file, kind, valid: problems.is_empty(), problems, fields }
 }
 
-fn unknown(scan: &Scan) -> (Vec<Problem>, Fields) {
-    let message = "the file is none of the known kinds: no DFU suffix, no DfuSe file, no memory-layout string, no key, no \
-                   configuration table, no module, no ESP8266 image; a raw image looks like this; --as KIND says what is missing for a kind";
+fn unknown(scan: &Scan, file: &str) -> (Vec<Problem>, Fields) {
+    let mut message = "the file is none of the known kinds: no DFU suffix, no DfuSe file, no memory-layout string, no key, no \
+                   configuration table, no module, no ESP8266 image; a raw image looks like this; --as KIND says what is missing for a kind"
+        .to_owned();
+    if scan.whole().is_some_and(may_be_of_a_device) {
+        let file = if file == "-" { "FILE" } else { file };
+        let _ = write!(
+            message,
+            "; it may be the place of a device's key: `spark keys check {file}` says what a device makes of it"
+        );
+    }
     (vec![Problem::new("unknown-kind", message, None)], Fields::Unknown(Unknown { size: scan.len() }))
 }

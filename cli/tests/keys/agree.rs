@@ -70,6 +70,86 @@ fn save_and_send_ready_succeed_when_the_device_can_use_its_key_and_only_then() {
 }
 
 #[test]
+fn inspect_and_check_have_one_judgement() {
+    let bench = Bench::new("keys");
+    let block = |label: &str, body: &str| {
+        format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n").into_bytes()
+    };
+    let trad = block("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMIIC");
+    let ed25519 =
+        "302e020100300506032b657004220420d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842";
+    let hex = |text: &str| -> Vec<u8> {
+        let byte = |pair: &[u8]| u8::from_str_radix(core::str::from_utf8(pair).unwrap(), 16).unwrap();
+        text.as_bytes().chunks(2).map(byte).collect()
+    };
+    let encrypted = hex("301106092a864886f70d01050d0404010203043000");
+    let encrypted = [&[0x30, 0x13][..], &[0x30, 0x0B], &encrypted[2..13], &[0x04, 4, 1, 2, 3, 4]].concat();
+    let mut no_point = hex("303102010104 20".replace(' ', "").as_str());
+    no_point.extend(&vector("ec_p256.sec1.der")[7..39]);
+    no_point.extend(hex("a00a06082a8648ce3d030107"));
+    let mut padded = vector("rsa1024_608.pkcs1.pem");
+    padded.resize(1216, 0xFF);
+    let mut wrapped = vector("rsa1024_608.pkcs8.der");
+    wrapped.resize(1216, 0xFF);
+    let short = spark_keys::pem::encode(
+        spark_keys::KeyForm::Pkcs1Private,
+        &vector("rsa1024_606_short_dp.der"),
+        &mut [0; 2048],
+    )
+    .unwrap()
+    .as_bytes()
+    .to_vec();
+    for (name, file, works, codes_of) in [
+        ("OpenSSL 3", vector("rsa1024_608.openssl3_default.der"), true, &["pkcs8-file"][..]),
+        ("PKCS#8 in the place", wrapped, false, &["pkcs8-in-rsa-field"]),
+        ("text in the place", padded, false, &["pem-in-rsa-field"]),
+        ("SEC1 without point", no_point, false, &["ec-not-canonical"]),
+        ("short number", vector("rsa1024_606_short_dp.der"), false, &["device-incompatible"]),
+        ("text with a short number", short, true, &["short-number-file"]),
+        ("passphrase", trad, false, &["encrypted-key"]),
+        ("passphrase in DER", encrypted, false, &["encrypted-key"]),
+        ("Ed25519", hex(ed25519), false, &["other-algorithm"]),
+        (
+            "Ed25519 text",
+            block("PRIVATE KEY", "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC"),
+            false,
+            &["other-algorithm"],
+        ),
+        ("broken tag", vector("bad_tag_broken.der"), true, &["broken-header"]),
+        ("damaged d", vector("bad_d_bit.der"), true, &["private-exponent-mismatch"]),
+        (
+            "two keys",
+            [vector("rsa1024_608.pkcs1.pem"), vector("ec_p256.pem")].concat(),
+            false,
+            &["two-private-keys"],
+        ),
+    ] {
+        bench.put("key", &file);
+        let (_, out, _) = bench.plain(&["check", "key", "--json"]);
+        let checked: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(
+            (&checked["keys"][0]["works"], codes(&checked["keys"][0])),
+            (&Value::Bool(works), codes_of.to_vec()),
+            "{name}"
+        );
+        let path = bench.path("key");
+        let inspect = std::process::Command::new(env!("CARGO_BIN_EXE_spark"))
+            .args(["inspect", "--json", path.to_str().unwrap()])
+            .output()
+            .unwrap();
+        let report: Value = serde_json::from_slice(&inspect.stdout).unwrap();
+        assert_eq!(
+            (&report["kind"], &report["device_compatible"]),
+            (&"private-key".into(), &Value::Bool(works)),
+            "{name}"
+        );
+        let problems = report["problems"].as_array().unwrap().iter().map(|problem| text(&problem["code"]));
+        let remarks = report["remarks"].as_array().unwrap().iter().map(text);
+        assert_eq!(problems.chain(remarks).collect::<Vec<_>>(), codes_of, "{name}");
+    }
+}
+
+#[test]
 fn text_in_a_device_s_place_or_table_is_no_key_file() {
     let bench = Bench::new("keys");
     for (name, len) in [

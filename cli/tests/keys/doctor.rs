@@ -46,7 +46,10 @@ fn fresh_device_gets_its_first_key_and_the_folder_for_its_files() {
     let cured = bench.device(&["doctor", "--backup", "new/folder"]);
     assert_eq!(text(&cured["remedy"]), "renew");
     assert!(bench.path(text(&cured["public"])).starts_with(bench.path("new/folder")));
-    assert_eq!(bench.read(text(&cured["public"])), text(&bench.device(&["send-ready"])["publicKey"]).as_bytes());
+    assert_eq!(
+        bench.read(text(&cured["public"])),
+        text(&bench.device(&["send-ready"])["publicKey"]).as_bytes()
+    );
 }
 
 #[test]
