@@ -7,6 +7,7 @@ use crate::files;
 use coap_spark::handshake::DeviceId;
 use core::fmt;
 use serde::Serialize;
+use spark_dct::recovery::Target;
 use spark_dct::segment::{Platform, Segment};
 use spark_dct::{FirmwareVersion, app, layout, wiced};
 use std::path::{Path, PathBuf};
@@ -200,12 +201,18 @@ impl<'a, 'p> Particle<'a, 'p> {
     fn check_shown(&mut self, alternate: u8) -> Result<(), Failure> {
         let Some(pair) = self.sectors() else { return Ok(()) };
         let Ok(dump) = image::dump(pair) else { return Ok(()) };
-        let complete = dump.candidates().into_iter().filter(|candidate| candidate.standing.is_complete());
-        let tables: Vec<_> = complete
+        // Firmware reads damaged sectors, too.
+        let tables: Vec<_> = dump
+            .candidates()
+            .into_iter()
             .filter_map(|table| table.app.get(..app::LEN_OLD).map(|app| Zeroizing::new(app.to_vec())))
             .collect();
+        let is_read = Target::ALL.into_iter().any(|target| dump.select(target).sector.is_some());
+        let is_blank = pair.iter().all(|byte| *byte == 0xFF);
         let shown = Zeroizing::new(self.access.read(alternate, 0, app::LEN_OLD)?);
-        if tables.is_empty() || tables.contains(&shown) {
+        let is_nothing = !is_blank && shown.iter().all(|byte| *byte == 0);
+        // Where no firmware would read either sector, it starts an empty table.
+        if tables.contains(&shown) || !is_read && !is_nothing {
             return Ok(());
         }
         Err(Failure::new(

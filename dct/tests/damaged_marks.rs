@@ -123,3 +123,23 @@ fn sector_without_any_mark_is_read_as_the_caller_says() {
     let electron = electron();
     assert_eq!(dump(&electron).assume(Format::Wiced).candidate(Dct1).format, Some(Format::Dcd));
 }
+
+/// The checksum of v0.7.0 and later covers the mark, so it tells whether anything else is wrong.
+#[test]
+fn newer_table_whose_mark_alone_is_damaged_is_the_one_that_is_recovered() {
+    let target = Target::Wiced(wiced::Generation::V0_7_0);
+    let whole = Flash::load("photon_4_new_second.bin");
+    let newer = dump(&whole).candidate(Dct2).app.to_vec();
+    for bit in 96..128 {
+        let mut flash = Flash::load("photon_4_new_second.bin");
+        flash.0[1][bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(standing(&flash, Dct2), (Some(Format::Wiced), Standing::Unfinished), "bit {bit}");
+        let plan = Plan::new(dump(&flash), target, Options::default(), nobody).unwrap();
+        assert_eq!((plan.base().id, plan.is_whole()), (Dct2, true), "bit {bit}");
+        let mut app = vec![0; 8391];
+        assert_eq!(plan.build_app(&mut app).unwrap(), &newer[..8391]);
+        // With anything else wrong it is not known what.
+        flash.0[1][wiced::APP_OFFSET + 100] ^= 1;
+        assert_eq!(standing(&flash, Dct2), (Some(Format::Wiced), Standing::MarkDamaged), "bit {bit}");
+    }
+}

@@ -244,6 +244,7 @@ impl Table {
             File::Pair(pair) => pair,
         };
         let dump = dump(pair.sectors())?;
+        let dump = reader.platform.map_or(dump, |platform| dump.assume(platform.into()));
         let Some(target) = target(&dump, reader) else {
             return Err(Failure::new(
                 Code::Data,

@@ -2,6 +2,7 @@
 
 use crate::exit::{Code, Failure, chain};
 use crate::files;
+use core::cmp::Reverse;
 use serde_json::{Value as Json, json};
 use spark_dct::server_address::{Deviation, LEN, deviations};
 use spark_dct::value::{Content, Value};
@@ -153,7 +154,7 @@ pub(super) fn content_for(entry: Entry, path: &Path) -> Result<Zeroizing<Vec<u8>
     Ok(Zeroizing::new(content))
 }
 
-/// Applies assignments to an image, in whatever order they are given: fields first, then parts of them.
+/// Applies assignments to an image, in whatever order they are given: what has parts first, then these.
 pub(super) fn apply(assignments: &[Assignment], image: &mut [u8]) -> Result<(), Failure> {
     let mut ordered = Vec::with_capacity(assignments.len());
     for assignment in assignments {
@@ -163,7 +164,8 @@ pub(super) fn apply(assignments: &[Assignment], image: &mut [u8]) -> Result<(), 
         }
         ordered.push((entry, assignment));
     }
-    ordered.sort_by_key(|(entry, _)| entry.part_name().is_some());
+    // A switch has the place of its integer.
+    ordered.sort_by_key(|(entry, _)| (Reverse(entry.len()), entry.to_string().matches('.').count()));
     for (entry, assignment) in ordered {
         let bytes = image.get_mut(entry.range()).ok_or_else(|| {
             Failure::new(

@@ -248,6 +248,13 @@ fn part_is_set_in_its_field_and_nothing_twice() {
         assert_eq!(value(&got, "server_public_key.address"), "foo.example", "{assignments:?}");
         assert!(bench.read(out)[2082..].starts_with(&vector("keys/server2048.spki.der")));
     }
+    // A switch and its integer are in the same place.
+    let (integer, switch) = ("power_config.flags=0", "power_config.flags.disabled=true");
+    for assignments in [[integer, switch], [switch, integer]] {
+        bench.ok(&[&["set", "-f", "app_v2.3.1.bin", "--force", "-o", "flags"], &assignments[..]].concat());
+        let got = bench.ok(&["get", "power_config.flags.disabled", "--file", "flags"]);
+        assert_eq!(value(&got, "power_config.flags.disabled"), "on", "{assignments:?}");
+    }
     for twice in [["claimed=true", "claimed=false"], [part, part]] {
         let set = [&["set", "-f", "app_v2.3.1.bin", "-o", "no"], &twice[..]].concat();
         let (code, _, message) = bench.fails(&set);

@@ -420,3 +420,46 @@ fn device_without_system_firmware_is_not_taken_for_one_without_keys() {
     let found = bench.device(&["recover"]);
     assert_eq!(decision(&found, "device_private_key")["confidence"], "judged good");
 }
+
+/// Firmware before 0.7.0 writes in place and knows no checksum; what it shows is the table all the same.
+#[test]
+fn device_with_a_damaged_table_is_no_device_without_system_firmware() {
+    let bench = Bench::new("dct");
+    bench.device(&["show"]);
+    let with = |pair: &[u8], is_whole: bool| {
+        let mut flash = bench.read("flash");
+        flash[0x4000..0xC000].copy_from_slice(pair);
+        if !is_whole {
+            flash[0x6_0000..0x6_0040].fill(0xFF);
+        }
+        bench.put("other", &flash);
+        bench.plain(&["show", "--virtual", "other"])
+    };
+    // Changed in place after a downgrade, or damaged: the checksum is wrong.
+    let mut in_place = vector("photon_3_new_first.bin");
+    in_place[7548 + 1825] = 0;
+    let mut alone = in_place.clone();
+    alone[16384..].fill(0xFF);
+    let mut damaged = vector("photon_4_new_second.bin");
+    damaged[16384 + 7548 + 100] ^= 1;
+    // Partly erased.
+    let mut erased = vector("photon_1_old_inplace.bin");
+    erased.copy_within(..16384, 16384);
+    erased[7548 + 34..7548 + 100].fill(0xFF);
+    erased[7548 + 2082..7548 + 2200].fill(0xFF);
+    // An empty table beside the old one.
+    let mut beside = vector("photon_2_old_swapped.bin");
+    beside[..16384].copy_from_slice(&vector("photon_5_new_blank_init.bin")[..16384]);
+    for (name, pair) in [
+        ("in place", in_place),
+        ("alone", alone),
+        ("damaged", damaged),
+        ("erased", erased),
+        ("beside", beside),
+    ] {
+        let (code, _, message) = with(&pair, true);
+        assert_eq!(code, 0, "{name}: {message}");
+        let (code, _, message) = with(&pair, false);
+        assert!(code == 69 && message.contains("spark flash"), "{name}: {message}");
+    }
+}

@@ -63,7 +63,7 @@ pub enum Standing {
     PartlyErased,
     /// Complete by its header; its format has no CRC.
     Unchecked,
-    /// The CRC is right, but the last mark of the write is missing: no firmware selects it.
+    /// The CRC is right, but the last mark of the write is missing or damaged: no firmware selects it.
     Unfinished,
     /// The CRC is right once the marks of a replaced sector are set back: the previous generation.
     Replaced,
@@ -96,7 +96,7 @@ impl core::fmt::Display for Standing {
             Standing::MarkDamaged => "complete, but its mark is damaged",
             Standing::PartlyErased => "partly erased",
             Standing::Unchecked => "complete, no checksum",
-            Standing::Unfinished => "CRC good, last mark of the write missing",
+            Standing::Unfinished => "CRC good, last mark of the write missing or damaged",
             Standing::Replaced => "CRC good, previous generation",
             Standing::Verified => "CRC good",
         })
@@ -280,9 +280,21 @@ fn judge(sector: &Sector, other: &Sector) -> (Option<Format>, Standing) {
         && (format == Some(Format::Dcd) || header.write_incomplete() == 0);
     match format {
         Some(Format::Dcd) if dcd::sector_crc(sector) == footer.crc() => (format, Standing::Unfinished),
+        Some(Format::Wiced) if damaged == format && has_right_crc_behind_its_mark(sector) => {
+            (format, Standing::Unfinished)
+        }
         _ if was_finished => (format, Standing::MarkDamaged),
         _ => (format, Standing::Incomplete),
     }
+}
+
+/// Whether the CRC is right once the mark is as the firmware writes it: then it is all that was damaged.
+fn has_right_crc_behind_its_mark(sector: &Sector) -> bool {
+    let record = VersionRecord::of_sector(sector);
+    let mut repaired = *sector;
+    let header = wiced::Header::of_sector(sector).for_write(0);
+    repaired.iter_mut().zip(header.as_bytes()).for_each(|(slot, byte)| *slot = *byte);
+    record.is_valid() && !record.is_unchecked() && sector_crc(&repaired) == record.crc
 }
 
 fn judge_wiced(sector: &Sector) -> Standing {

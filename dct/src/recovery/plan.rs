@@ -420,7 +420,9 @@ fn choose_base<'a>(
             _ => 0,
         };
         let first = candidate.id == SectorId::Dct1;
-        (trust, selected == Some(candidate.id), newer == Some(candidate.id), first)
+        // A Photon marks the old table last: the other one was finished, whatever became of its own mark.
+        let in_use = candidate.format != Some(Format::Wiced) || candidate.standing != Standing::Replaced;
+        (trust, in_use, selected == Some(candidate.id), newer == Some(candidate.id), first)
     };
     candidates.iter().filter(usable).max_by_key(rank).copied()
 }
