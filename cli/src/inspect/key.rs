@@ -6,6 +6,7 @@ use crate::dct::value::oddities_of;
 use crate::exit::chain;
 use crate::keys::check_file::{
     has_length_of_field, may_be_of_a_device, not_a_key_for_devices, of_private_key, text_in_field,
+    text_in_region,
 };
 use crate::keys::from_utf16;
 use core::fmt;
@@ -310,6 +311,11 @@ fn public_key(head: &[u8]) -> (Vec<Problem>, Fields) {
         };
         (vec![problem], Fields::PublicKey(fields))
     };
+    if let Some(kind) = text_in_region(head)
+        && let Some(problem) = problems(&check_server_key(kind, head)).into_iter().next()
+    {
+        return unread(problem);
+    }
     match load::load(head, &mut scratch) {
         Ok(loaded) if !loaded.key.is_private() => {
             let server_key = match &loaded.key {

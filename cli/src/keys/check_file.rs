@@ -84,24 +84,48 @@ pub(super) fn protocol_of(content: &[u8]) -> Option<Protocol> {
     }
 }
 
-/// Which key's place in a device the bytes are, if text is in it: with the padding of the place behind it, or cut off at the
-/// end of the place. A device cannot use it, whatever the text says.
+/// Which key's place in a device the bytes are, if text is in it: with the padding of the place or older bytes behind it, or cut off
+/// at the end of the place. A device cannot use it, whatever the text says.
 pub(crate) fn text_in_field(content: &[u8]) -> Option<KeyAlgorithm> {
     let protocol = match content.len() {
         len if len == Protocol::Udp.private_key_len() => Protocol::Udp,
-        len if len == Protocol::Tcp.private_key_len() || len == Field::DEVICE_PRIVATE_KEY.len() => {
-            Protocol::Tcp
-        }
+        len if is_rsa_place(len) => Protocol::Tcp,
         _ => return None,
     };
-    let last = |mark: &[u8]| content.windows(mark.len()).rposition(|window| window == mark);
-    let is_whole = last(b"-----END ") > last(b"-----BEGIN ");
-    (KeyForm::of(content) == Some(KeyForm::Pem) && (is_padded(content) || !is_whole))
-        .then_some(protocol.algorithm())
+    is_text_in_place(content).then_some(protocol.algorithm())
 }
 
-fn is_padded(content: &[u8]) -> bool {
-    matches!(content.last(), Some(0xFF | 0x00))
+/// As [`text_in_field`], for the place of a server's key and address.
+pub(crate) fn text_in_region(content: &[u8]) -> Option<ServerKeyKind> {
+    let has = |part: &[u8]| content.windows(part.len()).any(|window| window == part);
+    let protocol = protocol_of_region(content.len()).or_else(|| {
+        // As long as the place of a device's key.
+        let is_other = content.len() == Field::ALT_SERVER_PUBLIC_KEY.len() && has(b" PUBLIC KEY-----");
+        is_other.then_some(Protocol::Udp)
+    })?;
+    is_text_in_place(content).then(|| protocol.server_key_kind())
+}
+
+/// Of which devices bytes of this number may be the server's key and address.
+fn protocol_of_region(len: usize) -> Option<Protocol> {
+    let is_region = |protocol: &Protocol| {
+        protocol.algorithm().server_region_len() == len
+            || *protocol == Protocol::Tcp && Field::SERVER_PUBLIC_KEY.len() == len
+    };
+    [Protocol::Tcp, Protocol::Udp].into_iter().find(is_region)
+}
+
+fn is_rsa_place(len: usize) -> bool {
+    len == Protocol::Tcp.private_key_len() || len == Field::DEVICE_PRIVATE_KEY.len()
+}
+
+fn is_text_in_place(content: &[u8]) -> bool {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    let last = |mark: &[u8]| content.windows(mark.len()).rposition(|window| window == mark);
+    let Some(begin) = content.windows(BEGIN.len()).position(|window| window == BEGIN) else { return false };
+    let is_whole = last(b"-----END ") > last(BEGIN);
+    let is_der = !matches!(KeyForm::of(content), None | Some(KeyForm::Pem));
+    !is_der && (!is_whole || !content.get(begin..).is_some_and(is_text))
 }
 
 /// Whether the bytes are as many as a device has for a private key, or reads of it.
@@ -139,7 +163,8 @@ pub(crate) fn of_private_key(content: &[u8], loaded: &Loaded<'_>) -> (bool, Vec<
         _ => Protocol::Tcp,
     };
     let look = Look { file: Path::new(""), protocol: None, content, candidates: None, copy: None };
-    let examined = look.at_text_in_place().map_or_else(|| look.device_key(loaded, of_key), Ok);
+    let in_place = look.at_text_in_place().or_else(|| look.in_rsa_place(loaded));
+    let examined = in_place.map_or_else(|| look.device_key(loaded, of_key), Ok);
     examined.map_or((false, Vec::new()), |examined| {
         (examined.works, examined.findings.into_iter().map(|finding| finding.code).collect())
     })
@@ -167,22 +192,25 @@ struct Look<'a> {
 impl Look<'_> {
     /// Text where a device has DER.
     fn at_text_in_place(&self) -> Option<Examined> {
-        if let Some(algorithm) = text_in_field(self.content) {
-            let protocol = if algorithm == KeyAlgorithm::Ec { Protocol::Udp } else { Protocol::Tcp };
-            return Some(self.judge(self.protocol.unwrap_or(protocol), self.content));
+        if let Some(kind) = text_in_region(self.content).filter(|_| self.protocol.is_none()) {
+            return Some(server(kind, self.content));
         }
-        let is_region = KeyForm::of(self.content) == Some(KeyForm::Pem) && is_padded(self.content);
-        let protocol = self.protocol_of_region().filter(|_| is_region)?;
-        Some(server(protocol.server_key_kind(), self.content))
+        text_in_field(self.content).map(|algorithm| {
+            let protocol = if algorithm == KeyAlgorithm::Ec { Protocol::Udp } else { Protocol::Tcp };
+            self.judge(self.protocol.unwrap_or(protocol), self.content)
+        })
     }
 
-    /// Of which devices the bytes may be the server's key and address.
-    fn protocol_of_region(&self) -> Option<Protocol> {
-        let is_region = |protocol: &Protocol| protocol.algorithm().server_region_len() == self.content.len();
-        [Protocol::Tcp, Protocol::Udp].into_iter().find(is_region)
+    /// A key of any kind that stands in the place of a TCP device's key, which has more bytes than the key.
+    fn in_rsa_place(&self, loaded: &Loaded<'_>) -> Option<Examined> {
+        let is_place = is_rsa_place(self.content.len()) && !loaded.pem && !loaded.trailing.is_empty();
+        (is_place && self.protocol.is_none()).then(|| self.judge(Protocol::Tcp, self.content))
     }
 
     fn at_key(&self, loaded: &Loaded<'_>) -> Result<Examined, Failure> {
+        if let Some(examined) = self.in_rsa_place(loaded) {
+            return Ok(examined);
+        }
         let private = |of_key| self.device_key(loaded, of_key);
         match &loaded.key {
             Key::EcPrivate(_) => private(Protocol::Udp),
@@ -324,7 +352,7 @@ impl Look<'_> {
         if let Some(protocol) = self.protocol {
             return Ok((None, self.judge(protocol, self.content)));
         }
-        if let Some(protocol) = self.protocol_of_region()
+        if let Some(protocol) = protocol_of_region(self.content.len())
             && !is_text(self.content)
         {
             return Ok((None, server(protocol.server_key_kind(), self.content)));

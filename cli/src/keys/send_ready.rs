@@ -1,7 +1,7 @@
 //! `spark keys send-ready`.
 
 use super::check::judge;
-use super::check_file::protocol_of;
+use super::check_file::{has_length_of_field, protocol_of};
 use super::protocol::Protocol;
 use super::read_key;
 use super::secret::{Public, Secret, published};
@@ -41,6 +41,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             let content = read_key(file)?;
             let in_use = || protocol_of(&content).and_then(|protocol| in_use(protocol, &content));
             let public = match Secret::load(file, &content) {
+                // What stands in a device's place is used as it is, and not in the form that `load` would write.
+                Ok(secret) if has_length_of_field(&content) => in_use().ok_or_else(|| {
+                    Failure::new(
+                        Code::Data,
+                        format_args!("{}: no device can use the key in this form, key {}", file.display(), secret.fingerprint().short()),
+                        format_args!("`spark keys check {}` says why; `spark keys load` writes it in the form that a device needs", file.display()),
+                    )
+                })?,
                 Ok(secret) => secret.public(),
                 // The device does not notice every damage.
                 Err(failure) => in_use().ok_or(failure)?,

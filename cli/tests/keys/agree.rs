@@ -165,6 +165,42 @@ fn text_in_a_device_s_place_or_table_is_no_key_file() {
         let expected = if len == 192 { "pem-in-ec-field" } else { "pem-in-rsa-field" };
         assert!(code == 65 && out.contains("DOES NOT WORK") && out.contains(expected), "{name} {len}: {out}");
     }
+    // With other text before it, a mark of its coding, or what was in the place before.
+    let key = vector("rsa1024_608.pkcs1.pem");
+    for (before, after) in
+        [(&b"Bag Attributes\n"[..], &[0xFF][..]), (b"\xEF\xBB\xBF", &[0xFF]), (b"", &[0x93, b'a'])]
+    {
+        let mut field = [before, &key].concat();
+        field.extend(after.iter().cycle().take(1216 - field.len()));
+        bench.put("field", &field);
+        let (code, out, _) = bench.plain(&["check", "field"]);
+        assert!(code == 65 && out.contains("DOES NOT WORK"), "{before:?}: {out}");
+        assert_eq!(bench.fails(&["send-ready", "field"]).0, 65, "{before:?}");
+    }
+    // Text in the place of a server's key.
+    bench.put("ec.der", vector("ec_p256.spki.der"));
+    bench.ok(&["convert", "ec.der", "ec.pem"]);
+    let (rsa, ec) = (vector("server2048.spki.pem"), bench.read("ec.pem"));
+    for (name, len, text) in [("rsa", 768, &rsa), ("rsa", 512, &rsa), ("ec", 192, &ec)] {
+        let mut region = text.clone();
+        region.resize(len, 0xFF);
+        bench.put("region", &region);
+        let (code, out, _) = bench.plain(&["check", "region"]);
+        assert!(code == 65 && out.contains("server public key: DOES NOT WORK"), "{name} {len}: {out}");
+        let inspect = Bench::new("inspect");
+        inspect.put("region", &region);
+        assert_eq!(inspect.plain(&["region"]).0, 65, "{name} {len}");
+    }
+    // A key of another kind in the place of a TCP device's key.
+    for (name, code) in [("ec_p256.sec1.der", "ec-key-in-rsa-field"), ("server2048.spki.der", "public-key")] {
+        for len in [612, 1216] {
+            let mut field = vector(name);
+            field.resize(len, 0xFF);
+            bench.put("field", &field);
+            let (exit, out, _) = bench.plain(&["check", "field"]);
+            assert!(exit == 65 && out.contains(code), "{name} {len}: {out}");
+        }
+    }
     // Blanks behind the text of a file are no padding of a place.
     bench.put("file", [&vector("rsa1024_608.pkcs1.pem")[..], &[b'\n'; 1216 - 887]].concat());
     bench.ok(&["check", "file"]);
