@@ -46,6 +46,8 @@ enum Flash {
     Fails(DiyError, u32),
     /// Answers 0, downloads so many ranges, reports that it is done.
     Claims(u32),
+    /// Answers 0, asks for the whole image, reads nothing of it, reports that it is done.
+    Ignores,
 }
 
 const NEW: Habits = Habits {
@@ -156,6 +158,10 @@ fn answer(mut socket: TcpStream, habits: Habits, seen: &Mutex<Seen>, locked: &Mu
     let (ranges, report) = match habits.flash {
         Flash::Reports(report) => (u32::MAX, Some(report)),
         Flash::Claims(ranges) => (ranges, Some(DiyReport::Done)),
+        Flash::Ignores => {
+            ask_and_leave(image.download_url());
+            (0, Some(DiyReport::Done))
+        }
         Flash::Fails(..) => (u32::MAX, None),
     };
     let server = download(image.download_url(), ranges, seen);
@@ -171,6 +177,16 @@ fn answer(mut socket: TcpStream, habits: Habits, seen: &Mutex<Seen>, locked: &Mu
         socket.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     }
+}
+
+/// The system takes the image, and nobody reads it.
+fn ask_and_leave(url: &str) {
+    let parts = UrlParts::new(url).unwrap();
+    let mut socket = TcpStream::connect((parts.host, parts.port)).unwrap();
+    socket.write_all(format!("GET {} HTTP/1.0\r\n\r\n", parts.path).as_bytes()).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    drop(socket);
+    thread::sleep(Duration::from_millis(500));
 }
 
 /// Gets the image over one connection, 4096 bytes at a time; gives the server's address.
@@ -470,6 +486,15 @@ fn device_that_is_content_without_the_image_is_not_believed() {
             assert!(!stderr(&output).contains("firewall") && output.stdout.is_empty());
         }
     }
+}
+
+/// What the system has taken for a device is not what the device has got.
+#[test]
+fn image_that_nobody_reads_is_not_written() {
+    let double = Double::new(Habits { flash: Flash::Ignores, ..NEW });
+    let output = diy(&["flash", &double.address, &vector("image_arduino.bin"), "--port", "0"]);
+    assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+    assert!(stderr(&output).contains("of which 0 bytes of 106528 were sent; it asked 1 times"));
 }
 
 #[test]

@@ -37,8 +37,8 @@ impl Server {
     fn serve(blocks: u32, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| std::fs::File::create(folder.path().join(name)).unwrap();
-        // What is written beyond a limit is an error, and not a signal.
-        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        // What is written beyond a limit is an error, and not a signal. Under nohup the tests ignore what the server should not.
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec env --default-signal=HUP \"$0\" \"$@\"");
         let child = Command::new("sh")
             .args(["-c", &script, env!("CARGO_BIN_EXE_spark"), "sonoff", "serve"])
             .args(if arguments.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1"] })
@@ -162,6 +162,10 @@ fn terminal_that_goes_away_does_not_break_a_final_image_off() {
         sleep(Duration::from_secs(1));
         assert!(server.is_running());
     }
+    // Nor is what comes then the second one.
+    server.signal("TERM");
+    sleep(Duration::from_secs(1));
+    assert!(server.is_running());
     device.finish();
     assert_eq!(server.end(), Some(0));
     let mut server = Server::start(100, &[]);
@@ -195,7 +199,9 @@ fn output_that_cannot_be_written_does_not_break_a_final_image_off() {
         let _ = socket.read_to_end(&mut Vec::new());
     }
     until("it says so", || server.read("err").contains("standard output").then_some(()));
-    sleep(Duration::from_secs(2));
+    sleep(Duration::from_secs(1));
+    server.signal("INT");
+    sleep(Duration::from_secs(1));
     assert!(server.is_running(), "{}", server.read("err"));
     device.finish();
     assert_eq!(server.end(), Some(74));

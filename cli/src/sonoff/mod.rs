@@ -7,6 +7,7 @@ pub mod patch;
 pub mod provision;
 pub mod serve;
 pub mod tls;
+mod unacknowledged;
 
 use crate::exit::Failure;
 use clap::Subcommand;

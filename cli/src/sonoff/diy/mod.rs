@@ -25,10 +25,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// The device may answer to `ota_flash` at once, or when it has the image.
 const FLASH: Duration = Duration::from_secs(240);
+/// How much later than the device this side may know that everything has arrived.
+const SEEN: Duration = Duration::from_secs(1);
 /// After that it tells how it ended.
 const REPORT: Duration = Duration::from_secs(60);
 
@@ -246,13 +248,17 @@ async fn send(
         answer = client.call(DiyCall::OtaFlash(image), FLASH) => Some(answer?),
     };
     if let Some(Err(error)) = answer {
+        sleep(SEEN / 4).await;
         let network = matches!(error, DiyError::Timeout | DiyError::NotDownloadable);
         return Err(with_requests(client.refused(error), &progress.borrow(), url, network));
     }
-    let until = Instant::now() + if progress.borrow().sent.bytes() < length { FLASH } else { REPORT };
+    let until = Instant::now() + if progress.borrow().sent().is_whole(length) { REPORT } else { FLASH };
     let _ = timeout_at(until, progress.wait_for(reported)).await;
+    // That its last bytes have arrived may be seen later than what it says of them.
+    let is_whole = |progress: &Progress| progress.sent().is_whole(length);
+    let _ = timeout_at(Instant::now() + SEEN, progress.wait_for(is_whole)).await;
     let end = progress.borrow().clone();
-    let sent = end.sent.bytes();
+    let sent = end.sent().bytes();
     match end.report {
         Some(DiyReport::Done) if sent >= length => Ok(true),
         Some(DiyReport::Done) => {
@@ -286,7 +292,7 @@ fn with_requests(failure: Failure, progress: &Progress, url: &str, network: bool
     let how_far = match progress.requests {
         0 if network => format!("it never asked for {url}: a firewall, or another network"),
         0 => format!("it never asked for {url}"),
-        requests => format!("it asked {requests} times and got {} bytes", progress.sent.bytes()),
+        requests => format!("it asked {requests} times and got {} bytes", progress.sent().bytes()),
     };
     Failure::new(failure.code(), format_args!("{}; {how_far}", failure.what()), failure.next())
 }

@@ -1,54 +1,57 @@
 //! The server that a device in DIY mode gets its image from. It answers that device only, and has one file.
 
+use crate::sonoff::unacknowledged;
 use core::net::IpAddr;
 use core::ops::Range;
 use core::time::Duration;
 use indicatif::ProgressBar;
 use spark_ota::sonoff::diy::{DiyReport, REPORT_PATH};
 use spark_ota::sonoff::http::{Request, answer, json_response, status_response};
+use spark_ota::sonoff::server::Coverage;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Path of the image.
 pub(super) const PATH: &str = "/image.bin";
 /// A connection on which nothing comes for this long is closed.
 const SILENCE: Duration = Duration::from_secs(60);
-
-/// Parts of the image that were sent, in their order and apart from each other.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sent(Vec<Range<u32>>);
-
-impl Sent {
-    fn add(&mut self, part: Range<u32>) {
-        self.0.push(part);
-        self.0.sort_unstable_by_key(|part| part.start);
-        self.0.dedup_by(|part, before| {
-            let touches = part.start <= before.end;
-            if touches {
-                before.end = before.end.max(part.end);
-            }
-            touches
-        });
-    }
-
-    /// Different bytes.
-    pub(super) fn bytes(&self) -> u32 {
-        self.0.iter().map(|part| part.end.saturating_sub(part.start)).sum()
-    }
-}
+/// How often is looked whether everything has arrived.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How far it is.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     /// Requests for the image.
     pub(super) requests: u32,
-    /// What of it was sent.
-    pub(super) sent: Sent,
+    /// What of it has arrived.
+    arrived: Coverage,
+    /// What has been acknowledged on connections on which nothing has followed yet: a reset takes it back.
+    acknowledged: Vec<Range<u32>>,
     /// What the device said at last.
     pub(super) report: Option<DiyReport>,
+}
+
+impl Progress {
+    /// What of the image the device has got, as far as this side can know.
+    pub(super) fn sent(&self) -> Coverage {
+        let mut all = self.arrived.clone();
+        self.acknowledged.iter().cloned().for_each(|part| all.add(part));
+        all
+    }
+
+    /// What becomes of a part that was acknowledged, and of which nobody knew whether it was read.
+    fn settle(&mut self, part: Option<Range<u32>>, was_read: bool) {
+        let Some(part) = part else { return };
+        if let Some(found) = self.acknowledged.iter().position(|known| *known == part) {
+            self.acknowledged.swap_remove(found);
+        }
+        if was_read {
+            self.arrived.add(part);
+        }
+    }
 }
 
 /// What is served, and to whom.
@@ -66,7 +69,7 @@ impl ImageServer {
         loop {
             let Ok((socket, peer)) = listener.accept().await else {
                 // Too many open files, or the like: others end first.
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                sleep(Duration::from_millis(100)).await;
                 continue;
             };
             if peer.ip().to_canonical() == self.device.to_canonical() {
@@ -79,6 +82,7 @@ impl ImageServer {
 
     async fn connection(&self, mut socket: TcpStream) -> std::io::Result<()> {
         let mut received = Vec::new();
+        let mut last = None;
         loop {
             let parsed = match Request::parse(&received) {
                 Ok(Some((request, used))) => Some((request.head, request.body.to_vec(), used)),
@@ -88,10 +92,18 @@ impl ImageServer {
             let Some((head, body, used)) = parsed else {
                 match timeout(SILENCE, socket.read_buf(&mut received)).await {
                     Ok(Ok(count)) if count > 0 => continue,
-                    _ => return Ok(()),
+                    Ok(Err(error)) => {
+                        self.settle(last.take(), false);
+                        return Err(error);
+                    }
+                    _ => {
+                        self.settle(last.take(), true);
+                        return Ok(());
+                    }
                 }
             };
             received.drain(..used);
+            self.settle(last.take(), true);
             let keep = match head.path.as_str() {
                 PATH => {
                     let length = u32::try_from(self.image.len()).unwrap_or(u32::MAX);
@@ -101,9 +113,11 @@ impl ImageServer {
                     let part = range(&self.image, &answer.body);
                     socket.write_all(part).await?;
                     if !part.is_empty() {
+                        acknowledged(&socket).await?;
+                        last = Some(answer.body.clone());
                         self.progress.send_modify(|progress| {
-                            progress.sent.add(answer.body.clone());
-                            self.bar.set_position(progress.sent.bytes().into());
+                            progress.acknowledged.push(answer.body.clone());
+                            self.bar.set_position(progress.sent().bytes().into());
                         });
                     }
                     answer.keep
@@ -122,29 +136,40 @@ impl ImageServer {
                 }
             };
             if !keep {
-                return socket.shutdown().await;
+                socket.shutdown().await?;
+                // What comes behind the end is of no interest, but whether the end is one.
+                let mut rest = [0; 512];
+                let end = loop {
+                    match timeout(SILENCE, socket.read(&mut rest)).await {
+                        Ok(Ok(count)) if count > 0 => {}
+                        Ok(Err(error)) => break Err(error),
+                        _ => break Ok(()),
+                    }
+                };
+                self.settle(last.take(), end.is_ok());
+                return end;
             }
         }
     }
+
+    fn settle(&self, part: Option<Range<u32>>, was_read: bool) {
+        self.progress.send_modify(|progress| progress.settle(part, was_read));
+    }
+}
+
+/// Waits until the other end has acknowledged everything, where the system tells.
+async fn acknowledged(socket: &TcpStream) -> std::io::Result<()> {
+    let (local, peer) = (socket.local_addr()?, socket.peer_addr()?);
+    let all = async {
+        while unacknowledged::is_empty(local, peer) == Some(false) {
+            sleep(LOOK).await;
+        }
+    };
+    timeout(SILENCE, all).await?;
+    socket.take_error()?.map_or(Ok(()), Err)
 }
 
 fn range<'a>(image: &'a [u8], part: &Range<u32>) -> &'a [u8] {
     let place = |at| usize::try_from(at).unwrap_or(usize::MAX);
     image.get(place(part.start)..place(part.end)).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_counted_once_in_whatever_order() {
-        let mut sent = Sent::default();
-        for (part, bytes) in [(10..20, 10), (30..40, 20), (10..20, 20), (0..5, 25), (15..32, 35), (0..40, 40)]
-        {
-            sent.add(part);
-            assert_eq!(sent.bytes(), bytes, "{sent:?}");
-        }
-        assert_eq!(sent.0.len(), 1);
-    }
 }

@@ -12,7 +12,6 @@ mod network;
 mod notes;
 mod places;
 mod story;
-mod unacknowledged;
 
 use super::tls::Acceptor;
 use crate::exit::{Code, Failure, chain};
@@ -36,7 +35,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Said when the server is to stop and must not.
-const WRITING: &str = "a device is getting its final image, and is of no use with a part of it: the server stops when that is written; interrupt again to stop nevertheless";
+const WRITING: &str = "a device is getting its final image, and is of no use with a part of it: the server stops when that is written";
 /// Files beside the sockets of connections.
 const OTHER_FILES: u64 = 64;
 /// Connections that may wait in the kernel until they are accepted.
@@ -153,16 +152,17 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, notes: Notes) ->
     tokio::spawn(Arc::clone(&server).keep_time());
     let mut telling = story.begin(news, Arc::clone(&server));
     let mut first = First::default();
-    let (mut is_stopping, mut was_warned, mut is_telling, mut failure) = (false, false, true, None);
+    let (mut is_stopping, mut was_asked, mut is_telling, mut failure) = (false, false, true, None);
     loop {
         tokio::select! {
             how = interrupts.next() => {
-                let insists = was_warned && how == Interrupt::Asked;
+                let insists = was_asked && how == Interrupt::Asked;
                 if insists || !server.is_writing() {
                     break;
                 }
-                (is_stopping, was_warned) = (true, true);
-                warn(WRITING);
+                is_stopping = true;
+                was_asked |= how == Interrupt::Asked;
+                warn(format!("{WRITING}; {}", if was_asked { "interrupt again to stop nevertheless" } else { "interrupt twice to stop nevertheless" }));
             }
             Some(end) = ended.recv() => first.take(Instant::now(), end),
             () = wait_until(first.leave_at), if args.once => {
@@ -175,7 +175,6 @@ async fn serve(args: &Args, images: Images, acceptor: Acceptor, notes: Notes) ->
                 is_telling = false;
                 if let Err(problem) = told {
                     if server.is_writing() {
-                        was_warned = true;
                         warn(format!("{problem}\n{WRITING}"));
                     }
                     failure = Some(problem);

@@ -4,8 +4,8 @@ use super::Args;
 use super::images::Images;
 use super::places::{Place, Places};
 use super::story::{End, News};
-use super::unacknowledged;
 use crate::sonoff::tls::{Acceptor, Stream};
+use crate::sonoff::unacknowledged;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -276,7 +276,8 @@ impl Server {
     async fn talk(&self, mut stream: Stream, id: ConnectionId, task: &Notify, place: &mut Place) -> Ending {
         let ends = stream.tcp().local_addr().ok().zip(stream.tcp().peer_addr().ok());
         let mut buffer = vec![0; PIECE];
-        let mut is_finished = false;
+        // What has gone is looked after until it has arrived.
+        let mut is_watched = false;
         loop {
             while let Some(output) = self.with(|service, now| service.poll_output(now, id)) {
                 if !place.keep() {
@@ -288,14 +289,18 @@ impl Server {
                         let content = self.images.content(file);
                         let part = content.get(range.start as usize..range.end as usize).unwrap_or_default();
                         if self.images.is_final(file) {
-                            send(&mut stream, part).await
+                            let sent = send(&mut stream, part).await;
+                            is_watched = true;
+                            self.look(id, ends);
+                            sent
                         } else {
                             send_within(limits::DOWNLOAD, &mut stream, part).await
                         }
                     }
                     Output::Finish => {
-                        is_finished = true;
+                        is_watched = true;
                         finish(&mut stream).await;
+                        self.look(id, ends);
                         Ok(())
                     }
                     _ => {
@@ -310,7 +315,7 @@ impl Server {
             tokio::select! {
                 read = stream.read(&mut buffer) => match read {
                     Ok(0) => {
-                        return if is_finished { self.acknowledged(id, ends, &stream).await } else { Ending::Theirs };
+                        return if is_watched { self.acknowledged(id, ends, &stream).await } else { Ending::Theirs };
                     }
                     Ok(count) => {
                         place.heard();
@@ -321,7 +326,7 @@ impl Server {
                 },
                 () = place.is_wanted() => return Ending::GaveWay,
                 () = task.notified() => {}
-                () = sleep(LOOK), if is_finished => self.look(id, ends),
+                () = sleep(LOOK), if is_watched => self.look(id, ends),
             }
         }
     }

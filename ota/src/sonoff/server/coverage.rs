@@ -6,16 +6,26 @@ use core::ops::Range;
 /// Pieces that are remembered apart. Devices ask in order, so there are one or two.
 const PIECES: usize = 64;
 
-/// Bytes of a file, asked for in any order and more than once.
+/// Bytes of a file, asked for in any order and more than once: whether a device can have got all of it.
+///
+/// ```
+/// use spark_ota::sonoff::server::Coverage;
+/// let mut given_out = Coverage::default();
+/// given_out.add(0..4096);
+/// given_out.add(4096..6000);
+/// given_out.add(4096..8192); // once more, after a lost connection
+/// assert_eq!(given_out.bytes(), 8192);
+/// assert!(given_out.is_whole(8192));
+/// ```
 #[derive(Clone, Debug, Default)]
-pub(super) struct Coverage {
+pub struct Coverage {
     /// In order, not empty, none touches the next.
     pieces: Vec<Range<u32>>,
 }
 
 impl Coverage {
     /// Adds bytes. A piece too many is forgotten: what is counted is never too much.
-    pub(super) fn add(&mut self, range: Range<u32>) {
+    pub fn add(&mut self, range: Range<u32>) {
         if range.is_empty() {
             return;
         }
@@ -31,12 +41,14 @@ impl Coverage {
     }
 
     /// Different bytes.
-    pub(super) fn bytes(&self) -> u32 {
+    #[must_use]
+    pub fn bytes(&self) -> u32 {
         self.pieces.iter().fold(0, |sum, piece| sum.saturating_add(piece.end - piece.start))
     }
 
     /// All of a file of this length.
-    pub(super) fn is_whole(&self, length: u32) -> bool {
+    #[must_use]
+    pub fn is_whole(&self, length: u32) -> bool {
         self.pieces.first().is_some_and(|piece| piece.start == 0 && piece.end >= length)
     }
 }

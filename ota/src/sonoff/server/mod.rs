@@ -27,6 +27,7 @@ mod service;
 mod session;
 
 pub use connection::{ConnectionId, Output};
+pub use coverage::Coverage;
 pub use failure::{Diagnosis, Failure};
 pub use files::{FileId, FileProblem, Files, Role};
 pub use job::{DOWNLOADED, Delivery, FINAL_STAGE, HINT, OFFERED, REMEMBERED, SERVED, STALLED, Stage};
