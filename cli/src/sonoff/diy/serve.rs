@@ -28,7 +28,7 @@ pub(super) struct Progress {
     pub(super) requests: u32,
     /// What of it has arrived.
     arrived: Coverage,
-    /// What has been acknowledged on connections on which nothing has followed yet: a reset takes it back.
+    /// What has been acknowledged of answers with the whole image, and may not have been read: a reset takes it back.
     acknowledged: Vec<Range<u32>>,
     /// What the device said at last.
     pub(super) report: Option<DiyReport>,
@@ -114,9 +114,13 @@ impl ImageServer {
                     socket.write_all(part).await?;
                     if !part.is_empty() {
                         acknowledged(&socket).await?;
-                        last = Some(answer.body.clone());
+                        // Who asks part by part reads them; how such a connection ends is no matter.
+                        last = Some(answer.body.clone()).filter(|part| part.len() == self.image.len());
                         self.progress.send_modify(|progress| {
-                            progress.acknowledged.push(answer.body.clone());
+                            match &last {
+                                Some(part) => progress.acknowledged.push(part.clone()),
+                                None => progress.arrived.add(answer.body.clone()),
+                            }
                             self.bar.set_position(progress.sent().bytes().into());
                         });
                     }
