@@ -420,8 +420,10 @@ fn choose_base<'a>(
             _ => 0,
         };
         let first = candidate.id == SectorId::Dct1;
-        // A Photon marks the old table last: the other one was finished, whatever became of its own mark.
-        let in_use = candidate.format != Some(Format::Wiced) || candidate.standing != Standing::Replaced;
+        // A Photon marks the old table last: the other one was finished, whatever became of its magic.
+        let other = wiced::Header::of_sector(dump.sector(candidate.id.other()));
+        let in_use = candidate.standing != Standing::Replaced
+            || !(other.has_damaged_magic() && other.write_incomplete() == 0);
         (trust, in_use, selected == Some(candidate.id), newer == Some(candidate.id), first)
     };
     candidates.iter().filter(usable).max_by_key(rank).copied()
