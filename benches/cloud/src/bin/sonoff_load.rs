@@ -146,10 +146,15 @@ impl Serve {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut address = || {
-            let mut line = String::new();
-            lines.read_line(&mut line).unwrap();
-            let said: Value = serde_json::from_str(&line).expect("the server has started");
-            said["address"].as_str().unwrap().parse().unwrap()
+            loop {
+                let mut line = String::new();
+                lines.read_line(&mut line).unwrap();
+                let said: Value = serde_json::from_str(&line).expect("the server has started");
+                // Before that it says what may be wrong with images and addresses.
+                if said["event"] == "listening" {
+                    break said["address"].as_str().unwrap().parse().unwrap();
+                }
+            }
         };
         let (listening, images) = (address(), address());
         let (told, installed) = mpsc::channel();
