@@ -38,8 +38,8 @@ use zeroize::Zeroizing;
 
 /// Make the device's key right again: check it, repair or renew it, tell the cloud, write it and read it back.
 ///
-/// A key that works is left alone unless --new is given. What was in the device (both generations of its table, and the key), and
-/// a new key, are kept in files of the --backup folder. With --cloud the local cloud takes the old key and the new one until the new one was used, so that
+/// A key that works is kept unless --new is given; damage in it that the device ignores is mended. What was in the device (both
+/// generations of its table, and the key), and a new key, are kept in files of the --backup folder. With --cloud the local cloud takes the old key and the new one until the new one was used, so that
 /// the device is never locked out; otherwise ID-FINGERPRINT.pub.pem is what your cloud has to be given.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {

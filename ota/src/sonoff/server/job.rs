@@ -20,8 +20,8 @@ pub const SERVED: Duration = Duration::from_secs(60);
 /// Longest download: the device's own limit, and the longest silence.
 pub const DOWNLOADED: Duration = Duration::from_secs(180 + 45);
 /// After the image is installed, the intermediate one has to ask for its files within this: a person has to change the network.
-/// After its first request it has to have them within this again, however often it asks; what is being sent then is not
-/// broken off.
+/// After its first request it has to have them within this again, however often it asks; what is being sent then goes on, each
+/// answer for this long at the most.
 pub const FINAL_STAGE: Duration = Duration::from_secs(15 * 60);
 /// After this silence in the final stage what may be wrong is told, once.
 pub const HINT: Duration = Duration::from_secs(120);
