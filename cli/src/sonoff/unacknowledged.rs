@@ -1,23 +1,22 @@
-//! Whether the last bytes of a connection have arrived.
+//! How many bytes of a connection have not arrived yet.
 //!
 //! A write ends when the system has taken the bytes, not when the other end has them. Linux tells how many of a connection
 //! are not acknowledged yet in `/proc/net/tcp`; other systems do not without unsafe code.
 
 use core::net::SocketAddr;
 
-/// Everything was acknowledged; `None` if that cannot be known.
+/// Bytes that wait to be acknowledged; `None` if that cannot be known.
 #[cfg(target_os = "linux")]
-pub(super) fn is_empty(local: SocketAddr, peer: SocketAddr) -> Option<bool> {
+pub(super) fn bytes(local: SocketAddr, peer: SocketAddr) -> Option<u64> {
     let file = if local.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
     let table = std::fs::read_to_string(file).ok()?;
     // A connection that is not listed has ended, which it does not with bytes that wait, unless it was reset.
-    let queue = queue(&table, &written(local), &written(peer)).unwrap_or(0);
-    Some(queue == 0)
+    Some(queue(&table, &written(local), &written(peer)).unwrap_or(0))
 }
 
-/// Everything was acknowledged; `None` if that cannot be known.
+/// Bytes that wait to be acknowledged; `None` if that cannot be known.
 #[cfg(not(target_os = "linux"))]
-pub(super) const fn is_empty(_: SocketAddr, _: SocketAddr) -> Option<bool> {
+pub(super) const fn bytes(_: SocketAddr, _: SocketAddr) -> Option<u64> {
     None
 }
 

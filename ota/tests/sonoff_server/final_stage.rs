@@ -113,15 +113,15 @@ fn strangers_who_fetch_the_final_image_are_not_the_device() {
 fn what_was_not_acknowledged_has_not_arrived() {
     let mut bench = installed();
     let (connection, _) = get(&mut bench, Role::FinalImage);
-    bench.service.acknowledged(connection, false);
+    bench.service.unacknowledged(bench.now, connection, 1000);
     bench.service.closed(bench.now, connection, true);
     assert!(matches!(stage(&bench), Stage::Final { .. }));
     let (connection, _) = get(&mut bench, Role::FinalImage);
-    bench.service.acknowledged(connection, false);
+    bench.service.unacknowledged(bench.now, connection, 1000);
     bench.pass(connection, Duration::from_secs(61));
     assert!(matches!(stage(&bench), Stage::Final { .. }));
     let (connection, _) = get(&mut bench, Role::FinalImage);
-    bench.service.acknowledged(connection, true);
+    bench.service.unacknowledged(bench.now, connection, 0);
     bench.service.closed(bench.now, connection, true);
     assert_eq!(stage(&bench), Stage::Done { closed: true });
 }
@@ -246,21 +246,122 @@ fn device_that_asks_again_has_not_got_what_went_before() {
 fn slow_arrival_is_waited_for() {
     let mut bench = installed();
     let (connection, _) = get(&mut bench, Role::FinalImage);
-    bench.service.acknowledged(connection, false);
+    bench.service.unacknowledged(bench.now, connection, 1000);
     assert!(bench.service.is_sending_final_image());
     assert!(bench.pass(connection, Duration::from_secs(300)).is_empty());
     assert!(!bench.events().iter().any(|event| matches!(event, Event::Hint(_))), "it is slow, not silent");
-    bench.service.acknowledged(connection, true);
+    bench.service.unacknowledged(bench.now, connection, 0);
     assert!(!bench.service.is_sending_final_image());
+    bench.service.closed(bench.now, connection, true);
+    assert_eq!(stage(&bench), Stage::Done { closed: true });
+    // As long as it moves, however slowly.
+    let mut bench = installed();
+    let (connection, _) = get(&mut bench, Role::FinalImage);
+    for bytes in (0..5).rev() {
+        bench.service.unacknowledged(bench.now, connection, bytes * 1000);
+        assert_eq!(bench.service.is_sending_final_image(), bytes > 0);
+        if bytes > 0 {
+            assert!(bench.pass(connection, FINAL_STAGE - Duration::from_secs(1)).is_empty(), "{bytes}");
+        }
+    }
     bench.service.closed(bench.now, connection, true);
     assert_eq!(stage(&bench), Stage::Done { closed: true });
     // But not for ever.
     let mut bench = installed();
     let (connection, _) = get(&mut bench, Role::FinalImage);
-    bench.service.acknowledged(connection, false);
+    bench.service.unacknowledged(bench.now, connection, 1000);
     let sent = bench.pass(connection, FINAL_STAGE * 3);
     assert_eq!(sent, [Sent::Close]);
     assert!(matches!(stage(&bench), Stage::Failed(Failure::FinalStage { .. })), "{:?}", stage(&bench));
+}
+
+/// A bench whose final image is as large as it may be, and a device that has asked for it; its head was taken.
+fn large() -> (Bench, ConnectionId) {
+    let policy = Policy { final_stage: true, ..Policy::ONCE };
+    let mut files = Files::new();
+    files.add("/ota/user1.bin", Role::Upgrade(Slot::User1), LENGTH).unwrap();
+    files.add("/ota/user2.bin", Role::Upgrade(Slot::User2), LENGTH).unwrap();
+    files.add(Role::FinalImage.final_path().unwrap(), Role::FinalImage, LARGE).unwrap();
+    let config = Config { policy, ..Config::default() };
+    let mut bench = install(Bench::with_files(config, files, 1_795_232_913_130));
+    let connection = bench.connect_from(AT, super::client::SESSION_KEY);
+    let request = format!("GET {} HTTP/1.0\r\n\r\n", Role::FinalImage.final_path().unwrap());
+    bench.service.handle_input(bench.now, connection, request.as_bytes());
+    assert!(matches!(bench.service.poll_output(bench.now, connection), Some(Output::Send(_))));
+    (bench, connection)
+}
+
+const LARGE: u32 = 0x8_0000;
+
+/// Only time passes: the network takes nothing.
+fn wait(bench: &mut Bench, time: Duration) {
+    let end = bench.now + time;
+    while let Some(deadline) = bench.service.next_deadline().filter(|deadline| *deadline <= end) {
+        bench.now = bench.now.max(deadline);
+        bench.service.handle_deadline(bench.now);
+        assert!(bench.service.next_deadline().is_none_or(|next| next > deadline), "{deadline:?}");
+    }
+    bench.now = end;
+}
+
+/// The network takes a piece, and the next one comes.
+fn next_piece(bench: &mut Bench, connection: ConnectionId) -> Option<core::ops::Range<u32>> {
+    match bench.service.poll_output(bench.now, connection) {
+        Some(Output::SendFile { range, .. }) => Some(range),
+        Some(Output::Finish) => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn final_image_may_take_hours_as_long_as_it_moves() {
+    let (mut bench, connection) = large();
+    let mut sent = 0;
+    while let Some(range) = next_piece(&mut bench, connection) {
+        assert_eq!(stage(&bench), Stage::Final { sent, total: LARGE });
+        assert!(range.start == sent && range.end > sent && range.end <= LARGE);
+        sent = range.end;
+        wait(&mut bench, FINAL_STAGE - Duration::from_secs(1));
+    }
+    assert_eq!(sent, LARGE);
+    assert!(bench.now > Duration::from_secs(7 * 3600));
+    bench.service.closed(bench.now, connection, true);
+    bench.drain(connection);
+    assert_eq!(stage(&bench), Stage::Done { closed: true });
+    assert!(!bench.events().iter().any(|event| matches!(event, Event::Hint(_))), "it is slow, not silent");
+    // One that does not move has an end, of the connection and of the upgrade.
+    let (mut bench, connection) = large();
+    next_piece(&mut bench, connection);
+    let is_listed = |bench: &mut Bench| {
+        let listed = core::iter::from_fn(|| bench.service.poll_connection());
+        listed.filter(|id| *id == connection).count() == 1
+    };
+    is_listed(&mut bench);
+    wait(&mut bench, FINAL_STAGE - Duration::from_secs(1));
+    assert!(!is_listed(&mut bench) && matches!(stage(&bench), Stage::Final { .. }));
+    wait(&mut bench, Duration::from_secs(1));
+    assert!(is_listed(&mut bench));
+    assert!(matches!(bench.service.poll_output(bench.now, connection), Some(Output::Close)));
+    wait(&mut bench, HINT);
+    assert!(matches!(stage(&bench), Stage::Failed(Failure::FinalStage { .. })));
+}
+
+/// What begins after the end does not put it off, although its bytes move.
+#[test]
+fn final_stage_that_repeats_has_an_end() {
+    let (mut bench, connection) = large();
+    let begun = bench.now;
+    next_piece(&mut bench, connection);
+    bench.service.closed(bench.now, connection, false);
+    let mut requests = 1;
+    while !matches!(stage(&bench), Stage::Failed(_)) {
+        wait(&mut bench, Duration::from_secs(50));
+        let (connection, _) = get(&mut bench, Role::FinalImage);
+        bench.service.closed(bench.now, connection, false);
+        requests += 1;
+        assert!(requests < 20);
+    }
+    assert!((FINAL_STAGE..FINAL_STAGE + Duration::from_secs(51)).contains(&(bench.now - begun)));
 }
 
 #[test]

@@ -165,7 +165,7 @@ impl ImageServer {
 async fn acknowledged(socket: &TcpStream) -> std::io::Result<()> {
     let (local, peer) = (socket.local_addr()?, socket.peer_addr()?);
     let all = async {
-        while unacknowledged::is_empty(local, peer) == Some(false) {
+        while unacknowledged::bytes(local, peer).is_some_and(|bytes| bytes > 0) {
             sleep(LOOK).await;
         }
     };

@@ -9,7 +9,9 @@ use crate::sonoff::unacknowledged;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
-use spark_ota::sonoff::server::{Config, ConnectionId, Event, Files, Output, Policy, Report, Service, Stage};
+use spark_ota::sonoff::server::{
+    Config, ConnectionId, Event, FINAL_STAGE, Files, Output, Policy, Report, Service, Stage,
+};
 use spark_ota::sonoff::upgrade::Offer;
 use spark_ota::sonoff::{ApiKey, DeviceId, limits};
 use std::collections::HashMap;
@@ -284,12 +286,13 @@ impl Server {
                     return Ending::GaveWay;
                 }
                 let written = match output {
-                    Output::Send(bytes) => send(&mut stream, &bytes).await,
+                    Output::Send(bytes) => send(&mut stream, &bytes, WRITING).await,
                     Output::SendFile { file, range } => {
                         let content = self.images.content(file);
                         let part = content.get(range.start as usize..range.end as usize).unwrap_or_default();
                         if self.images.is_final(file) {
-                            let sent = send(&mut stream, part).await;
+                            // One that takes little takes it in large pieces.
+                            let sent = send(&mut stream, part, FINAL_STAGE).await;
                             is_watched = true;
                             self.look(id, ends);
                             sent
@@ -333,8 +336,8 @@ impl Server {
 
     /// Tells the service whether everything has arrived.
     fn look(&self, id: ConnectionId, ends: Option<(SocketAddr, SocketAddr)>) {
-        if let Some(all) = ends.and_then(|(local, peer)| unacknowledged::is_empty(local, peer)) {
-            self.lock().service.acknowledged(id, all);
+        if let Some(bytes) = ends.and_then(|(local, peer)| unacknowledged::bytes(local, peer)) {
+            self.with(|service, now| service.unacknowledged(now, id, bytes));
         }
     }
 
@@ -346,8 +349,8 @@ impl Server {
         stream: &Stream,
     ) -> Ending {
         for _ in 0..10 {
-            let all = ends.and_then(|(local, peer)| unacknowledged::is_empty(local, peer));
-            if all != Some(false) {
+            let bytes = ends.and_then(|(local, peer)| unacknowledged::bytes(local, peer));
+            if bytes.is_none_or(|bytes| bytes == 0) {
                 break;
             }
             sleep(LOOK).await;
@@ -379,10 +382,10 @@ async fn finish(writer: &mut (impl AsyncWriteExt + Unpin)) {
     let _ = timeout(WRITING, writer.shutdown()).await;
 }
 
-/// Piece by piece: a slow peer is no dead one.
-async fn send(writer: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8]) -> io::Result<()> {
+/// Piece by piece: a slow peer is no dead one, unless it takes nothing for so long.
+async fn send(writer: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8], patience: Duration) -> io::Result<()> {
     for piece in bytes.chunks(PIECE) {
-        timeout(WRITING, async {
+        timeout(patience, async {
             writer.write_all(piece).await?;
             writer.flush().await
         })
@@ -397,7 +400,7 @@ async fn send_within(
     writer: &mut (impl AsyncWriteExt + Unpin),
     bytes: &[u8],
 ) -> io::Result<()> {
-    timeout(limit, send(writer, bytes)).await?
+    timeout(limit, send(writer, bytes, WRITING)).await?
 }
 
 #[cfg(test)]

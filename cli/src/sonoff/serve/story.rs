@@ -103,6 +103,27 @@ pub(super) enum Outcome {
     Open,
 }
 
+/// The time without a device, which ends with the first one, or when it is told.
+struct Nobody {
+    due: Option<Instant>,
+}
+
+impl Nobody {
+    fn since(start: Instant) -> Self {
+        Self { due: start.checked_add(NOBODY) }
+    }
+
+    fn take(&mut self, news: &News) {
+        if news.is_of_a_device() {
+            self.due = None;
+        }
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        self.due.take_if(|due| *due <= now).is_some()
+    }
+}
+
 pub(super) struct Story {
     ui: Ui,
     json: bool,
@@ -158,14 +179,12 @@ impl Story {
         server: &Server,
         is_over: &AtomicBool,
     ) -> Result<(), Failure> {
-        let mut nobody = Some(Instant::now() + NOBODY);
+        let mut nobody = Nobody::since(Instant::now());
         loop {
             match runtime.block_on(async { timeout(TICK, news.recv()).await }) {
                 Ok(Some(item)) => {
                     server.told();
-                    if item.is_of_a_device() {
-                        nobody = None;
-                    }
+                    nobody.take(&item);
                     self.tell(&item)?;
                 }
                 Ok(None) => return Ok(()),
@@ -173,8 +192,7 @@ impl Story {
                 Err(_) => {}
             }
             self.show(&server.progress());
-            if nobody.is_some_and(|at| at <= Instant::now()) {
-                nobody = None;
+            if nobody.is_due(Instant::now()) {
                 self.nobody()?;
             }
         }
@@ -436,4 +454,31 @@ fn describe(stage: &Stage) -> String {
         _ => Ok(()),
     };
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_nobody_came_is_told_once_and_only_without_a_device() {
+        let start = Instant::now();
+        let end = start + NOBODY;
+        let device_id = DeviceId::new("1000000001").unwrap();
+        let device = News::Report(Report::Device { device_id, event: Event::Ready });
+        // A browser is no device.
+        let peer = IpAddr::from([192, 168, 1, 2]);
+        let why = Rejection::NotFound { path: "/favicon.ico".into() };
+        let stranger = News::Report(Report::Rejected { peer, why });
+
+        let mut nobody = Nobody::since(start);
+        nobody.take(&stranger);
+        assert!(!nobody.is_due(end.checked_sub(TICK).unwrap()));
+        assert!(nobody.is_due(end));
+        assert!(!nobody.is_due(end + NOBODY));
+
+        let mut nobody = Nobody::since(start);
+        nobody.take(&device);
+        assert!(!nobody.is_due(end + NOBODY));
+    }
 }

@@ -65,6 +65,9 @@ pub(super) const HEAD: Duration = Duration::from_secs(10);
 pub(super) const IDLE: Duration = Duration::from_secs(120);
 /// An end that was told to close has to do so within this.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
+/// The final image is sent in pieces of so many bytes, so that it is seen to move: a device that it is broken off for has no
+/// firmware any more.
+pub(super) const FINAL_PIECE: u32 = 16 * 1024;
 /// After the final image: a device that has not got it asks again within this.
 pub(super) const ARRIVED: Duration = Duration::from_secs(60);
 
@@ -124,10 +127,10 @@ pub(super) struct Connection {
     pub(super) final_image_gone: bool,
     /// … to this device.
     pub(super) final_device: Option<DeviceId>,
-    /// Whether the other end has acknowledged everything, if that can be known.
-    pub(super) acknowledged: Option<bool>,
+    /// Bytes that the other end has not acknowledged yet, if that can be known.
+    pub(super) unacknowledged: Option<u64>,
     pub(super) deadline: Duration,
-    /// An end that does not acknowledge the final image is waited for until then.
+    /// An end that acknowledges nothing more of the final image is waited for until then.
     pub(super) wait_until: Duration,
     /// It is in the list of those with something to poll.
     pub(super) is_listed: bool,
@@ -146,7 +149,7 @@ impl Connection {
             final_image: false,
             final_image_gone: false,
             final_device: None,
-            acknowledged: None,
+            unacknowledged: None,
             deadline: now.saturating_add(HEAD),
             wait_until: Duration::ZERO,
             is_listed: false,
@@ -163,16 +166,20 @@ impl Connection {
         self.deadline = now.saturating_add(HEAD);
     }
 
-    /// How long an answer may take.
+    /// How long an answer may take; of the final image every [`FINAL_PIECE`].
     pub(super) const fn patience(&self) -> Duration {
         if self.final_image { FINAL_STAGE } else { limits::DOWNLOAD }
     }
 
     /// The final image is on its way, or what is known of it is that it has not arrived.
-    pub(super) const fn is_sending_final_image(&self) -> bool {
+    pub(super) fn is_sending_final_image(&self) -> bool {
         let is_moving = self.sending.is_some() || self.writing.is_some();
-        let is_waiting = self.final_image_gone && matches!(self.acknowledged, Some(false));
-        self.final_image && (is_moving || is_waiting)
+        self.final_image && (is_moving || (self.final_image_gone && !self.is_acknowledged()))
+    }
+
+    /// Nothing is known to be on its way still.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.unacknowledged.is_none_or(|bytes| bytes == 0)
     }
 
     /// A sign of life of a device. Before it has registered it does not count.

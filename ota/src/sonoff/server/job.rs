@@ -152,6 +152,10 @@ pub(super) struct Job {
     /// The first request in the final stage.
     final_since: Option<Duration>,
     final_requests: u8,
+    /// The last request in the final stage …
+    final_try: Duration,
+    /// … and the last bytes that went or arrived since.
+    final_moved: Duration,
     /// Handed to the network.
     given: Coverage,
     /// Taken by the network.
@@ -193,6 +197,8 @@ impl Job {
             hinted: Vec::new(),
             final_since: None,
             final_requests: 0,
+            final_try: now,
+            final_moved: now,
             given: Coverage::default(),
             sent: Coverage::default(),
             slot: None,
@@ -444,10 +450,10 @@ impl Job {
         self.final_since.unwrap_or(self.served_at).saturating_add(FINAL_STAGE)
     }
 
-    /// Silence while bytes are on their way; beyond the end they may still be.
+    /// Silence while bytes are on their way; beyond the end they may still be, but what is asked for then puts it off no more.
     fn final_stage_deadline(&self, now: Duration) -> Duration {
         let (silence, end) = (now.saturating_add(HINT), self.final_stage_end());
-        if now < end { silence.min(end) } else { silence }
+        if now < end || self.final_try >= end { silence.min(end) } else { silence }
     }
 
     /// What is to be told, if it was not.
@@ -515,6 +521,7 @@ impl Job {
             self.final_since = Some(now);
         }
         self.stage = Stage::Final { sent: 0, total };
+        (self.final_try, self.final_moved) = (now, now);
         self.deadline = Some(now.saturating_add(HINT).min(self.final_stage_end()));
         self.final_requests = self.final_requests.saturating_add(1);
         let often = self.final_requests > FINAL_TRIES;
@@ -525,18 +532,27 @@ impl Job {
     pub(super) fn in_final_stage(&mut self, now: Duration, sent: u32, total: u32) {
         if let Stage::Final { .. } = self.stage {
             self.stage = Stage::Final { sent, total };
+            self.final_image_moved(now);
+        }
+    }
+
+    /// Its bytes go, or arrive: that may take as long as it likes.
+    pub(super) fn final_image_moved(&mut self, now: Duration) {
+        if let Stage::Final { .. } = self.stage {
+            self.final_moved = now;
             self.deadline = Some(self.final_stage_deadline(now));
         }
     }
 
     /// Bytes of the final image are on their way, and may be: it is slow, not silent.
     pub(super) fn is_slow(&mut self, now: Duration) -> bool {
-        let may = now < self.final_stage_end().saturating_add(FINAL_STAGE);
-        let is_slow = may && matches!(self.stage, Stage::Final { .. });
-        if is_slow {
+        let may = self.final_try < self.final_stage_end()
+            && now < self.final_moved.saturating_add(FINAL_STAGE)
+            && matches!(self.stage, Stage::Final { .. });
+        if may {
             self.deadline = Some(self.final_stage_deadline(now));
         }
-        is_slow
+        may
     }
 
     /// The final image has arrived.

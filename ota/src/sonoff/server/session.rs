@@ -499,6 +499,13 @@ impl Session {
         self.tell_stage(&before);
     }
 
+    /// Bytes of the final image have arrived.
+    pub fn final_image_moved(&mut self, now: Duration) {
+        if let Some(job) = &mut self.job {
+            job.final_image_moved(now);
+        }
+    }
+
     /// The final image has arrived: the device has `closed` the connection after the last byte, or nothing more was heard.
     pub fn finished(&mut self, closed: bool) {
         let Some(job) = &mut self.job else { return };

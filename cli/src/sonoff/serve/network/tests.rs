@@ -173,7 +173,7 @@ async fn slow_peer_has_the_time_of_a_download_and_no_more() {
 async fn peer_that_takes_nothing_is_gone() {
     let (mut writer, _reader) = tokio::io::duplex(1000);
     let started = Instant::now();
-    let sent = send(&mut writer, &[7; 5000]).await;
+    let sent = send(&mut writer, &[7; 5000], WRITING).await;
     assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::TimedOut);
     assert!((WRITING..WRITING + LOOK).contains(&started.elapsed()));
 }

@@ -48,7 +48,7 @@ const PATH: usize = 64;
 ///
 /// 1. [`Service::connected`] for every connection that is accepted, TLS or not, whichever port.
 /// 2. [`Service::handle_input`] with what comes, [`Service::closed`] at its end.
-///    [`Service::acknowledged`] makes the end of the final stage certain where the system tells it.
+///    [`Service::unacknowledged`] makes the end of the final stage certain where the system tells it.
 /// 3. [`Service::poll_connection`] says which connections have something to do, [`Service::poll_output`] what.
 /// 4. [`Service::handle_deadline`] at [`Service::next_deadline`].
 /// 5. [`Service::poll_report`] tells what happens. When a device is ready, [`Service::offer`].
@@ -348,13 +348,13 @@ impl Service {
         let peer = connection.peer;
         let is_lingering = matches!(connection.kind, Kind::Ending);
         // A device that restarts at once does not close its connection.
-        if is_lingering && connection.is_sending_final_image() && now < connection.wait_until {
+        if connection.is_sending_final_image() && now < connection.wait_until {
             // It has not arrived, and may still.
             connection.deadline = now.saturating_add(ARRIVED).min(connection.wait_until);
             return;
         }
         let gone = core::mem::take(&mut connection.final_image_gone);
-        let arrived = is_lingering && gone && connection.acknowledged != Some(false);
+        let arrived = is_lingering && gone && connection.is_acknowledged();
         let device_id = connection.final_device;
         let spoke = matches!(connection.kind, Kind::Http) && connection.received.is_empty();
         if !is_lingering && !spoke {

@@ -5,7 +5,7 @@ use crate::sonoff::device::final_stage;
 use crate::sonoff::dispatch::{self, DispatchAnswer, DispatchRequest};
 use crate::sonoff::handshake;
 use crate::sonoff::http::{DownloadQuery, HeadError, Request, RequestHead, answer, status_response};
-use crate::sonoff::server::connection::{ConnectionId, IDLE, Kind, Output, Sending};
+use crate::sonoff::server::connection::{ConnectionId, HEAD, IDLE, Kind, Output, Sending};
 use crate::sonoff::server::files::{FileId, Role};
 use crate::sonoff::server::job::{Delivery, FINAL_TRIES, Stage};
 use crate::sonoff::server::report::{Rejection, Report};
@@ -88,6 +88,8 @@ impl Service {
             let bytes = status_response(answer);
             if answer == 404 && head.keeps_alive() {
                 connection.outputs.push_back(Output::Send(bytes));
+                // Who finds nothing is most probably no device.
+                connection.deadline = now.saturating_add(HEAD);
             } else {
                 connection.finish(now, bytes);
             }

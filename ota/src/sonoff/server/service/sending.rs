@@ -2,7 +2,9 @@
 
 use super::{Known, Service};
 use crate::sonoff::http::Pacer;
-use crate::sonoff::server::connection::{ARRIVED, ConnectionId, IDLE, Kind, LINGER, Output, Writing};
+use crate::sonoff::server::connection::{
+    ARRIVED, ConnectionId, FINAL_PIECE, IDLE, Kind, LINGER, Output, Writing,
+};
 use crate::sonoff::server::files::Role;
 use crate::sonoff::server::job::{FINAL_STAGE, Stage};
 use crate::sonoff::server::report::Report;
@@ -36,9 +38,15 @@ impl Service {
                 let start = sending.body.start;
                 start.saturating_add(part.start)..start.saturating_add(part.end)
             }),
-            None => Some(core::mem::replace(&mut sending.body, 0..0)).filter(|body| !body.is_empty()),
+            None => {
+                let piece = if connection.final_image { FINAL_PIECE } else { u32::MAX };
+                let end = sending.body.start.saturating_add(piece).min(sending.body.end);
+                let part = sending.body.start..end;
+                sending.body.start = end;
+                Some(part).filter(|part| !part.is_empty())
+            }
         };
-        let is_over = sending.pacer.as_ref().is_none_or(Pacer::is_finished);
+        let is_over = sending.pacer.as_ref().map_or(sending.body.is_empty(), Pacer::is_finished);
         let (file, device_id, keep) = (sending.file, sending.device_id, sending.keep);
         if is_over {
             connection.sending = None;
@@ -47,6 +55,8 @@ impl Service {
             }
             connection.deadline =
                 now.saturating_add(if part.is_some() { connection.patience() } else { IDLE });
+        } else if connection.final_image && part.is_some() {
+            connection.deadline = now.saturating_add(connection.patience());
         }
         if let Some(range) = part {
             connection.writing = Some(Writing { file, device_id, range: range.clone() });
@@ -109,14 +119,14 @@ impl Service {
         let Some((connection, _)) = self.connections.remove(&id) else { return };
         // The last bytes were written when the other end could close behind them.
         let gone = connection.final_image_gone
-            || connection.writing.is_some_and(|writing| {
+            || connection.writing.as_ref().is_some_and(|writing| {
                 connection.final_image
                     && self
                         .files
                         .describe(writing.file)
                         .is_some_and(|(_, length)| writing.range.end == length)
             });
-        if orderly && gone && connection.acknowledged != Some(false) {
+        if orderly && gone && connection.is_acknowledged() {
             self.final_image_arrived(connection.peer, connection.final_device, true);
         }
     }
@@ -140,11 +150,17 @@ impl Service {
         self.connections.values().any(|(connection, _)| connection.is_sending_final_image())
     }
 
-    /// Whether the other end has acknowledged everything that was sent over this connection, where the system tells. What was
-    /// only handed to the system may never arrive.
-    pub fn acknowledged(&mut self, id: ConnectionId, all: bool) {
-        if let Some((connection, _)) = self.connections.get_mut(&id) {
-            connection.acknowledged = Some(all);
+    /// How many bytes of what was sent over this connection the other end has not acknowledged yet, where the system tells.
+    /// What was only handed to the system may never arrive; as long as they become fewer, it is waited for.
+    pub fn unacknowledged(&mut self, now: Duration, id: ConnectionId, bytes: u64) {
+        let Some((connection, _)) = self.connections.get_mut(&id) else { return };
+        let before = connection.unacknowledged.replace(bytes);
+        if connection.final_image && before.is_some_and(|before| bytes < before) {
+            connection.wait_until = now.saturating_add(FINAL_STAGE);
+            let known = connection.final_device.and_then(|id| self.sessions.get_mut(&id));
+            if let Some(known) = known {
+                known.session.final_image_moved(now);
+            }
         }
     }
 }
