@@ -46,6 +46,8 @@ enum Flash {
     Fails(DiyError, u32),
     /// Answers 0, downloads so many ranges, reports that it is done.
     Claims(u32),
+    /// Answers with this, whatever it is, downloads so many ranges, reports that it is done if there was one.
+    Says(&'static str, u32),
     /// Answers 0, asks for the whole image, reads nothing of it, reports that it is done.
     Ignores,
 }
@@ -149,6 +151,9 @@ fn answer(mut socket: TcpStream, habits: Habits, seen: &Mutex<Seen>, locked: &Mu
         let json = value.to_string();
         bytes = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{json}", json.len()).into_bytes();
     }
+    if let (Flash::Says(words, _), DiyCall::OtaFlash(_)) = (habits.flash, &request.call) {
+        bytes = words.as_bytes().to_vec();
+    }
     socket.write_all(&bytes).unwrap();
     drop(socket);
     let DiyCall::OtaFlash(image) = request.call else { return };
@@ -158,6 +163,7 @@ fn answer(mut socket: TcpStream, habits: Habits, seen: &Mutex<Seen>, locked: &Mu
     let (ranges, report) = match habits.flash {
         Flash::Reports(report) => (u32::MAX, Some(report)),
         Flash::Claims(ranges) => (ranges, Some(DiyReport::Done)),
+        Flash::Says(_, ranges) => (ranges, (ranges > 0).then_some(DiyReport::Done)),
         Flash::Ignores => {
             ask_and_leave(image.download_url());
             (0, Some(DiyReport::Done))
@@ -486,6 +492,29 @@ fn device_that_is_content_without_the_image_is_not_believed() {
             assert!(!stderr(&output).contains("firewall") && output.stdout.is_empty());
         }
     }
+}
+
+/// After it was told to get the image only what it does counts: an image server that goes away leaves it with half of one.
+#[test]
+fn device_whose_answer_is_odd_or_lost_gets_its_image() {
+    let file = vector("image_arduino.bin");
+    for words in [
+        "",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n{\"seq\":1,\"error\":0,\"data\":\"ok\"}",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"seq\":1,",
+        "what?",
+    ] {
+        let double = Double::new(Habits { flash: Flash::Says(words, u32::MAX), ..NEW });
+        let output = diy(&["flash", &double.address, &file, "--port", "0"]);
+        assert!(output.status.success(), "{words}: {}", stderr(&output));
+        assert_eq!(double.seen.lock().unwrap().image, std::fs::read(&file).unwrap());
+    }
+    // One that was not told after all never begins.
+    let double = Double::new(Habits { flash: Flash::Says("", 0), ..NEW });
+    let output = diy(&["flash", &double.address, &file, "--port", "0"]);
+    assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+    assert!(stderr(&output).contains("closes without an answer; waiting whether"), "{}", stderr(&output));
 }
 
 /// What the system has taken for a device is not what the device has got.

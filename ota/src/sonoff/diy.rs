@@ -19,7 +19,9 @@ pub use announcement::{AnnouncedData, DiyAnnouncement, NAME_PREFIX, SERVICE, id_
 use super::http::{CONTENT_LENGTH, json_response};
 use super::json::{FieldProblem, Fields, Writer, required};
 use super::limits;
-use super::message::{MessageError, MessageTooLong, Switch, object};
+use super::message::{MessageError, Switch, Unsendable, object, within};
+use super::provisioning::{Access, AccessError};
+use super::secret::Password;
 use super::text::{DeviceId, Text, Version};
 use super::upgrade::{Format, UrlParts, UrlProblem};
 use alloc::borrow::Cow;
@@ -28,6 +30,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 /// Port of a device.
 pub const PORT: u16 = 8081;
@@ -46,6 +49,81 @@ pub enum DiyCall {
     OtaFlash(DiyImage),
     /// Switch the relay.
     Switch(Switch),
+    /// What the relay does when power comes.
+    Startup(Startup),
+    /// How strong the Wi-Fi is: `signalStrength`.
+    SignalStrength,
+    /// Whether the relay goes off by itself after it was switched on, and after how many milliseconds: a multiple of 500.
+    Pulse {
+        /// `pulse`.
+        pulse: Switch,
+        /// `pulseWidth`.
+        width: Option<u32>,
+    },
+    /// Join another network.
+    Wifi(DiyNetwork),
+}
+
+/// `startup`: what the relay does when power comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Startup {
+    /// `on`.
+    On,
+    /// `off`.
+    Off,
+    /// `stay`: as it was.
+    Stay,
+}
+
+impl Startup {
+    const ALL: [Self; 3] = [Self::On, Self::Off, Self::Stay];
+
+    /// As it stands in messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Stay => "stay",
+        }
+    }
+
+    /// By its word.
+    #[must_use]
+    pub fn from_text(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|startup| startup.as_str() == word)
+    }
+}
+
+/// A network to join. `Debug` leaves out the password.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DiyNetwork {
+    ssid: String,
+    password: Password,
+}
+
+impl DiyNetwork {
+    /// Checks and takes both.
+    ///
+    /// # Errors
+    /// [`AccessError::Ssid`], [`AccessError::Password`].
+    pub fn new(ssid: &str, password: &str) -> Result<Self, AccessError> {
+        let access = Access::network(ssid, password)?;
+        Ok(Self { ssid: access.0, password: access.1 })
+    }
+
+    /// Name of the network.
+    #[must_use]
+    pub fn ssid(&self) -> &str {
+        &self.ssid
+    }
+
+    /// Its password. **Secret.**
+    #[must_use]
+    pub const fn password(&self) -> &Password {
+        &self.password
+    }
 }
 
 impl DiyCall {
@@ -57,6 +135,10 @@ impl DiyCall {
             Self::OtaUnlock => "/zeroconf/ota_unlock",
             Self::OtaFlash(_) => "/zeroconf/ota_flash",
             Self::Switch(_) => "/zeroconf/switch",
+            Self::Startup(_) => "/zeroconf/startup",
+            Self::SignalStrength => "/zeroconf/signal_strength",
+            Self::Pulse { .. } => "/zeroconf/pulse",
+            Self::Wifi(_) => "/zeroconf/wifi",
         }
     }
 }
@@ -156,7 +238,7 @@ impl DiyImage {
 /// use spark_ota::sonoff::diy::{DiyCall, DiyRequest};
 ///
 /// let request = DiyRequest { device_id: Some(DeviceId::new("1000abcdef")?), call: DiyCall::Info };
-/// assert_eq!(request.to_json(), r#"{"deviceid":"1000abcdef","data":{}}"#);
+/// assert_eq!(*request.to_json(), r#"{"deviceid":"1000abcdef","data":{}}"#);
 /// assert_eq!(DiyRequest::parse(request.call.path(), request.to_json().as_bytes()), Ok(request));
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
@@ -169,32 +251,33 @@ pub struct DiyRequest {
 }
 
 impl DiyRequest {
-    /// The body.
+    /// The body. **Secret** if it is [`DiyCall::Wifi`].
     #[must_use]
-    pub fn to_json(&self) -> String {
+    pub fn to_json(&self) -> Zeroizing<String> {
         let id = self.device_id.as_ref();
         let writer =
             Writer::object().with(id, |writer, id| writer.text("deviceid", id.as_str())).open("data", '{');
         let writer = match &self.call {
-            DiyCall::Info | DiyCall::OtaUnlock => writer,
+            DiyCall::Info | DiyCall::OtaUnlock | DiyCall::SignalStrength => writer,
             DiyCall::OtaFlash(image) => {
                 writer.text("downloadUrl", image.download_url()).text("sha256sum", image.sha256sum())
             }
             DiyCall::Switch(switch) => writer.text("switch", switch.as_str()),
+            DiyCall::Startup(startup) => writer.text("startup", startup.as_str()),
+            DiyCall::Pulse { pulse, width } => writer
+                .text("pulse", pulse.as_str())
+                .with(*width, |writer, width| writer.number("pulseWidth", width)),
+            DiyCall::Wifi(network) => {
+                writer.text("ssid", network.ssid()).text("password", network.password().expose())
+            }
         };
-        writer.close('}').finish()
+        Zeroizing::new(writer.close('}').finish())
     }
 
-    /// The whole request to `host`.
+    /// The whole request to `host`. **Secret** if it is [`DiyCall::Wifi`].
     #[must_use]
-    pub fn to_http(&self, host: &str) -> Vec<u8> {
-        let json = self.to_json();
-        format!(
-            "POST {} HTTP/1.1\r\nHost: {host}:{PORT}\r\nContent-Type: application/json\r\n{CONTENT_LENGTH}{}\r\n\r\n{json}",
-            self.call.path(),
-            json.len()
-        )
-        .into_bytes()
+    pub fn to_http(&self, host: &str) -> Zeroizing<Vec<u8>> {
+        post(self.call.path(), &format!("{host}:{PORT}"), &self.to_json())
     }
 
     /// Reads a request, as a device does it. An empty `deviceid` is none.
@@ -220,6 +303,18 @@ impl DiyRequest {
             }
             "/zeroconf/switch" => {
                 DiyCall::Switch(Switch::from_text(text("switch")?).ok_or(DiyError::Parameters)?)
+            }
+            "/zeroconf/startup" => {
+                DiyCall::Startup(Startup::from_text(text("startup")?).ok_or(DiyError::Parameters)?)
+            }
+            "/zeroconf/signal_strength" => DiyCall::SignalStrength,
+            "/zeroconf/pulse" => DiyCall::Pulse {
+                pulse: Switch::from_text(text("pulse")?).ok_or(DiyError::Parameters)?,
+                width: data.number("pulseWidth").map_err(|_| DiyError::Parameters)?,
+            },
+            "/zeroconf/wifi" => {
+                let network = DiyNetwork::new(text("ssid")?, text("password")?);
+                DiyCall::Wifi(network.map_err(|_| DiyError::Parameters)?)
             }
             _ => return Err(DiyError::NotFound),
         };
@@ -314,7 +409,7 @@ pub struct DiyAnswer {
     pub result: Result<DiyInfo, DiyError>,
 }
 
-/// `data` of the answer to `info`; other answers have nothing of it.
+/// `data` of the answer to `info`, or to `signal_strength`; other answers have nothing of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DiyInfo {
     /// `switch`.
@@ -340,7 +435,8 @@ pub struct DiyInfo {
 }
 
 impl DiyAnswer {
-    /// Reads the body. `data` is an object, or such an object as JSON text (3.3).
+    /// Reads the body. `data` is an object, or such an object as JSON text (3.3); what is neither, and fields in it that cannot
+    /// be read, are as if they were not there: only `error` says whether the device has done what it was asked.
     ///
     /// ```
     /// use spark_ota::sonoff::diy::DiyAnswer;
@@ -361,7 +457,7 @@ impl DiyAnswer {
         let error = required(fields.number("error")).map_err(in_field("error"))?;
         let result = match DiyError::new(error) {
             Some(error) => Err(error),
-            None => Ok(info(fields.get("data"))?),
+            None => Ok(info(fields.get("data"))),
         };
         Ok(Self { seq, result })
     }
@@ -369,64 +465,72 @@ impl DiyAnswer {
     /// The body, with `data` as an object.
     ///
     /// # Errors
-    /// [`MessageTooLong`].
-    pub fn to_json(&self) -> Result<String, MessageTooLong> {
+    /// [`Unsendable`].
+    pub fn to_json(&self) -> Result<String, Unsendable> {
         let error = self.result.as_ref().err().map_or(0, |error| error.code());
         let mut writer = Writer::object().with(self.seq, |writer, seq| writer.number("seq", seq));
         writer = writer.number("error", error);
         if let Ok(info) = &self.result {
             writer = info.write(writer.open("data", '{')).close('}');
         }
-        let json = writer.finish();
-        let (length, limit) = (json.len(), limits::DIY_ANSWER);
-        if length > limit { Err(MessageTooLong { length, limit }) } else { Ok(json) }
+        within(limits::DIY_ANSWER, writer.finish())
     }
 
     /// The whole answer.
     ///
     /// # Errors
-    /// [`MessageTooLong`].
-    pub fn to_http(&self) -> Result<Vec<u8>, MessageTooLong> {
+    /// [`Unsendable`].
+    pub fn to_http(&self) -> Result<Vec<u8>, Unsendable> {
         Ok(json_response(&self.to_json()?, true))
     }
+}
+
+fn post(path: &str, host: &str, json: &str) -> Zeroizing<Vec<u8>> {
+    let length = json.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n{CONTENT_LENGTH}{length}\r\n\r\n"
+    );
+    Zeroizing::new([head.as_bytes(), json.as_bytes()].concat())
 }
 
 fn in_field(field: &'static str) -> impl Fn(FieldProblem) -> MessageError {
     move |problem| MessageError::Field { field, problem }
 }
 
-fn info(data: Option<&Value>) -> Result<DiyInfo, MessageError> {
-    let kind = || in_field("data")(FieldProblem::Kind);
+fn info(data: Option<&Value>) -> DiyInfo {
     let object: Cow<'_, Map<String, Value>> = match data {
-        None => return Ok(DiyInfo::default()),
         Some(Value::Object(object)) => Cow::Borrowed(object),
-        Some(Value::String(text)) if text.is_empty() => return Ok(DiyInfo::default()),
         Some(Value::String(text)) => match serde_json::from_str(text) {
             Ok(Value::Object(object)) => Cow::Owned(object),
-            _ => return Err(kind()),
+            _ => return DiyInfo::default(),
         },
-        Some(_) => return Err(kind()),
+        _ => return DiyInfo::default(),
     };
     let data = Fields(&object);
-    let switch = |name: &'static str| match data.str(name).map_err(in_field(name))? {
-        Some(word) => Switch::from_text(word).map(Some).ok_or(in_field(name)(FieldProblem::Kind)),
-        None => Ok(None),
-    };
-    Ok(DiyInfo {
-        switch: switch("switch")?,
-        startup: data.text("startup").map_err(in_field("startup"))?,
-        pulse: switch("pulse")?,
-        pulse_width: data.number("pulseWidth").map_err(in_field("pulseWidth"))?,
-        ssid: data.str("ssid").map_err(in_field("ssid"))?.map(ToString::to_string),
-        ota_unlock: match data.get("otaUnlock") {
-            None => None,
-            Some(unlocked) => Some(unlocked.as_bool().ok_or(in_field("otaUnlock")(FieldProblem::Kind))?),
+    let word = |name| data.str(name).ok().flatten().map(str::to_ascii_lowercase);
+    let switch = |name| word(name).and_then(|word| Switch::from_text(&word));
+    let unlocked = |value: &Value| match value {
+        Value::Bool(unlocked) => Some(*unlocked),
+        Value::Number(number) => number.as_u64().map(|number| number != 0),
+        Value::String(text) => match &*text.to_ascii_lowercase() {
+            "true" | "1" | "on" => Some(true),
+            "false" | "0" | "off" => Some(false),
+            _ => None,
         },
-        fw_version: data.text("fwVersion").map_err(in_field("fwVersion"))?,
-        device_id: data.text("deviceid").map_err(in_field("deviceid"))?,
-        bssid: data.text("bssid").map_err(in_field("bssid"))?,
-        signal_strength: data.number("signalStrength").map_err(in_field("signalStrength"))?,
-    })
+        _ => None,
+    };
+    DiyInfo {
+        switch: switch("switch"),
+        startup: data.text("startup").ok().flatten(),
+        pulse: switch("pulse"),
+        pulse_width: data.number("pulseWidth").ok().flatten(),
+        ssid: data.str("ssid").ok().flatten().map(ToString::to_string),
+        ota_unlock: data.get("otaUnlock").and_then(unlocked),
+        fw_version: data.text("fwVersion").ok().flatten(),
+        device_id: data.text("deviceid").ok().flatten(),
+        bssid: data.text("bssid").ok().flatten(),
+        signal_strength: data.number("signalStrength").ok().flatten(),
+    }
 }
 
 impl DiyInfo {
@@ -501,6 +605,12 @@ impl DiyReport {
     #[must_use]
     pub fn to_json(self) -> String {
         Writer::object().number("error", self.code()).finish()
+    }
+
+    /// The whole request to the image server at `host`, with its port.
+    #[must_use]
+    pub fn to_http(self, host: &str) -> Vec<u8> {
+        post(REPORT_PATH, host, &self.to_json()).to_vec()
     }
 }
 

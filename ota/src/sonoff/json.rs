@@ -109,6 +109,13 @@ impl Writer {
         self.close('}').0
     }
 
+    /// A member that is JSON already.
+    pub(super) fn raw(mut self, name: &str, json: &str) -> Self {
+        self.name(name);
+        self.0.push_str(json);
+        self
+    }
+
     /// Only if there is one.
     pub(super) fn with<T>(self, value: Option<T>, write: impl FnOnce(Self, T) -> Self) -> Self {
         match value {

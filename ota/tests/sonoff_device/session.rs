@@ -4,11 +4,12 @@ use super::bench::{
     MODEL, SECOND, access, dating, dispatching, factory_key, identity, opening, pairing, ready, registering,
     result, session_key,
 };
+use core::time::Duration;
 use spark_ota::sonoff::device::{Link, Output, Profile, State};
 use spark_ota::sonoff::dispatch::{DispatchAnswer, DispatchRequest};
 use spark_ota::sonoff::frame::PONG;
 use spark_ota::sonoff::http::Request;
-use spark_ota::sonoff::message::{Date, DeviceBody, ServerBody, Switch, Switches};
+use spark_ota::sonoff::message::{Date, DeviceBody, ServerBody, Switch, Switches, Update};
 use spark_ota::sonoff::{ApiKey, ServerName, Text, limits};
 
 #[test]
@@ -32,6 +33,32 @@ fn pairing_is_over_after_its_time_or_with_settings() {
     let waited = bench.tick();
     assert!((2..4).contains(&waited.as_secs()), "{waited:?}");
     assert!(matches!(bench.outputs.last(), Some(Output::Join(_))), "it tries again");
+}
+
+#[test]
+fn request_at_the_access_point_is_complete_in_ten_seconds() {
+    let mut bench = pairing();
+    let get = b"GET /device HTTP/1.1\r\n\r\n";
+    for part in [0, 1, get.len() - 1] {
+        bench.connected(Link::AccessPoint);
+        bench.input(Link::AccessPoint, &get[..part]);
+        assert_eq!(bench.tick(), limits::PACKET, "{part} bytes");
+        assert_eq!(bench.take(), [Output::Close(Link::AccessPoint)]);
+    }
+    // One that is complete is answered, and the next one has as long.
+    bench.connected(Link::AccessPoint);
+    for _ in 0..2 {
+        bench.now += limits::PACKET - Duration::from_millis(1);
+        bench.input(Link::AccessPoint, get);
+        assert!(matches!(bench.take()[..], [Output::Send { .. }]));
+    }
+    assert_eq!(bench.tick(), limits::PACKET);
+    assert_eq!(bench.take(), [Output::Close(Link::AccessPoint)]);
+    // Somebody who goes leaves nothing behind.
+    bench.connected(Link::AccessPoint);
+    bench.closed(Link::AccessPoint);
+    bench.tick();
+    assert_eq!((bench.now, bench.device.state()), (limits::PAIRING, State::Off));
 }
 
 #[test]
@@ -74,6 +101,15 @@ fn server_that_worked_is_tried_after_three_failures_of_dispatch() {
         panic!("{:?}", bench.outputs)
     };
     assert_eq!(host, "192.168.77.11");
+    // If it has gone for good, the one that everything begins with is asked again.
+    bench.closed(Link::WebSocket);
+    bench.take();
+    bench.tick();
+    assert!(
+        matches!(bench.outputs[..], [Output::Connect { link: Link::Dispatch, .. }]),
+        "{:?}",
+        bench.outputs
+    );
 }
 
 #[test]
@@ -251,6 +287,25 @@ fn requests_are_acknowledged_by_their_sequence() {
         panic!("{:?}", bench.outputs)
     };
     assert_eq!(host, "10.0.0.9");
+}
+
+#[test]
+fn later_firmware_tells_what_it_is_asked_for() {
+    let query = |names: &[&str]| ServerBody::QueryDevice {
+        params: names.iter().map(|name| Text::new(name).unwrap()).collect(),
+    };
+    let mut bench = ready(Profile::LATER);
+    bench.send(Some("16"), query(&["switch", "fwVersion", "unknown"]));
+    let state = Update {
+        switches: Some(Switches::One(Switch::Off)),
+        fw_version: Some(identity().rom_version),
+        ..Update::default()
+    };
+    let sequence = Text::new("16").ok();
+    assert_eq!(bench.said(), [DeviceBody::State { sequence, state }]);
+    let mut bench = ready(Profile::RANGES);
+    bench.send(Some("16"), query(&["switch"]));
+    assert_eq!(bench.said(), []);
 }
 
 #[test]

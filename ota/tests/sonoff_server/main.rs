@@ -7,6 +7,7 @@
 )]
 
 mod client;
+mod commands;
 mod final_stage;
 mod recorded;
 mod states;

@@ -109,7 +109,8 @@ impl Case {
     fn state(&mut self, code: u16) -> &'static str {
         let sequence = self.sequence.clone();
         let rest = format!(r#""action":"update","params":{{"upgradeState":{code}}},"d_seq":"{sequence}""#);
-        self.bench.act(self.connection, &rest);
+        let said = self.bench.act(self.connection, &rest);
+        assert_eq!(said.first().map(|answer| &answer["error"]), Some(&0.into()), "an update is answered");
         self.code()
     }
 }
@@ -284,6 +285,19 @@ fn registering_again_by_state() {
             "did-not-boot",
             "did-not-boot",
         ],
+    );
+    // Over the connection that it had it goes on with what it does.
+    let anew = |case: &mut Case, version: &str| {
+        case.bench.now += Duration::from_secs(12);
+        let connection = case.connection;
+        case.bench.register(connection, version);
+        case.bench.act(connection, r#""action":"date""#);
+        case.bench.act(connection, r#""action":"update","params":{"switch":"off"}"#);
+        case.code()
+    };
+    table(
+        |case| anew(case, "1.5.5"),
+        ["offered", "accepted", "downloading", "streaming", "served", "installed"],
     );
     // So soon after the last byte it may not have restarted yet.
     table(

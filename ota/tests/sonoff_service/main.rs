@@ -11,8 +11,9 @@ mod world;
 
 use core::time::Duration;
 use proptest::prelude::*;
+use spark_ota::sonoff::ServerName;
 use spark_ota::sonoff::device::{Link, Profile};
-use spark_ota::sonoff::server::{Diagnosis, Event, Failure, Policy, Presence, Report, Stage};
+use spark_ota::sonoff::server::{Command, Diagnosis, Event, Failure, Policy, Presence, Report, Stage};
 use world::{Fault, OLD_VERSION, World, device_id};
 
 const LENGTH: usize = 20_000;
@@ -52,6 +53,39 @@ fn every_generation_is_upgraded() {
             matches!(stage, Stage::Installed { version: Some(version) } if version == "9.9.9"),
             "{stage:?}"
         );
+    }
+}
+
+#[test]
+fn device_that_waits_for_its_restart_gets_it() {
+    let mut world = World::new(Policy::ONCE, LENGTH, &[]);
+    world.auto_restart = Some(false);
+    let id = world.add_device(Profile::LATER);
+    world.run(TEN_MINUTES);
+    world.wait(Duration::from_secs(60));
+    let installed =
+        |version: Option<&str>| Stage::Installed { version: version.map(|text| text.parse().unwrap()) };
+    assert_eq!(world.stage(&id), Some(installed(None)), "it still runs the old one");
+    let sequence = world.service.command(world.now, &id, &Command::Restart).unwrap();
+    world.wait(Duration::from_secs(60));
+    assert_eq!(world.stage(&id), Some(installed(Some("9.9.9"))));
+    assert!(world.events(&id).contains(&Event::Answered { sequence, error: 0, state: None }));
+}
+
+#[test]
+fn redirected_device_comes_back() {
+    for profile in [Profile::OLD, Profile::RANGES, Profile::LATER] {
+        let mut world = World::new(Policy::ONCE, LENGTH, &[]);
+        let id = world.add_device(profile);
+        world.run(TEN_MINUTES);
+        world.wait(Duration::from_secs(60));
+        let before = world.events(&id).len();
+        let ip = ServerName::new(world::HOST).unwrap();
+        let sequence = world.service.command(world.now, &id, &Command::Redirect { ip, port: 8443 }).unwrap();
+        world.wait(Duration::from_secs(60));
+        let events = world.events(&id).split_off(before);
+        assert!(events.contains(&Event::Answered { sequence, error: 0, state: None }), "{events:?}");
+        assert!(events.contains(&Event::Away) && events.contains(&Event::Ready), "{events:?}");
     }
 }
 

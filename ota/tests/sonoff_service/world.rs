@@ -57,6 +57,7 @@ pub(crate) struct World {
     pub(crate) faults: Vec<Fault>,
     pub(crate) reports: Vec<Report>,
     pub(crate) warnings: Vec<Warning>,
+    pub(crate) auto_restart: Option<bool>,
     nodes: Vec<Node>,
     offered: Vec<DeviceId>,
     keys: u8,
@@ -106,6 +107,7 @@ impl World {
             faults: faults.to_vec(),
             reports: Vec::new(),
             warnings: Vec::new(),
+            auto_restart: Some(true),
             nodes: Vec::new(),
             offered: Vec::new(),
             keys: 0,
@@ -228,7 +230,8 @@ impl World {
             && !self.offered.contains(device_id)
         {
             self.offered.push(*device_id);
-            let warnings = self.service.offer(self.now, device_id, &self.offer()).unwrap();
+            let offer = Offer { auto_restart: self.auto_restart, ..self.offer() };
+            let warnings = self.service.offer(self.now, device_id, &offer).unwrap();
             self.warnings.extend(warnings);
         }
         self.reports.push(report);

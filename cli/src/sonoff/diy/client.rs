@@ -28,6 +28,20 @@ pub(super) struct Client {
     next: Instant,
 }
 
+/// No answer that can be read.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    pub(super) failure: Failure,
+    /// The request may have arrived.
+    pub(super) asked: bool,
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        unanswered.failure
+    }
+}
+
 fn silent(address: impl core::fmt::Display, what: &str) -> Failure {
     Failure::new(
         Code::Unavailable,
@@ -70,20 +84,36 @@ impl Client {
         &mut self,
         call: DiyCall,
         patience: Duration,
-    ) -> Result<Result<DiyInfo, DiyError>, Failure> {
+    ) -> Result<Result<DiyInfo, DiyError>, Unanswered> {
         sleep_until(self.next).await;
         let request = DiyRequest { device_id: self.id, call }.to_http(&self.host);
         let answer = timeout(patience, self.ask(&request)).await;
         self.next = Instant::now() + limits::DIY_INTERVAL;
-        answer.unwrap_or_else(|_| Err(silent(self.address, "the device does not answer")))
+        answer.unwrap_or_else(|_| {
+            Err(Unanswered { failure: silent(self.address, "the device does not answer"), asked: true })
+        })
     }
 
-    async fn ask(&self, request: &[u8]) -> Result<Result<DiyInfo, DiyError>, Failure> {
-        let lost = |error: std::io::Error| silent(self.address, &format!("the connection was lost: {error}"));
-        let mut socket = match timeout(CONNECT, TcpStream::connect(self.address)).await {
-            Ok(socket) => socket.map_err(lost)?,
-            Err(_) => return Err(silent(self.address, "nothing answers")),
+    fn lost(&self, error: &std::io::Error) -> Failure {
+        silent(self.address, &format!("the connection was lost: {error}"))
+    }
+
+    async fn ask(&self, request: &[u8]) -> Result<Result<DiyInfo, DiyError>, Unanswered> {
+        let unasked = |failure| Unanswered { failure, asked: false };
+        let socket = match timeout(CONNECT, TcpStream::connect(self.address)).await {
+            Ok(socket) => socket.map_err(|error| unasked(self.lost(&error)))?,
+            Err(_) => return Err(unasked(silent(self.address, "nothing answers"))),
         };
+        let answer = self.answer(socket, request).await;
+        answer.map_err(|failure| Unanswered { failure, asked: true })
+    }
+
+    async fn answer(
+        &self,
+        mut socket: TcpStream,
+        request: &[u8],
+    ) -> Result<Result<DiyInfo, DiyError>, Failure> {
+        let lost = |error: std::io::Error| self.lost(&error);
         socket.write_all(request).await.map_err(lost)?;
         let strange = |what: String| {
             Failure::new(

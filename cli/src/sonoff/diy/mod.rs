@@ -33,6 +33,8 @@ const FLASH: Duration = Duration::from_secs(240);
 const SEEN: Duration = Duration::from_secs(1);
 /// After that it tells how it ended.
 const REPORT: Duration = Duration::from_secs(60);
+/// A device whose answer was lost asks for the image within this, or was not asked.
+const BEGINS: Duration = Duration::from_secs(15);
 
 /// The subcommands.
 #[derive(Subcommand, Clone, Debug)]
@@ -193,7 +195,7 @@ async fn flash(args: &FlashArgs) -> Result<(), Failure> {
     let bar = ui.bar("image", length.into());
     let server = ImageServer { image: content, device: client.address.ip(), bar: bar.clone(), progress };
     let serving = tokio::spawn(Arc::new(server).run(listener));
-    let outcome = send(&mut client, image, watched, length, &url).await;
+    let outcome = send(&mut client, image, watched, length, &url, &ui).await;
     serving.abort();
     bar.finish_and_clear();
     let confirmed = outcome?;
@@ -239,13 +241,27 @@ async fn send(
     mut progress: watch::Receiver<Progress>,
     length: u32,
     url: &str,
+    ui: &Ui,
 ) -> Result<bool, Failure> {
     let reported = |progress: &Progress| progress.report.is_some();
     let answer = tokio::select! {
         biased;
         // Some tell how it ended before they answer.
         Ok(_) = async { progress.wait_for(reported).await.map(drop) } => None,
-        answer = client.call(DiyCall::OtaFlash(image), FLASH) => Some(answer?),
+        answer = client.call(DiyCall::OtaFlash(image), FLASH) => match answer {
+            Ok(answer) => Some(answer),
+            // It may have begun: what it asks for decides, not what it says.
+            Err(unanswered) if unanswered.asked => {
+                ui.line(&format!("{}; waiting whether it gets the image", unanswered.failure.what()));
+                let has_begun = |progress: &Progress| progress.requests > 0 || reported(progress);
+                let begun = timeout_at(Instant::now() + BEGINS, progress.wait_for(has_begun)).await;
+                if !matches!(begun, Ok(Ok(_))) {
+                    return Err(unanswered.failure);
+                }
+                None
+            }
+            Err(unanswered) => return Err(unanswered.failure),
+        },
     };
     if let Some(Err(error)) = answer {
         sleep(SEEN / 4).await;

@@ -296,7 +296,7 @@ impl Device {
     /// A connection is there; or, with [`Link::AccessPoint`], somebody has connected to the device.
     pub fn connected(&mut self, now: Duration, link: Link) {
         match link {
-            Link::AccessPoint => self.received.clear(),
+            Link::AccessPoint => self.await_request(Some(now)),
             Link::Dispatch | Link::WebSocket if self.profile.pins_certificate && !self.profile.plain => {
                 if self.session.waits_for(link) {
                     self.outputs.push_back(Output::Close(link));
@@ -311,7 +311,7 @@ impl Device {
     /// A connection could not be made, or was closed by the other end.
     pub fn closed(&mut self, now: Duration, link: Link) {
         match link {
-            Link::AccessPoint => self.received.clear(),
+            Link::AccessPoint => self.await_request(None),
             Link::Dispatch | Link::WebSocket => {
                 if self.session.waits_for(link) {
                     self.session_failed(now);
@@ -324,22 +324,30 @@ impl Device {
     /// Takes what came over a connection.
     pub fn handle_input(&mut self, now: Duration, link: Link, bytes: &[u8]) {
         match link {
-            Link::AccessPoint => self.asked(bytes),
+            Link::AccessPoint => self.asked(now, bytes),
             Link::Dispatch => self.dispatched(now, bytes),
             Link::WebSocket => self.websocket(now, bytes),
             Link::Download => self.downloaded(now, bytes),
         }
     }
 
+    /// The next request over the access point has to be complete in time; without a connection there is none.
+    fn await_request(&mut self, now: Option<Duration>) {
+        self.received.clear();
+        if self.session.state == State::Pairing {
+            self.session.packet_by = now.map(|now| now.saturating_add(limits::PACKET));
+        }
+    }
+
     /// Somebody at the access point.
-    fn asked(&mut self, bytes: &[u8]) {
+    fn asked(&mut self, now: Duration, bytes: &[u8]) {
         if self.session.state != State::Pairing {
             return;
         }
         let room = limits::AP_REQUEST.saturating_sub(self.received.len());
         self.received.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         let Some(request) = ApRequest::find(&self.received) else { return };
-        self.received.clear();
+        self.await_request(Some(now));
         let answer = match request {
             ApRequest::Device => {
                 let info = DeviceInfo {

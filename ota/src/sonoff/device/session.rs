@@ -48,8 +48,8 @@ pub(super) struct Session {
     received: Vec<u8>,
     frames: FrameReader,
     is_open: bool,
-    /// A frame has begun.
-    packet_by: Option<Duration>,
+    /// A frame, or a request at the access point, has begun.
+    pub(super) packet_by: Option<Duration>,
     heartbeat: Duration,
     ping_at: Option<Duration>,
     pings: u8,
@@ -144,7 +144,9 @@ impl Device {
 
     pub(super) fn dispatch(&mut self, now: Duration) {
         let Some(access) = self.session.access.clone() else { return };
-        if self.session.failures >= limits::DISPATCH_FAILURES
+        // Every second time from then on, or a server that has gone for ever would be asked for ever.
+        let beyond = self.session.failures.checked_sub(limits::DISPATCH_FAILURES);
+        if beyond.is_some_and(|beyond| beyond % 2 == 0)
             && let Some(server) = self.session.last_good.clone()
         {
             self.session.server = Some(server);
@@ -312,17 +314,19 @@ impl Device {
 
     fn update(&mut self, now: Duration) {
         self.session.asked = Asked::Update;
-        self.say(
-            now,
-            DeviceBody::Update(Update {
-                switches: Some(self.session.switches.clone()),
-                fw_version: Some(self.identity.rom_version),
-                rssi: Some(-41),
-                sta_mac: Text::new("02:00:00:AB:CD:EF").ok(),
-                startup: Text::new("off").ok(),
-                power: None,
-            }),
-        );
+        let state = self.current();
+        self.say(now, DeviceBody::Update(state));
+    }
+
+    fn current(&self) -> Update {
+        Update {
+            switches: Some(self.session.switches.clone()),
+            fw_version: Some(self.identity.rom_version),
+            rssi: Some(-41),
+            sta_mac: Text::new("02:00:00:AB:CD:EF").ok(),
+            startup: Text::new("off").ok(),
+            power: None,
+        }
     }
 
     fn message(&mut self, now: Duration, json: &[u8]) {
@@ -424,8 +428,16 @@ impl Device {
                     self.reboot_at = Some(now.saturating_add(limits::REBOOT));
                 }
             }
-            Ok(ServerBody::QueryDevice { .. }) if self.profile.acknowledges_first => {
-                self.result(now, 0, sequence);
+            Ok(ServerBody::QueryDevice { params }) if self.profile.acknowledges_first => {
+                let mut state = self.current();
+                let is_asked = |name: &str| params.iter().any(|param| param == name);
+                let is_switch = is_asked("switch") || is_asked("switches");
+                state.switches = state.switches.filter(|_| is_switch);
+                state.fw_version = state.fw_version.filter(|_| is_asked("fwVersion"));
+                state.rssi = state.rssi.filter(|_| is_asked("rssi"));
+                state.sta_mac = state.sta_mac.filter(|_| is_asked("staMac"));
+                state.startup = state.startup.filter(|_| is_asked("startup"));
+                self.say(now, DeviceBody::State { sequence, state });
             }
             _ => {}
         }
@@ -451,6 +463,12 @@ impl Device {
             };
         }
         if due(self.session.packet_by) {
+            if self.session.state == State::Pairing {
+                self.session.packet_by = None;
+                self.received.clear();
+                self.outputs.push_back(Output::Close(Link::AccessPoint));
+                return;
+            }
             return self.give_up(now, Link::WebSocket);
         }
         if let Some((_, host, port)) = self.session.redirect.take_if(|(at, ..)| now >= *at) {

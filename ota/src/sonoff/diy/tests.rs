@@ -1,5 +1,6 @@
 use super::*;
 use crate::sonoff::http::Request;
+use crate::sonoff::text::TextError;
 use alloc::vec;
 use proptest::option::of;
 use proptest::prelude::*;
@@ -26,7 +27,22 @@ fn images_are_checked_by_all_rules() {
 fn every_request_is_read_back() {
     let image = DiyImage::new(URL, DIGEST, 1, Format::V1, 3).unwrap();
     let id = DeviceId::new("1000abcdef").ok();
-    for call in [DiyCall::Info, DiyCall::OtaUnlock, DiyCall::OtaFlash(image), DiyCall::Switch(Switch::On)] {
+    let network = DiyNetwork::new("home \"net\"", "secret \\ 1").unwrap();
+    assert!(!format!("{network:?}").contains("secret"));
+    let calls = [
+        DiyCall::Info,
+        DiyCall::OtaUnlock,
+        DiyCall::OtaFlash(image),
+        DiyCall::Switch(Switch::On),
+        DiyCall::Startup(Startup::On),
+        DiyCall::Startup(Startup::Off),
+        DiyCall::Startup(Startup::Stay),
+        DiyCall::SignalStrength,
+        DiyCall::Pulse { pulse: Switch::Off, width: None },
+        DiyCall::Pulse { pulse: Switch::On, width: Some(2000) },
+        DiyCall::Wifi(network),
+    ];
+    for call in calls {
         for device_id in [id, None] {
             let request = DiyRequest { device_id, call: call.clone() };
             let bytes = request.to_http("192.168.1.3");
@@ -41,7 +57,16 @@ fn every_request_is_read_back() {
     let parse = |path: &str, json: &str| DiyRequest::parse(path, json.as_bytes());
     assert_eq!(parse("/zeroconf/info", r#"{"deviceid":"","data":{}}"#).unwrap().device_id, None);
     assert_eq!(parse("/zeroconf/info", r#"{"deviceid":""}"#), Err(DiyError::Parameters));
-    assert_eq!(parse("/zeroconf/pulse", r#"{"data":{}}"#), Err(DiyError::NotFound));
+    assert_eq!(parse("/zeroconf/subDevices", r#"{"data":{}}"#), Err(DiyError::NotFound));
+    assert_eq!(parse("/zeroconf/pulse", r#"{"data":{}}"#), Err(DiyError::Parameters));
+    assert_eq!(parse("/zeroconf/startup", r#"{"data":{"startup":"later"}}"#), Err(DiyError::Parameters));
+    assert_eq!(parse("/zeroconf/wifi", r#"{"data":{"ssid":"","password":""}}"#), Err(DiyError::Parameters));
+    assert_eq!(
+        DiyNetwork::new(&"n".repeat(32), ""),
+        Err(AccessError::Ssid(TextError::TooLong { length: 32, limit: 31 }))
+    );
+    assert!(DiyNetwork::new(&"n".repeat(31), &"p".repeat(63)).is_ok());
+    assert!(DiyNetwork::new("n", &"p".repeat(64)).is_err());
     assert_eq!(parse("/zeroconf/switch", r#"{"data":{"switch":"maybe"}}"#), Err(DiyError::Parameters));
     assert_eq!(parse("/zeroconf/ota_flash", r#"{"data":{"downloadUrl":"x"}}"#), Err(DiyError::Parameters));
 }
@@ -61,9 +86,20 @@ fn answers_may_have_their_data_as_text() {
     let as_text = serde_json::to_string(newer).unwrap();
     assert_eq!(answer(&as_text).unwrap().result, Ok(info));
     assert_eq!(answer("\"\"").unwrap().result, Ok(DiyInfo::default()));
-    for data in ["[]", "7", "\"x\"", "\"[]\"", r#"{"otaUnlock":"yes"}"#, r#"{"switch":"dim"}"#] {
-        assert!(matches!(answer(data), Err(MessageError::Field { .. })), "{data}");
+    // Only `error` decides; what cannot be read is left out.
+    let odd = r#"{"switch":"dim","startup":"","bssid":"","fwVersion":7,"otaUnlock":"maybe","deviceid":[]}"#;
+    for data in ["[]", "7", "\"x\"", "\"[]\"", "\"ok\"", "false", odd] {
+        assert_eq!(answer(data).unwrap().result, Ok(DiyInfo::default()), "{data}");
     }
+    for (unlocked, found) in [("1", true), ("\"true\"", true), ("0", false), ("\"OFF\"", false)] {
+        let info = answer(&format!(r#"{{"otaUnlock":{unlocked},"bssid":"","switch":"ON"}}"#)).unwrap();
+        let expected = DiyInfo { ota_unlock: Some(found), switch: Some(Switch::On), ..DiyInfo::default() };
+        assert_eq!(info.result, Ok(expected), "{unlocked}");
+    }
+    assert!(matches!(
+        DiyAnswer::parse(br#"{"seq":1,"data":{}}"#),
+        Err(MessageError::Field { field: "error", .. })
+    ));
     let too_long = MessageError::TooLong { length: 4097, limit: 4096 };
     assert_eq!(DiyAnswer::parse(&vec![b' '; 4097]), Err(too_long));
 }
@@ -80,6 +116,9 @@ fn every_code_has_its_name_and_back() {
         let report = DiyReport::parse(format!(r#"{{"error":{code}}}"#).as_bytes()).unwrap();
         assert_eq!(report.code(), code);
         assert_eq!(DiyReport::parse(report.to_json().as_bytes()), Ok(report));
+        let bytes = report.to_http("192.168.1.2:8080");
+        let (http, _) = Request::parse(&bytes).unwrap().unwrap();
+        assert_eq!((http.head.path.as_str(), DiyReport::parse(http.body)), (REPORT_PATH, Ok(report)));
         assert!(!format!("{report}").is_empty());
     }
     assert!(DiyReport::parse(b"{}").is_err() && DiyReport::parse(b"").is_err());

@@ -1,6 +1,6 @@
 //! What a device says.
 
-use super::{MessageError, MessageTooLong, NAMES, Names, Switches, in_field, object};
+use super::{MessageError, NAMES, Names, Switches, Unsendable, elements, in_field, object, within};
 use crate::sonoff::json::{FieldProblem, Fields, Writer, required};
 use crate::sonoff::limits;
 use crate::sonoff::secret::ApiKey;
@@ -61,6 +61,13 @@ pub enum DeviceBody {
         /// That of the request; `redirect` and `notify` are answered without.
         sequence: Option<Sequence>,
     },
+    /// Answer to `queryDev`: what was asked for.
+    State {
+        /// That of the request.
+        sequence: Option<Sequence>,
+        /// The state.
+        state: Update,
+    },
     /// Another action. It is answered with `error` 400, which every device ignores.
     Unknown {
         /// Its name.
@@ -83,6 +90,7 @@ pub struct Register {
 
 /// State of a device in `update`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Update {
     /// `switch` or `switches`.
     pub switches: Option<Switches>,
@@ -118,8 +126,8 @@ impl DeviceMessage {
     /// The JSON as a device writes it.
     ///
     /// # Errors
-    /// [`MessageTooLong`].
-    pub fn to_json(&self) -> Result<String, MessageTooLong> {
+    /// [`Unsendable`].
+    pub fn to_json(&self) -> Result<String, Unsendable> {
         let common = |writer: Writer| {
             writer
                 .text("userAgent", "device")
@@ -135,23 +143,30 @@ impl DeviceMessage {
                 .text("model", register.model.as_str())
                 .with(register.ts, |writer, ts| writer.number("ts", ts)),
             DeviceBody::Date => action("date"),
-            DeviceBody::Update(update) => update.write(action("update").open("params", '{')).close('}'),
+            DeviceBody::Update(update) => update.write(action("update").open("params", '{'))?.close('}'),
             DeviceBody::UpgradeState { code, sequence } => action("update")
                 .open("params", '{')
                 .number("upgradeState", *code)
                 .close('}')
                 .with(sequence.as_ref(), |writer, sequence| writer.text("d_seq", sequence.as_str())),
-            DeviceBody::Query { params } => action("query")
-                .open("params", '[')
-                .each(params.iter().take(NAMES), |writer, name| writer.element(name.as_str()))
-                .close(']'),
+            DeviceBody::Query { params } => {
+                // Of a device an empty list is understood.
+                elements("params", params.len().max(1), NAMES)?;
+                action("query")
+                    .open("params", '[')
+                    .each(params, |writer, name| writer.element(name.as_str()))
+                    .close(']')
+            }
+            DeviceBody::State { sequence, state } => {
+                let writer = common(writer.number("error", 0))
+                    .with(sequence.as_ref(), |writer, sequence| writer.text("sequence", sequence.as_str()));
+                state.write(writer.open("params", '{'))?.close('}')
+            }
             DeviceBody::Result { error, sequence } => common(writer.number("error", *error))
                 .with(sequence.as_ref(), |writer, sequence| writer.text("sequence", sequence.as_str())),
             DeviceBody::Unknown { action: name } => action(name.as_str()),
         };
-        let json = writer.finish();
-        let (length, limit) = (json.len(), limits::DEVICE_MESSAGE);
-        if length > limit { Err(MessageTooLong { length, limit }) } else { Ok(json) }
+        within(limits::DEVICE_MESSAGE, writer.finish())
     }
 }
 
@@ -160,7 +175,13 @@ fn body(fields: Fields<'_>) -> Result<DeviceBody, MessageError> {
         let Some(error) = in_field("error", fields.number("error"))? else {
             return Err(MessageError::NoKind);
         };
-        return Ok(DeviceBody::Result { error, sequence: in_field("sequence", fields.text("sequence"))? });
+        let printed = in_field("sequence", fields.printed("sequence"))?;
+        let sequence = printed.map(|text| Text::new(&text)).transpose().map_err(FieldProblem::Text);
+        let sequence = in_field("sequence", sequence)?;
+        return Ok(match fields.get("params").and_then(Value::as_object) {
+            Some(params) if error == 0 => DeviceBody::State { sequence, state: Update::read(Fields(params)) },
+            _ => DeviceBody::Result { error, sequence },
+        });
     };
     Ok(match action {
         "register" => DeviceBody::Register(Register {
@@ -214,14 +235,15 @@ impl Update {
         }
     }
 
-    fn write(&self, writer: Writer) -> Writer {
+    fn write(&self, writer: Writer) -> Result<Writer, Unsendable> {
+        self.switches.as_ref().map_or(Ok(()), Switches::check)?;
         let text = |name| move |writer: Writer, text: &str| writer.text(name, text);
-        writer
+        Ok(writer
             .with(self.switches.as_ref(), |writer, switches| switches.write(writer))
             .with(self.fw_version.as_ref().map(Text::as_str), text("fwVersion"))
             .with(self.rssi, |writer, rssi| writer.number("rssi", rssi))
             .with(self.sta_mac.as_ref().map(Text::as_str), text("staMac"))
             .with(self.startup.as_ref().map(Text::as_str), text("startup"))
-            .with(self.power.as_ref().map(Text::as_str), text("power"))
+            .with(self.power.as_ref().map(Text::as_str), text("power")))
     }
 }

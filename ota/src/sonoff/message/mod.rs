@@ -3,7 +3,7 @@
 //! | who | message | answer |
 //! |---|---|---|
 //! | device | `register`, `date`, `update`, `query` | [`ServerMessage`] without an action |
-//! | server | `update`, `upgrade`, `redirect`, `notify`, `restart`, `queryDev` | [`DeviceBody::Result`] with the same `sequence` |
+//! | server | `update`, `upgrade`, `redirect`, `notify`, `restart`, `queryDev` | [`DeviceBody::Result`] or [`DeviceBody::State`] with the same `sequence` |
 //!
 //! A server reads with [`DeviceMessage::parse`], tolerantly: names in any order, numbers also in quotes. A device reads with
 //! a streaming parser that takes the first occurrence of a name anywhere in the message; [`Reading`] is a model of it, and
@@ -15,23 +15,28 @@
 
 mod date;
 mod device;
+mod parameters;
 mod reading;
 mod server;
 
 pub use super::json::FieldProblem;
 pub use date::Date;
 pub use device::{DeviceBody, DeviceMessage, Register, Update};
+pub use parameters::{Parameters, ParametersError};
 pub use reading::{EntryReading, Reading, Trouble};
 pub use server::{Entry, ServerBody, ServerMessage, Upgrade};
 
 use super::json::{Fields, Writer, required};
 use super::text::Text;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use serde_json::Value;
 
 /// Channels of a switch at the most; no device has more than four.
 const OUTLETS: usize = 8;
+/// Images in `binList`; there are two slots.
+const ENTRIES: usize = 4;
 /// Names in a `query`.
 const NAMES: usize = 16;
 
@@ -71,15 +76,39 @@ pub enum MessageError {
     },
 }
 
-/// A message that is longer than the other end takes.
+/// Why a message cannot be sent: the other end would not take it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[error("the message would have {length} bytes, and the other end takes {limit}")]
-pub struct MessageTooLong {
-    /// Bytes.
-    pub length: usize,
-    /// The limit.
-    pub limit: usize,
+#[non_exhaustive]
+pub enum Unsendable {
+    /// Too long.
+    #[error("the message would have {length} bytes, and the other end takes {limit}")]
+    TooLong {
+        /// Bytes.
+        length: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A list that is empty, which devices have trouble with, or longer than what reads it.
+    #[error("the list {field} has {count} elements, and must have 1 to {limit}")]
+    Elements {
+        /// Its name.
+        field: &'static str,
+        /// Its length.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// The message, if it has no more than `limit` bytes.
+pub(crate) fn within(limit: usize, json: String) -> Result<String, Unsendable> {
+    let length = json.len();
+    if length > limit { Err(Unsendable::TooLong { length, limit }) } else { Ok(json) }
+}
+
+fn elements(field: &'static str, count: usize, limit: usize) -> Result<(), Unsendable> {
+    if (1..=limit).contains(&count) { Ok(()) } else { Err(Unsendable::Elements { field, count, limit }) }
 }
 
 fn in_field<T>(field: &'static str, found: Result<T, FieldProblem>) -> Result<T, MessageError> {
@@ -142,17 +171,24 @@ impl fmt::Display for Switch {
 pub enum Switches {
     /// `switch`: the device has one.
     One(Switch),
-    /// `switches`: state and number of each, at most 8.
+    /// `switches`: state and number of each, 1 to 8.
     Several(Vec<(Switch, u8)>),
 }
 
 impl Switches {
+    fn check(&self) -> Result<(), Unsendable> {
+        match self {
+            Self::One(_) => Ok(()),
+            Self::Several(outlets) => elements("switches", outlets.len(), OUTLETS),
+        }
+    }
+
     fn write(&self, writer: Writer) -> Writer {
         match self {
             Self::One(switch) => writer.text("switch", switch.as_str()),
             Self::Several(outlets) => writer
                 .open("switches", '[')
-                .each(outlets.iter().take(OUTLETS), |writer, (switch, outlet)| {
+                .each(outlets, |writer, (switch, outlet)| {
                     writer.open_element().text("switch", switch.as_str()).number("outlet", *outlet).close('}')
                 })
                 .close(']'),
@@ -166,8 +202,10 @@ impl Switches {
         };
         let Some(list) = fields.get("switches") else { return Ok(word(fields)?.map(Self::One)) };
         let list = list.as_array().ok_or(FieldProblem::Kind)?;
-        if list.len() > OUTLETS {
-            return Err(FieldProblem::TooMany { limit: OUTLETS });
+        match list.len() {
+            0 => return Ok(None),
+            1..=OUTLETS => {}
+            _ => return Err(FieldProblem::TooMany { limit: OUTLETS }),
         }
         let outlet = |value: &Value| {
             let fields = Fields(value.as_object().ok_or(FieldProblem::Kind)?);

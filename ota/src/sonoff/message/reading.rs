@@ -40,6 +40,18 @@ pub enum Trouble {
     Escape,
 }
 
+impl Trouble {
+    /// In words.
+    #[must_use]
+    pub const fn what(self) -> &'static str {
+        match self {
+            Self::Empty => "an empty object or list: say 0",
+            Self::Word => "null, true and false: say 0 or 1",
+            Self::Escape => "an escape in a text",
+        }
+    }
+}
+
 /// An entry of `binList`, texts of any length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct EntryReading<'a> {
@@ -225,5 +237,5 @@ impl<'a> Reading<'a> {
 }
 
 /// Names that must not be used at deeper levels.
-const RESERVED: [&str; 9] =
+pub(super) const RESERVED: [&str; 9] =
     ["apikey", "deviceid", "action", "error", "params", "date", "sequence", "IP", "port"];

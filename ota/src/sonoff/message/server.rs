@@ -1,15 +1,15 @@
 //! What a server says.
 
-use super::{Date, EntryReading, MessageError, MessageTooLong, NAMES, Reading, Switch, Switches, in_field};
+use super::{
+    Date, ENTRIES, EntryReading, MessageError, NAMES, Parameters, Reading, Switch, Switches, Unsendable,
+    elements, in_field, within,
+};
 use crate::sonoff::json::{FieldProblem, Writer};
 use crate::sonoff::limits;
 use crate::sonoff::secret::ApiKey;
 use crate::sonoff::text::{DeviceId, Model, Sequence, ServerName, Text, Version};
 use alloc::string::String;
 use alloc::vec::Vec;
-
-/// Images in `binList`; there are two slots.
-const ENTRIES: usize = 4;
 
 /// A message to a device.
 ///
@@ -54,6 +54,11 @@ pub enum ServerBody {
         /// The code.
         error: u16,
     },
+    /// Answer with 404, which with the factory key makes a device register again after this time.
+    RegisterAgain {
+        /// `regInterval`: seconds, 15 without.
+        reg_interval: u16,
+    },
     /// Answer to `register`. From here on the session key counts, which must differ from the factory key.
     Registered {
         /// Seconds between signs of life, for which 145 is usual.
@@ -66,6 +71,8 @@ pub enum ServerBody {
     },
     /// Answer to `query`: nothing known of it (`params` 0), with which every device goes on.
     NothingKnown,
+    /// Answer to `query`: what is known.
+    Known(Parameters),
     /// `update`: switch relays.
     Update {
         /// To these states.
@@ -127,8 +134,8 @@ impl ServerMessage {
     /// The JSON, compact.
     ///
     /// # Errors
-    /// [`MessageTooLong`].
-    pub fn to_json(&self) -> Result<String, MessageTooLong> {
+    /// [`Unsendable`].
+    pub fn to_json(&self) -> Result<String, Unsendable> {
         let (id, key) = (self.device_id.as_str(), self.api_key.expose());
         let answer =
             |error: u16| Writer::object().number("error", error).text("deviceid", id).text("apikey", key);
@@ -144,15 +151,21 @@ impl ServerMessage {
         };
         let writer = match &self.body {
             ServerBody::Answer { error } => answer(*error),
+            ServerBody::RegisterAgain { reg_interval } => answer(404).number("regInterval", *reg_interval),
             ServerBody::Registered { hb_interval } => {
                 answer(0).open("config", '{').number("hb", 1).number("hbInterval", *hb_interval).close('}')
             }
             ServerBody::Date { date } => answer(0).text("date", date.as_str()),
             ServerBody::NothingKnown => answer(0).number("params", 0),
+            ServerBody::Known(parameters) => answer(0).raw("params", parameters.as_json()),
             ServerBody::Update { switches } => {
+                switches.check()?;
                 switches.write(action("update").open("params", '{')).close('}')
             }
-            ServerBody::Upgrade(upgrade) => upgrade.write(action("upgrade").open("params", '{')).close('}'),
+            ServerBody::Upgrade(upgrade) => {
+                elements("binList", upgrade.bin_list.len(), ENTRIES)?;
+                upgrade.write(action("upgrade").open("params", '{')).close('}')
+            }
             ServerBody::Redirect { ip, port } => {
                 action("redirect").text("IP", ip.as_str()).number("port", *port)
             }
@@ -161,17 +174,15 @@ impl ServerMessage {
             }
             ServerBody::Restart => action("restart"),
             ServerBody::QueryDevice { params } => {
-                let names = params.iter().take(NAMES);
+                elements("params", params.len(), NAMES)?;
                 action("queryDev")
                     .open("params", '[')
-                    .each(names, |writer, name| writer.element(name.as_str()))
+                    .each(params, |writer, name| writer.element(name.as_str()))
                     .close(']')
             }
             ServerBody::Unknown { action: name } => action(name.as_str()),
         };
-        let json = writer.finish();
-        let (length, limit) = (json.len(), limits::SERVER_MESSAGE);
-        if length > limit { Err(MessageTooLong { length, limit }) } else { Ok(json) }
+        within(limits::SERVER_MESSAGE, writer.finish())
     }
 
     /// Reads a message as a device does, by [`Reading`].
@@ -185,7 +196,7 @@ impl ServerMessage {
             device_id: required(reading, "deviceid")?,
             api_key: in_field("apikey", ApiKey::cut(key).map_err(FieldProblem::Text))?,
             sequence: optional(reading, "sequence")?,
-            body: body(reading)?,
+            body: body(reading, json)?,
         })
     }
 }
@@ -209,20 +220,23 @@ fn number<T: TryFrom<i64>>(reading: Reading<'_>, name: &'static str) -> Result<T
     in_field(name, number.ok_or(FieldProblem::NotNumber))
 }
 
-fn body(reading: Reading<'_>) -> Result<ServerBody, MessageError> {
+fn body(reading: Reading<'_>, json: &[u8]) -> Result<ServerBody, MessageError> {
     let Some(action) = optional::<32>(reading, "action")? else {
         if !reading.has("error") {
             return Err(MessageError::NoKind);
         }
         let error: u16 = number(reading, "error")?;
-        return Ok(if error != 0 {
+        return Ok(if error == 404 && reading.has("regInterval") {
+            ServerBody::RegisterAgain { reg_interval: number(reading, "regInterval")? }
+        } else if error != 0 {
             ServerBody::Answer { error }
         } else if reading.has("hbInterval") {
             ServerBody::Registered { hb_interval: number(reading, "hbInterval")? }
         } else if let Some(date) = reading.text("date") {
             ServerBody::Date { date: in_field("date", Date::new(date).map_err(FieldProblem::Text))? }
         } else if reading.has("params") {
-            ServerBody::NothingKnown
+            // What is known of nothing, or cannot be read, is nothing.
+            Parameters::of_answer(json).map_or(ServerBody::NothingKnown, ServerBody::Known)
         } else {
             ServerBody::Answer { error }
         });
@@ -236,10 +250,11 @@ fn body(reading: Reading<'_>) -> Result<ServerBody, MessageError> {
         "queryDev" => {
             let names = reading.list("params").map(|name| Text::new(name).map_err(FieldProblem::Text));
             let params: Vec<_> = in_field("params", names.take(NAMES + 1).collect())?;
-            if params.len() > NAMES {
-                return in_field("params", Err(FieldProblem::TooMany { limit: NAMES }));
+            match params.len() {
+                0 => return in_field("params", Err(FieldProblem::Missing)),
+                1..=NAMES => ServerBody::QueryDevice { params },
+                _ => return in_field("params", Err(FieldProblem::TooMany { limit: NAMES })),
             }
-            ServerBody::QueryDevice { params }
         }
         _ => ServerBody::Unknown { action },
     })
@@ -260,7 +275,7 @@ fn switches(reading: Reading<'_>) -> Result<Switches, FieldProblem> {
         let switch = object.text("switch").ok_or(FieldProblem::Missing)?;
         outlets.push((word(switch)?, outlet.ok_or(FieldProblem::NotNumber)?));
     }
-    Ok(Switches::Several(outlets))
+    if outlets.is_empty() { Err(FieldProblem::Missing) } else { Ok(Switches::Several(outlets)) }
 }
 
 impl Upgrade {

@@ -37,11 +37,10 @@ fn server_body() -> impl Strategy<Value = ServerBody> {
         download_url,
         digest,
     });
-    let upgrade = (plain(), plain(), of(any::<bool>()), proptest::collection::vec(entry, 1..=2)).prop_map(
-        |(model, version, auto_restart, bin_list)| {
+    let upgrade = (plain(), plain(), of(any::<bool>()), proptest::collection::vec(entry, 1..=ENTRIES))
+        .prop_map(|(model, version, auto_restart, bin_list)| {
             ServerBody::Upgrade(Upgrade { model, version, auto_restart, bin_list })
-        },
-    );
+        });
     prop_oneof![
         any::<u16>().prop_map(|error| ServerBody::Answer { error }),
         any::<u16>().prop_map(|hb_interval| ServerBody::Registered { hb_interval }),
@@ -52,7 +51,12 @@ fn server_body() -> impl Strategy<Value = ServerBody> {
         (plain(), any::<u16>()).prop_map(|(ip, port)| ServerBody::Redirect { ip, port }),
         any::<u16>().prop_map(|hb_interval| ServerBody::Notify { hb_interval }),
         Just(ServerBody::Restart),
-        proptest::collection::vec(plain(), 1..NAMES).prop_map(|params| ServerBody::QueryDevice { params }),
+        proptest::collection::vec(plain(), 1..=NAMES).prop_map(|params| ServerBody::QueryDevice { params }),
+        any::<u16>().prop_map(|reg_interval| ServerBody::RegisterAgain { reg_interval }),
+        ("[a-z]{1,12}", any::<i32>()).prop_filter_map("reserved", |(name, value)| {
+            let json = format!(r#"{{"{name}":[{{"at":"07:00","do":{{"{name}x":{value}}}}}]}}"#);
+            Parameters::new(&json).ok().map(ServerBody::Known)
+        }),
     ]
 }
 
@@ -64,9 +68,24 @@ fn server_message() -> impl Strategy<Value = ServerMessage> {
                 | ServerBody::Registered { .. }
                 | ServerBody::Date { .. }
                 | ServerBody::NothingKnown
+                | ServerBody::RegisterAgain { .. }
+                | ServerBody::Known(_)
         );
         ServerMessage { device_id, api_key, sequence: (!answer).then_some(sequence), body }
     })
+}
+
+fn update() -> impl Strategy<Value = Update> {
+    (of(switches()), of(plain()), of(any::<i32>()), of(plain()), of(plain()), of(plain())).prop_map(
+        |(switches, fw_version, rssi, sta_mac, startup, power)| Update {
+            switches,
+            fw_version,
+            rssi,
+            sta_mac,
+            startup,
+            power,
+        },
+    )
 }
 
 fn device_body() -> impl Strategy<Value = DeviceBody> {
@@ -75,16 +94,13 @@ fn device_body() -> impl Strategy<Value = DeviceBody> {
             DeviceBody::Register(Register { rom_version, model, version, ts })
         },
     );
-    let update = (of(switches()), of(plain()), of(any::<i32>()), of(plain()), of(plain()), of(plain()))
-        .prop_map(|(switches, fw_version, rssi, sta_mac, startup, power)| {
-            DeviceBody::Update(Update { switches, fw_version, rssi, sta_mac, startup, power })
-        });
     let unknown = "[a-z]{1,32}"
         .prop_filter("known", |name| !["register", "date", "update", "query"].contains(&name.as_str()));
     prop_oneof![
         register,
         Just(DeviceBody::Date),
-        update,
+        update().prop_map(DeviceBody::Update),
+        (of(plain()), update()).prop_map(|(sequence, state)| DeviceBody::State { sequence, state }),
         (any::<u16>(), of(plain())).prop_map(|(code, sequence)| DeviceBody::UpgradeState { code, sequence }),
         proptest::collection::vec(plain(), 0..=NAMES).prop_map(|params| DeviceBody::Query { params }),
         (any::<u16>(), of(plain())).prop_map(|(error, sequence)| DeviceBody::Result { error, sequence }),
@@ -220,8 +236,14 @@ fn long_messages_are_refused_before_they_are_read_or_sent() {
         }),
     };
     assert!(upgrade(2).to_json().unwrap().len() < 1024, "two maximal entries");
-    let error = upgrade(7).to_json().unwrap_err();
-    assert!(error.length > error.limit && error.limit == 2044);
+    assert!(upgrade(4).to_json().unwrap().len() < 2044, "as many as there may be");
+    let known = |length: usize| {
+        let parameters = Parameters::new(&format!(r#"{{"a":"{}"}}"#, "b".repeat(length))).unwrap();
+        ServerMessage { sequence: None, body: ServerBody::Known(parameters), ..upgrade(1) }.to_json()
+    };
+    let least = known(1).unwrap().len() - 1;
+    assert_eq!(known(2044 - least).unwrap().len(), 2044);
+    assert_eq!(known(2045 - least), Err(Unsendable::TooLong { length: 2045, limit: 2044 }));
 }
 
 #[test]
@@ -265,4 +287,106 @@ fn codes_of_refusals_are_not_taken_for_other_answers() {
     let unknown = format!(r#"{{"action":"reboot","deviceid":"1","apikey":"{KEY}"}}"#);
     let action = Text::new("reboot").unwrap();
     assert_eq!(ServerMessage::parse(unknown.as_bytes()).unwrap().body, ServerBody::Unknown { action });
+}
+
+#[test]
+fn lists_are_neither_empty_nor_longer_than_what_reads_them() {
+    let sent = |body| {
+        let (device_id, api_key) = (DeviceId::new("1000abcdef").unwrap(), ApiKey::new(KEY).unwrap());
+        ServerMessage { device_id, api_key, sequence: None, body }.to_json().map(|_| ())
+    };
+    let told = |body| {
+        let (device_id, api_key) = (DeviceId::new("1000abcdef").unwrap(), ApiKey::new(KEY).unwrap());
+        DeviceMessage { device_id, api_key, body }.to_json().map(|_| ())
+    };
+    let entry = Entry {
+        name: Text::new("user1.bin").unwrap(),
+        download_url: Text::new("http://a/b").unwrap(),
+        digest: Text::new("0").unwrap(),
+    };
+    let switches = |count| Switches::Several(vec![(Switch::On, 0); count]);
+    let names = |count| vec![Text::new("timers").unwrap(); count];
+    let upgrade = |count| {
+        ServerBody::Upgrade(Upgrade {
+            model: Text::new("m").unwrap(),
+            version: Version::new("9").unwrap(),
+            auto_restart: None,
+            bin_list: vec![entry.clone(); count],
+        })
+    };
+    let state = |count| Update { switches: Some(switches(count)), ..Update::default() };
+    for count in [0, 1, OUTLETS, OUTLETS + 1] {
+        let error = Unsendable::Elements { field: "switches", count, limit: OUTLETS };
+        let expected = if (1..=OUTLETS).contains(&count) { Ok(()) } else { Err(error) };
+        assert_eq!(sent(ServerBody::Update { switches: switches(count) }), expected);
+        assert_eq!(told(DeviceBody::Update(state(count))), expected);
+        assert_eq!(told(DeviceBody::State { sequence: None, state: state(count) }), expected);
+    }
+    for count in [0, 1, NAMES, NAMES + 1] {
+        let error = Unsendable::Elements { field: "params", count, limit: NAMES };
+        let expected = if (1..=NAMES).contains(&count) { Ok(()) } else { Err(error) };
+        assert_eq!(sent(ServerBody::QueryDevice { params: names(count) }), expected);
+        // A device that asks for everything says so with an empty list.
+        let expected = if count == 0 { Ok(()) } else { expected };
+        assert_eq!(told(DeviceBody::Query { params: names(count) }), expected);
+    }
+    for count in [0, 1, ENTRIES, ENTRIES + 1] {
+        let error = Unsendable::Elements { field: "binList", count, limit: ENTRIES };
+        let expected = if (1..=ENTRIES).contains(&count) { Ok(()) } else { Err(error) };
+        assert_eq!(sent(upgrade(count)), expected);
+    }
+    // Nor are they read.
+    let read = |rest: &str| {
+        let json = format!(r#"{{"deviceid":"1","apikey":"{KEY}",{rest}}}"#);
+        ServerMessage::parse(json.as_bytes()).map(|message| message.body)
+    };
+    let missing = Err(MessageError::Field { field: "params", problem: FieldProblem::Missing });
+    assert_eq!(read(r#""action":"queryDev","params":[]"#), missing);
+    assert_eq!(read(r#""action":"update","params":{"switches":[]}"#), missing);
+    let DeviceBody::Update(update) = device(r#""action":"update","params":{"switches":[]}"#).unwrap().body
+    else {
+        panic!()
+    };
+    assert_eq!(update.switches, None);
+}
+
+#[test]
+fn settings_are_only_what_devices_can_read() {
+    for (json, error) in [
+        ("", ParametersError::NotAnObject),
+        ("[1]", ParametersError::NotAnObject),
+        ("{}", ParametersError::Trouble(Trouble::Empty)),
+        (r#"{"timers":[]}"#, ParametersError::Trouble(Trouble::Empty)),
+        (r#"{"a":null}"#, ParametersError::Trouble(Trouble::Word)),
+        (r#"{"a":[{"b":true}]}"#, ParametersError::Trouble(Trouble::Word)),
+        (r#"{"a":"\""}"#, ParametersError::Trouble(Trouble::Escape)),
+        (r#"{"port":1}"#, ParametersError::Reserved("port")),
+        (r#"{"a":[{"deviceid":1}]}"#, ParametersError::Reserved("deviceid")),
+    ] {
+        assert_eq!(Parameters::new(json), Err(error), "{json}");
+    }
+    let long = |length: usize| Parameters::new(&format!(r#"{{"a":"{}"}}"#, "b".repeat(length - 8)));
+    assert!(long(limits::SERVER_MESSAGE).is_ok());
+    assert_eq!(long(limits::SERVER_MESSAGE + 1), Err(ParametersError::NotAnObject));
+    // What a server knows, and what it does not.
+    let read = |rest: &str| {
+        let json = format!(r#"{{"error":0,"deviceid":"1","apikey":"{KEY}",{rest}}}"#);
+        ServerMessage::parse(json.as_bytes()).unwrap().body
+    };
+    let timers = Parameters::new(r#"{"timers":[{"at":1}]}"#).unwrap();
+    assert_eq!(read(r#""params":{ "timers": [{"at":1}] }"#), ServerBody::Known(timers));
+    for nothing in ["0", "{}", r#"{"timers":[]}"#] {
+        assert_eq!(read(&format!(r#""params":{nothing}"#)), ServerBody::NothingKnown, "{nothing}");
+    }
+}
+
+#[test]
+fn answer_with_a_state_is_told_from_one_without() {
+    let sequence = Some(Text::new("7").unwrap());
+    let state = device(r#""error":0,"sequence":"7","params":{"switch":"on"}"#).unwrap().body;
+    let expected = Update { switches: Some(Switches::One(Switch::On)), ..Update::default() };
+    assert_eq!(state, DeviceBody::State { sequence, state: expected });
+    // Numbers are numbers of requests, too; a refusal has no state.
+    let refused = device(r#""error":400,"sequence":7,"params":{"switch":"on"}"#).unwrap().body;
+    assert_eq!(refused, DeviceBody::Result { error: 400, sequence });
 }

@@ -115,19 +115,25 @@ impl Access {
     /// # Errors
     /// [`AccessError`].
     pub fn new(ssid: &str, password: &str, server_name: &str, port: u16) -> Result<Self, AccessError> {
-        if ssid.is_empty() {
-            return Err(AccessError::Ssid(TextError::Empty));
-        }
-        printable(ssid, limits::SSID).map_err(AccessError::Ssid)?;
+        let (ssid, password) = Self::network(ssid, password)?;
         if port == 0 {
             return Err(AccessError::Port);
         }
         Ok(Self {
-            ssid: ssid.into(),
-            password: Password::new(password).map_err(AccessError::Password)?,
+            ssid,
+            password,
             server_name: ServerName::new(server_name).map_err(AccessError::ServerName)?,
             port,
         })
+    }
+
+    /// Name and password of a network.
+    pub(super) fn network(ssid: &str, password: &str) -> Result<(String, Password), AccessError> {
+        if ssid.is_empty() {
+            return Err(AccessError::Ssid(TextError::Empty));
+        }
+        printable(ssid, limits::SSID).map_err(AccessError::Ssid)?;
+        Ok((ssid.into(), Password::new(password).map_err(AccessError::Password)?))
     }
 
     /// Name of the network.

@@ -2,7 +2,6 @@
 
 use super::files::FileId;
 use super::job::{Delivery, FINAL_STAGE};
-use super::session::SILENCE;
 use crate::sonoff::frame::{End, FrameReader};
 use crate::sonoff::http::{Pace, Pacer};
 use crate::sonoff::limits;
@@ -183,9 +182,9 @@ impl Connection {
     }
 
     /// A sign of life of a device. Before it has registered it does not count.
-    pub(super) fn alive(&mut self, now: Duration) {
+    pub(super) fn alive(&mut self, now: Duration, silence: Duration) {
         if let Kind::WebSocket { device_id: Some(_), .. } = &self.kind {
-            self.deadline = now.saturating_add(SILENCE);
+            self.deadline = now.saturating_add(silence);
         }
     }
 

@@ -172,6 +172,8 @@ pub(super) struct Job {
     /// The connection was closed between the offer and the first request.
     closed_on_offer: bool,
     served_at: Duration,
+    /// It restarts by itself, or was told to.
+    restarts: bool,
     /// It came back with the old version so soon after the last byte that it may not have restarted yet.
     came_back: bool,
 }
@@ -184,6 +186,7 @@ impl Job {
         rom_version: Version,
         policy: Policy,
     ) -> Self {
+        let restarts = upgrade.auto_restart != Some(false);
         let mut job = Self {
             upgrade,
             sequence,
@@ -210,6 +213,7 @@ impl Job {
             lost_at: None,
             closed_on_offer: false,
             served_at: now,
+            restarts,
             came_back: false,
         };
         job.offered(now, sequence);
@@ -462,6 +466,11 @@ impl Job {
         is_new.then(|| self.hinted.push(diagnosis)).map(|()| diagnosis)
     }
 
+    /// It was told to restart.
+    pub(super) const fn restarts(&mut self) {
+        self.restarts = true;
+    }
+
     /// The connection to the device is gone.
     pub(super) fn lost(&mut self, now: Duration) {
         if self.is_open() {
@@ -470,11 +479,15 @@ impl Job {
         }
     }
 
-    /// The device has registered again.
-    pub(super) fn registered(&mut self, now: Duration, version: Version) -> Verdict {
+    /// The device has registered again; over the connection that it had, if it was not `away`.
+    pub(super) fn registered(&mut self, now: Duration, version: Version, away: bool) -> Verdict {
         let is_old = version == self.rom_version;
-        // Without its own restart it runs what it ran before.
-        let restarts = self.upgrade.auto_restart != Some(false);
+        if is_old && !away {
+            // It has not restarted, and goes on.
+            return Verdict::Continues;
+        }
+        // Without a restart it runs what it ran before.
+        let restarts = self.restarts;
         match &self.stage {
             Stage::Installed { version: None } if is_old && restarts => {
                 return self.end(Stage::Failed(Failure::DidNotBoot { rom_version: version }));

@@ -10,6 +10,8 @@
 //! the intermediate image of the final stage, or a stranger. A caller who has other means for that (a web server, another
 //! protocol for messages) uses [`Session`] alone. Why an upgrade failed is a [`Failure`], whose [`Diagnosis`] says what helps.
 //!
+//! Beside upgrades a device can be asked for other things: [`Command`].
+//!
 //! Whether an upgrade has succeeded is decided by the bytes that were served and what the device says or does then, never by one
 //! of them alone.
 //!
@@ -17,6 +19,7 @@
 //! Firmware of the IoTgo 2.0 generation; SonOTA@40dba7c, Espressif2Arduino@330d9f0, and reports of their users for the
 //! diagnoses.
 
+mod command;
 mod connection;
 mod coverage;
 mod failure;
@@ -26,6 +29,7 @@ mod report;
 mod service;
 mod session;
 
+pub use command::{Command, CommandError};
 pub use connection::{ConnectionId, Output};
 pub use coverage::Coverage;
 pub use failure::{Diagnosis, Failure};

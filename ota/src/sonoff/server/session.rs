@@ -1,5 +1,6 @@
 //! The server's side of one device, whichever connection it comes by.
 
+use super::command::{Command, CommandError, Commands};
 use super::failure::{Diagnosis, Failure};
 use super::job::{Delivery, Job, Stage, Verdict};
 use crate::esp8266::Slot;
@@ -9,7 +10,7 @@ use crate::sonoff::message::{
     Date, DeviceBody, DeviceMessage, Register, ServerBody, ServerMessage, Switches, Update,
 };
 use crate::sonoff::secret::ApiKey;
-use crate::sonoff::text::{DeviceId, Model, Sequences, Version};
+use crate::sonoff::text::{DeviceId, Model, Sequence, Sequences, Version};
 use crate::sonoff::upgrade::{Offer, Refusal, Registered, Warning};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -19,7 +20,11 @@ use core::time::Duration;
 
 /// Silence of a device that a server takes for the end of the connection: the interval that it was told, the jitter, and some
 /// time for a lost packet. Pings of the server would not do: devices ignore them.
-pub const SILENCE: Duration = Duration::from_secs(limits::HEARTBEAT_INTERVAL as u64 + 7 + 30);
+pub const SILENCE: Duration = silence(limits::HEARTBEAT_INTERVAL);
+
+const fn silence(interval: u16) -> Duration {
+    Duration::from_secs(interval as u64 + 7 + 30)
+}
 
 /// How near a device is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -71,6 +76,15 @@ pub enum Event {
     Stage(Stage),
     /// Nothing was heard for some time, and this may be why.
     Hint(Diagnosis),
+    /// It has answered a [`Command`].
+    Answered {
+        /// That of the command.
+        sequence: Sequence,
+        /// 0, or what failed.
+        error: u16,
+        /// What it was asked for.
+        state: Option<Update>,
+    },
     /// An attempt failed, and there is another one.
     Retry {
         /// Why.
@@ -122,6 +136,7 @@ impl Default for Policy {
 /// | served | code 0, or `register` with a new version | [`Stage::Installed`] |
 /// | before that | `register` with a new version | [`Failure::OtherVersion`] |
 /// | served, installed | `register` with the old version | [`Failure::DidNotBoot`] |
+/// | registered | [`Session::command`] | the command is sent; [`Event::Answered`] |
 /// | any | connection lost | the download is remembered for 180 s |
 ///
 /// Messages to send come from [`Session::poll_message`], and what has happened from [`Session::poll_event`]; poll both until
@@ -136,6 +151,9 @@ pub struct Session {
     address: Option<IpAddr>,
     policy: Policy,
     sequences: Sequences,
+    commands: Commands,
+    /// Seconds between signs of life.
+    interval: u16,
     job: Option<Job>,
     /// Found in an earlier upgrade.
     paced: bool,
@@ -159,6 +177,8 @@ impl Session {
             address: None,
             policy,
             sequences: Sequences::new(),
+            commands: Commands::default(),
+            interval: limits::HEARTBEAT_INTERVAL,
             job: None,
             paced: false,
             messages: VecDeque::new(),
@@ -277,6 +297,7 @@ impl Session {
         }
         self.presence = Presence::Away;
         self.messages.clear();
+        self.commands.forget();
         self.tell(Event::Away);
         if let Some(job) = &mut self.job {
             job.lost(now);
@@ -328,9 +349,13 @@ impl Session {
                     let before = job.stage.clone();
                     let verdict = job.result(now, *error, false);
                     self.follow(now, unix_milliseconds, before, verdict);
+                } else {
+                    self.answered(*sequence, *error, None);
                 }
             }
+            DeviceBody::State { sequence, state } => self.answered(*sequence, 0, Some(state.clone())),
             DeviceBody::UpgradeState { code, sequence } => {
+                self.say(ServerBody::Answer { error: 0 });
                 // With one upgrade at a time, a state without its number is that one's.
                 let is_job = |job: &&mut Job| sequence.is_none_or(|sequence| sequence == job.sequence);
                 if let Some(job) = self.job.as_mut().filter(is_job) {
@@ -341,6 +366,58 @@ impl Session {
             }
             DeviceBody::Unknown { .. } => self.refuse(Event::Unexpected),
         }
+    }
+
+    fn answered(&mut self, sequence: Option<Sequence>, error: u16, state: Option<Update>) {
+        // An answer to nothing is nothing to tell.
+        if let Some(sequence) = self.commands.answered(sequence) {
+            self.tell(Event::Answered { sequence, error, state });
+        }
+    }
+
+    /// Asks something of a device that has registered. Its answer is [`Event::Answered`] with the sequence that is given
+    /// here; firmware that does not know the command does not answer.
+    ///
+    /// # Errors
+    /// [`CommandError`]; nothing is sent then.
+    pub fn command(&mut self, unix_milliseconds: u64, command: &Command) -> Result<Sequence, CommandError> {
+        if self.presence == Presence::Away {
+            return Err(CommandError::Away);
+        }
+        if matches!(command, Command::Notify { hb_interval: 0 } | Command::Redirect { port: 0, .. }) {
+            return Err(CommandError::Zero);
+        }
+        let limit = Commands::LIMIT;
+        if self.messages.len() >= limit {
+            return Err(CommandError::TooMany { limit });
+        }
+        let sequence = self.sequences.next(unix_milliseconds);
+        let message = ServerMessage {
+            device_id: self.device_id,
+            api_key: self.session_key.clone(),
+            sequence: Some(sequence),
+            body: command.body(),
+        };
+        message.to_json().map_err(CommandError::Unsendable)?;
+        match command {
+            Command::Notify { hb_interval } => self.interval = *hb_interval,
+            Command::Restart => {
+                if let Some(job) = &mut self.job {
+                    job.restarts();
+                }
+            }
+            _ => {}
+        }
+        self.commands.sent(sequence, command);
+        self.messages.push_back(message);
+        Ok(sequence)
+    }
+
+    /// How long nothing may be heard of it before its connection is taken for lost.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        // What it was told before it has been told the shorter one still counts.
+        silence(self.interval).max(SILENCE)
     }
 
     fn refuse(&mut self, event: Event) {
@@ -365,14 +442,15 @@ impl Session {
         }
         self.factory_key = Some(key.clone());
         self.address = address;
-        self.presence = Presence::Registered;
+        let away = core::mem::replace(&mut self.presence, Presence::Registered) == Presence::Away;
+        self.interval = limits::HEARTBEAT_INTERVAL;
         let (model, rom_version) = (register.model, register.rom_version);
         self.register = Some(register.clone());
         self.say(ServerBody::Registered { hb_interval: limits::HEARTBEAT_INTERVAL });
         self.tell(Event::Registered { model, rom_version });
         if let Some(job) = &mut self.job {
             let before = job.stage.clone();
-            let verdict = job.registered(now, rom_version);
+            let verdict = job.registered(now, rom_version, away);
             self.follow(now, unix_milliseconds, before, verdict);
         }
     }

@@ -6,6 +6,7 @@ use crate::sonoff::message::{DeviceBody, DeviceMessage, ServerBody, ServerMessag
 use crate::sonoff::secret::ApiKey;
 use crate::sonoff::server::connection::{ConnectionId, Kind, Output};
 use crate::sonoff::server::report::Rejection;
+use crate::sonoff::server::session::SILENCE;
 use crate::sonoff::text::DeviceId;
 use core::time::Duration;
 
@@ -87,10 +88,17 @@ impl Service {
             known.seen = now;
             known.session.handle_message(now, unix, Some(peer), &message);
         }
-        if let Some((connection, _)) = self.connections.get_mut(&id) {
-            connection.alive(now);
-        }
+        self.alive(now, id);
         self.settle(claimed);
+    }
+
+    /// A sign of life.
+    pub(super) fn alive(&mut self, now: Duration, id: ConnectionId) {
+        let Some((connection, _)) = self.connections.get_mut(&id) else { return };
+        if let Kind::WebSocket { device_id: Some(device_id), .. } = &connection.kind {
+            let known = self.sessions.get(device_id);
+            connection.alive(now, known.map_or(SILENCE, |known| known.session.silence()));
+        }
     }
 
     /// A device that has registered hears that its message was not understood.

@@ -4,13 +4,14 @@ mod message;
 mod request;
 mod sending;
 
+use super::command::{Command, CommandError};
 use super::connection::{ARRIVED, Connection, ConnectionId, HEAD, Kind, Output};
 use super::files::{FileId, Files};
 use super::report::{Rejection, Report};
 use super::session::{Policy, Session};
 use crate::sonoff::frame::server_text;
 use crate::sonoff::secret::ApiKey;
-use crate::sonoff::text::{DeviceId, ServerName};
+use crate::sonoff::text::{DeviceId, Sequence, ServerName};
 use crate::sonoff::upgrade::{Offer, Refusal, Warning};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::ToString;
@@ -224,6 +225,26 @@ impl Service {
         Ok(warnings)
     }
 
+    /// Asks something of a device, see [`Session::command`].
+    ///
+    /// # Errors
+    /// [`CommandError`]; nothing is sent then.
+    pub fn command(
+        &mut self,
+        now: Duration,
+        device_id: &DeviceId,
+        command: &Command,
+    ) -> Result<Sequence, CommandError> {
+        let unix = self.unix(now);
+        let known = self.sessions.get_mut(device_id).ok_or(CommandError::Away)?;
+        let sequence = known.session.command(unix, command)?;
+        if let Some(id) = known.connection {
+            self.alive(now, id);
+        }
+        self.settle(*device_id);
+        Ok(sequence)
+    }
+
     /// The session of a device; `None` if there are too many.
     fn known(&mut self, now: Duration, device_id: DeviceId, session_key: &ApiKey) -> Option<&mut Known> {
         if !self.sessions.contains_key(&device_id) && self.sessions.len() >= self.config.max_devices {
@@ -281,7 +302,7 @@ impl Service {
                 Kind::WebSocket { frames, .. } => {
                     let used = frames.handle_input(rest);
                     rest = rest.get(used..).unwrap_or_default();
-                    connection.alive(now);
+                    self.alive(now, id);
                     self.frames(now, id);
                 }
                 Kind::Http => {
