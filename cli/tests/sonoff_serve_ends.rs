@@ -276,3 +276,11 @@ fn address_that_is_not_here_is_a_matter_of_listen() {
     assert_eq!(code, Some(69), "{said}");
     assert!(said.contains("address of this computer with --listen") && !said.contains("--port"), "{said}");
 }
+
+#[test]
+fn devices_are_not_told_an_address_that_they_cannot_use() {
+    let images = ["image_user1-0x01000.bin", "image_user2-0x81000.bin", "--listen", "::1"];
+    let (code, said) = refused(&images);
+    assert_eq!(code, Some(64), "{said}");
+    assert!(said.contains("would be told ::1") && said.contains("--address"), "{said}");
+}

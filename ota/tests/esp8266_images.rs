@@ -379,4 +379,13 @@ fn damaged_trailer_before_padding_is_still_a_trailer() {
         assert!(file[1284..].iter().all(|end| *end == byte));
         assert_eq!(codes(&file, ANY), [(Severity::Warning, "trailing-data")]);
     }
+    // Before other bytes it cannot be told from none; that is said.
+    let mut file = file("small_u2_v2_dout.bin");
+    file[1281] ^= 1;
+    file.extend_from_slice(b"other bytes");
+    assert_eq!(codes(&file, ANY), [(Severity::Warning, "trailing-data")]);
+    let parsed = ImageFile::parse(&file).unwrap();
+    let texts: Vec<_> = parsed.check(&ANY).map(|finding| finding.problem.to_string()).collect();
+    let [text] = &texts[..] else { panic!("{texts:?}") };
+    assert!(text.contains("they do not begin with its CRC"), "{text}");
 }

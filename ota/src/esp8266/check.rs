@@ -223,7 +223,9 @@ fn of_image(image: &Image<'_>, role: Role, strict: bool) -> [Option<Finding>; OF
     let len = trailing.len();
     let cut = irom.is_some() && image.stored_crc().is_none() && matches!(len, 1..=3);
     let padding = trailing.iter().all(|byte| *byte == 0) || trailing.iter().all(|byte| *byte == 0xff);
-    let trailing_problem = Problem::Trailing { offset, len, padding };
+    let may_be_crc = irom.is_some() && image.stored_crc().is_none() && len >= 4 && !padding;
+    let crc_of_image = may_be_crc.then(|| image.computed_crc());
+    let trailing_problem = Problem::Trailing { offset, len, padding, crc: crc_of_image };
     // What lies between a stub and its application is never read.
     let trailing = (len > 0 && !cut && role != Role::Stub)
         .then(|| if strict { trailing_problem.error() } else { trailing_problem.warning() });

@@ -158,7 +158,7 @@ pub enum Problem {
         len: usize,
     },
     /// Something follows the image.
-    #[error("{len} bytes follow the image at byte {offset}{}", if *.padding { ", padding" } else { "" })]
+    #[error("{len} bytes follow the image at byte {offset}{}", Following { padding: *.padding, crc: *.crc })]
     Trailing {
         /// Where it begins.
         offset: usize,
@@ -166,6 +166,8 @@ pub enum Problem {
         len: usize,
         /// All are 0xFF, or all are 0.
         padding: bool,
+        /// The CRC of a v2 image, where the first four of them may be meant to be it and are not: then the image is damaged.
+        crc: Option<u32>,
     },
     /// The two headers of a v2 image say different things.
     #[error("the {field} is {first:#x} in the first header and {second:#x} in the second")]
@@ -295,6 +297,25 @@ pub enum Problem {
         /// The most.
         limit: usize,
     },
+}
+
+/// What follows an image, in words.
+struct Following {
+    padding: bool,
+    crc: Option<u32>,
+}
+
+impl fmt::Display for Following {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.crc {
+            _ if self.padding => f.write_str(", padding"),
+            Some(crc) => write!(
+                f,
+                "; they do not begin with its CRC {crc:08x}: if there was one, the image or the CRC is damaged"
+            ),
+            None => Ok(()),
+        }
+    }
 }
 
 const fn name(format: Format) -> &'static str {

@@ -506,34 +506,38 @@ fn info(data: Option<&Value>) -> DiyInfo {
         },
         _ => return DiyInfo::default(),
     };
-    let data = Fields(&object);
-    let word = |name| data.str(name).ok().flatten().map(str::to_ascii_lowercase);
-    let switch = |name| word(name).and_then(|word| Switch::from_text(&word));
-    let unlocked = |value: &Value| match value {
-        Value::Bool(unlocked) => Some(*unlocked),
-        Value::Number(number) => number.as_u64().map(|number| number != 0),
-        Value::String(text) => match &*text.to_ascii_lowercase() {
-            "true" | "1" | "on" => Some(true),
-            "false" | "0" | "off" => Some(false),
-            _ => None,
-        },
-        _ => None,
-    };
-    DiyInfo {
-        switch: switch("switch"),
-        startup: data.text("startup").ok().flatten(),
-        pulse: switch("pulse"),
-        pulse_width: data.number("pulseWidth").ok().flatten(),
-        ssid: data.str("ssid").ok().flatten().map(ToString::to_string),
-        ota_unlock: data.get("otaUnlock").and_then(unlocked),
-        fw_version: data.text("fwVersion").ok().flatten(),
-        device_id: data.text("deviceid").ok().flatten(),
-        bssid: data.text("bssid").ok().flatten(),
-        signal_strength: data.number("signalStrength").ok().flatten(),
-    }
+    DiyInfo::read(Fields(&object))
 }
 
 impl DiyInfo {
+    /// What cannot be read is left out.
+    fn read(data: Fields<'_>) -> Self {
+        let word = |name| data.str(name).ok().flatten().map(str::to_ascii_lowercase);
+        let switch = |name| word(name).and_then(|word| Switch::from_text(&word));
+        let unlocked = |value: &Value| match value {
+            Value::Bool(unlocked) => Some(*unlocked),
+            Value::Number(number) => number.as_u64().map(|number| number != 0),
+            Value::String(text) => match &*text.to_ascii_lowercase() {
+                "true" | "1" | "on" => Some(true),
+                "false" | "0" | "off" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        };
+        Self {
+            switch: switch("switch"),
+            startup: data.text("startup").ok().flatten(),
+            pulse: switch("pulse"),
+            pulse_width: data.number("pulseWidth").ok().flatten(),
+            ssid: data.str("ssid").ok().flatten().map(ToString::to_string),
+            ota_unlock: data.get("otaUnlock").and_then(unlocked),
+            fw_version: data.text("fwVersion").ok().flatten(),
+            device_id: data.text("deviceid").ok().flatten(),
+            bssid: data.text("bssid").ok().flatten(),
+            signal_strength: data.number("signalStrength").ok().flatten(),
+        }
+    }
+
     fn write(&self, writer: Writer) -> Writer {
         let text = |name| move |writer: Writer, text: &str| writer.text(name, text);
         writer

@@ -64,6 +64,14 @@ fn only_offered_paths_are_served() {
     ] {
         assert_eq!(bench.ask(request).0, expected, "{request}");
     }
+    for (request, allow) in
+        [("DELETE /ota/user1.bin", "GET, HEAD"), ("GET /dispatch/device", "POST"), ("POST /api/ws", "GET")]
+    {
+        let (_, sent) = bench.ask(&format!("{request} HTTP/1.1\r\nContent-Length: 0\r\n\r\n"));
+        let Some(Sent::Bytes(head)) = sent.first() else { panic!("{sent:?}") };
+        let head = String::from_utf8_lossy(head);
+        assert!(head.contains(&format!("\r\nAllow: {allow}\r\n")), "{head}");
+    }
 }
 
 #[test]

@@ -17,11 +17,14 @@ pub(super) fn say(
     [port, http_port]: [u16; 2],
 ) -> Result<(), Failure> {
     let found = own_addresses();
+    // Somebody else passes on what comes, and devices are told where.
+    let is_behind = listen.is_ipv6() && !listen.is_unspecified();
     let usable: Vec<_> = match listen {
         IpAddr::V4(address) if !address.is_unspecified() => vec![address],
+        _ if is_behind => Vec::new(),
         _ => found.iter().map(|(address, _)| *address).filter(|address| !address.is_loopback()).collect(),
     };
-    if usable.iter().all(Ipv4Addr::is_loopback) {
+    if !is_behind && usable.iter().all(Ipv4Addr::is_loopback) {
         notes.warning("this computer has no address that a device can reach, only itself can connect")?;
     }
     if let Some(told) = told {

@@ -230,6 +230,13 @@ fn listen(address: IpAddr, port: u16, option: &str) -> Result<TcpListener, Failu
 
 /// What devices could not be told.
 fn check(args: &Args) -> Result<(), Failure> {
+    if args.address.is_none() && args.listen.is_ipv6() && !args.listen.is_unspecified() {
+        return Err(Failure::new(
+            Code::Usage,
+            format_args!("devices have no IPv6, and would be told {}", args.listen),
+            "give an IPv4 address with --listen, or tell them where to come with --address",
+        ));
+    }
     if let Some(address) = &args.address {
         // As it will stand in the answer to a dispatch request, and in the URLs.
         let name = ServerName::new(address).map_err(|error| error.to_string());

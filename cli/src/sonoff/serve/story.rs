@@ -244,6 +244,7 @@ impl Story {
                 self.object(&json!({
                     "event": "requested", "device": device_id, "peer": peer, "file": name, "status": status,
                     "first": range.start, "end": range.end, "paced": paced,
+                    "remark": remark.map(|remark| remark.to_string()),
                 }))?;
             }
             News::Report(Report::FinalImageArrived { peer, closed }) => {

@@ -357,7 +357,7 @@ impl Device {
                 Some(ApRequest::device_answer(&info).to_vec())
             }
             ApRequest::Ap(_) => Some(ApRequest::ap_answer(0)),
-            ApRequest::Incomplete => None,
+            ApRequest::Server(_) | ApRequest::Incomplete => None,
         };
         if let Some(bytes) = answer {
             self.outputs.push_back(Output::Send { link: Link::AccessPoint, bytes });

@@ -2,12 +2,11 @@
 
 use super::download::{Head, read_head};
 use super::{Device, Downloader, Link, Output, State};
-use crate::sonoff::http::{hex, sign};
+use crate::sonoff::http::{DownloadRequest, hex};
 use crate::sonoff::limits;
 use crate::sonoff::message::{DeviceBody, Reading};
 use crate::sonoff::text::{Sequence, Version};
 use crate::sonoff::upgrade::{Slot, UpgradeCode, UrlParts};
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -147,17 +146,13 @@ impl Device {
         job.head = None;
         job.deadline = now.saturating_add(limits::DOWNLOAD_SILENCE);
         let id = self.identity.device_id;
-        let ts = self.random.next().to_string();
-        let sign = sign(id.as_str(), &ts, &self.identity.factory_key);
-        let mut request =
-            format!("GET {}?deviceid={id}&ts={ts}&sign={sign} HTTP/1.1\r\nHost: dl.itead.cn\r\n", job.path);
+        let mut request = DownloadRequest::new(&job.path, id, self.random.next(), &self.identity.factory_key);
         if ranged {
             let end = job.written.saturating_add(limits::CHUNK);
-            let last = job.total.map_or(end, |total| end.min(total)).saturating_sub(1);
-            request.push_str(&format!("Range: bytes={}-{last}\r\n", job.written));
+            request = request.range(job.written..job.total.map_or(end, |total| end.min(total)));
         }
-        request.push_str("User-Agent: itead-device\r\n\r\n");
-        self.send(Link::Download, request.into_bytes());
+        let bytes = request.to_http();
+        self.send(Link::Download, bytes);
     }
 
     pub(super) fn download_closed(&mut self, now: Duration) {

@@ -1,10 +1,11 @@
 //! What devices announce by mDNS.
 
 use super::DiyInfo;
-use crate::sonoff::json::{FieldProblem, Fields};
+use crate::sonoff::json::{Fields, Writer};
 use crate::sonoff::limits;
-use crate::sonoff::message::Switch;
+use crate::sonoff::message::{Unsendable, within};
 use crate::sonoff::text::{DeviceId, Text};
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde_json::Value;
 
@@ -110,6 +111,34 @@ impl DiyAnnouncement {
         }
     }
 
+    /// Names and values as a device announces them. Of encrypted data only that it is.
+    ///
+    /// # Errors
+    /// [`Unsendable::TooLong`]: more data than the four pieces hold.
+    pub fn to_pairs(&self) -> Result<Vec<(&'static str, Vec<u8>)>, Unsendable> {
+        let [txt_version, id, kind, api_version, seq, encrypt, _, pieces @ ..] = NAMES;
+        let mut pairs = Vec::new();
+        let mut pair = |name, value: Option<String>| {
+            pairs.extend(value.map(|value| (name, value.into_bytes())));
+        };
+        let number = |number: Option<u32>| number.map(|number| number.to_string());
+        pair(txt_version, number(self.txt_version));
+        pair(id, self.device_id.map(|id| id.to_string()));
+        pair(kind, self.kind.map(|kind| kind.to_string()));
+        pair(api_version, number(self.api_version));
+        pair(seq, number(self.seq));
+        match &self.data {
+            AnnouncedData::Absent => {}
+            AnnouncedData::Encrypted => pair(encrypt, Some("true".into())),
+            AnnouncedData::Plain(info) => {
+                let json = within(PIECE * pieces.len(), info.write(Writer::object()).finish())?;
+                let cut = json.as_bytes().chunks(PIECE).map(<[u8]>::to_vec);
+                pairs.extend(pieces.into_iter().zip(cut));
+            }
+        }
+        Ok(pairs)
+    }
+
     /// Whether the device is in DIY mode. `None` if it tells neither data nor a type of that mode.
     #[must_use]
     pub fn is_diy(&self) -> Option<bool> {
@@ -147,6 +176,9 @@ pub fn id_in_name(name: &str) -> Option<DeviceId> {
     prefix.eq_ignore_ascii_case(NAME_PREFIX).then(|| DeviceId::new(id).ok()).flatten()
 }
 
+/// Bytes of a piece of the data, behind its name.
+const PIECE: usize = 249;
+
 const NAMES: [&str; 11] =
     ["txtvers", "id", "type", "apivers", "seq", "encrypt", "iv", "data1", "data2", "data3", "data4"];
 
@@ -156,10 +188,6 @@ fn text<const MAX: usize>(value: Option<&[u8]>) -> Option<Text<MAX>> {
 
 fn number(value: Option<&[u8]>) -> Option<u32> {
     core::str::from_utf8(value?).ok()?.parse().ok()
-}
-
-fn valid<T>(field: Result<Option<T>, FieldProblem>) -> Option<T> {
-    field.ok().flatten()
 }
 
 impl AnnouncedData {
@@ -189,20 +217,9 @@ impl AnnouncedData {
 }
 
 fn info(data: Fields<'_>) -> DiyInfo {
-    let switch = |name| valid(data.str(name)).and_then(Switch::from_text);
-    let strength = valid(data.number("signalStrength"));
-    DiyInfo {
-        switch: switch("switch"),
-        startup: valid(data.text("startup")),
-        pulse: switch("pulse"),
-        pulse_width: valid(data.number("pulseWidth")),
-        ssid: valid(data.str("ssid")).map(Into::into),
-        ota_unlock: data.get("otaUnlock").and_then(Value::as_bool),
-        fw_version: valid(data.text("fwVersion")),
-        device_id: valid(data.text("deviceid")),
-        bssid: valid(data.text("bssid")),
-        signal_strength: strength.or_else(|| valid(data.number("rssi"))),
-    }
+    let info = DiyInfo::read(data);
+    let strength = info.signal_strength.or_else(|| data.number("rssi").ok().flatten());
+    DiyInfo { signal_strength: strength, ..info }
 }
 
 #[cfg(test)]

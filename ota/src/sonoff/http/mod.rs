@@ -16,6 +16,7 @@ mod literal;
 mod pace;
 mod query;
 mod range;
+mod request;
 mod response;
 mod routes;
 
@@ -24,7 +25,10 @@ pub use head::{HeadError, Request, RequestHead, ResponseHead};
 pub use pace::{Pace, Pacer};
 pub use query::{DownloadQuery, sign};
 pub use range::{Ignored, RangeRequest};
-pub use response::{json_response, partial_head, status_response, unsatisfiable_head, whole_head};
+pub use request::DownloadRequest;
+pub use response::{
+    json_response, not_allowed_response, partial_head, status_response, unsatisfiable_head, whole_head,
+};
 pub use routes::{PathError, Routes};
 
 pub(crate) use literal::{Framed, find, framed, number_behind};

@@ -74,14 +74,14 @@ pub fn json_response(json: &str, keep: bool) -> Vec<u8> {
 }
 
 /// An answer without a body and with a status of 400, 403, 404, 405, 408, 413, 431, 500 or 503; others are sent as 500. The
-/// connection closes, except with 404.
+/// connection closes, except with 404. With 405 it allows GET and HEAD, see [`not_allowed_response`] for other methods.
 #[must_use]
 pub fn status_response(status: u16) -> Vec<u8> {
     let (status, reason) = match status {
         400 => (400, "Bad Request"),
         403 => (403, "Forbidden"),
         404 => (404, "Not Found"),
-        405 => (405, "Method Not Allowed\r\nAllow: GET, HEAD"),
+        405 => return not_allowed_response("GET, HEAD"),
         408 => (408, "Request Timeout"),
         413 => (413, "Content Too Large"),
         431 => (431, "Request Header Fields Too Large"),
@@ -91,6 +91,16 @@ pub fn status_response(status: u16) -> Vec<u8> {
     let connection = connection(status == 404);
     format!("HTTP/1.1 {status} {reason}\r\n{CONTENT_LENGTH}0\r\nConnection: {connection}\r\n\r\n")
         .into_bytes()
+}
+
+/// 405 with the methods that the path has.
+#[must_use]
+pub fn not_allowed_response(allow: &str) -> Vec<u8> {
+    let connection = connection(false);
+    format!(
+        "HTTP/1.1 405 Method Not Allowed\r\nAllow: {allow}\r\n{CONTENT_LENGTH}0\r\nConnection: {connection}\r\n\r\n"
+    )
+    .into_bytes()
 }
 
 #[cfg(test)]

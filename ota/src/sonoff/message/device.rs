@@ -202,22 +202,21 @@ fn body(fields: Fields<'_>) -> Result<DeviceBody, MessageError> {
                 None => DeviceBody::Update(Update::read(params)),
             }
         }
-        "query" => DeviceBody::Query { params: in_field("params", names(fields.get("params")))? },
+        "query" => DeviceBody::Query { params: names(fields.get("params")) },
         action => {
             DeviceBody::Unknown { action: in_field("action", Text::new(action).map_err(FieldProblem::Text))? }
         }
     })
 }
 
-fn names(params: Option<&Value>) -> Result<Names, FieldProblem> {
-    let Some(params) = params else { return Ok(Names::new()) };
-    let list = params.as_array().ok_or(FieldProblem::Kind)?;
-    if list.len() > NAMES {
-        return Err(FieldProblem::TooMany { limit: NAMES });
+/// What cannot be read is left out: whatever a device asks for, it goes on when it hears that nothing is known of it.
+fn names(params: Option<&Value>) -> Names {
+    let name = |value: &Value| value.as_str().and_then(|name| Text::new(name).ok());
+    match params {
+        Some(Value::Array(list)) => list.iter().filter_map(name).take(NAMES).collect(),
+        Some(value) => name(value).into_iter().collect(),
+        None => Names::new(),
     }
-    let name =
-        |value: &Value| Text::new(value.as_str().ok_or(FieldProblem::NotText)?).map_err(FieldProblem::Text);
-    list.iter().map(name).collect()
 }
 
 impl Update {

@@ -1,6 +1,6 @@
 //! The client's side.
 
-use super::{ADDRESS, ANSWER, Access, ApCode, DeviceInfo, ProvisioningError};
+use super::{ADDRESS, ANSWER, ApCode, DeviceInfo, ProvisioningError, Settings};
 use crate::sonoff::http::ResponseHead;
 use crate::sonoff::json::{Fields, required};
 use crate::sonoff::limits;
@@ -62,7 +62,7 @@ enum State {
 /// # Ok::<(), spark_ota::sonoff::provisioning::AccessError>(())
 /// ```
 pub struct Provisioning {
-    access: Access,
+    settings: Settings,
     state: State,
     device: Option<DeviceInfo>,
     failure: Option<ProvisioningError>,
@@ -76,11 +76,12 @@ pub struct Provisioning {
 }
 
 impl Provisioning {
-    /// Begins; poll its outputs.
+    /// Begins; poll its outputs. A device at its access point gets an [`Access`](super::Access), one that has come into the
+    /// network by ESPTouch a [`ServerPlace`](super::ServerPlace).
     #[must_use]
-    pub fn new(now: Duration, access: Access) -> Self {
+    pub fn new(now: Duration, settings: impl Into<Settings>) -> Self {
         Self {
-            access,
+            settings: settings.into(),
             state: State::Asking,
             device: None,
             failure: None,
@@ -109,7 +110,7 @@ impl Provisioning {
         Some(Output::Send(Zeroizing::new(if self.state == State::Asking {
             format!("GET /device HTTP/1.1\r\nHost: {ADDRESS}\r\n\r\n").into_bytes()
         } else {
-            let json = self.access.to_json();
+            let json = self.settings.to_json();
             let mut request = Vec::with_capacity(limits::AP_REQUEST);
             let head = format!(
                 "POST /ap HTTP/1.1\r\nHost: {ADDRESS}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",

@@ -76,8 +76,90 @@ impl DeviceInfo {
 pub struct Access {
     ssid: String,
     password: Password,
+    server: ServerPlace,
+}
+
+/// What a device is told that is in the network already, by ESPTouch: where its server is. For 30 seconds it has its HTTP server
+/// there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ServerPlace {
     server_name: ServerName,
     port: u16,
+}
+
+impl ServerPlace {
+    /// Checks and takes both.
+    ///
+    /// # Errors
+    /// [`AccessError::ServerName`], [`AccessError::Port`].
+    pub fn new(server_name: &str, port: u16) -> Result<Self, AccessError> {
+        if port == 0 {
+            return Err(AccessError::Port);
+        }
+        Ok(Self { server_name: ServerName::new(server_name).map_err(AccessError::ServerName)?, port })
+    }
+
+    /// Name or address of the dispatch server.
+    #[must_use]
+    pub const fn server_name(&self) -> &ServerName {
+        &self.server_name
+    }
+
+    /// Its port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The body of `POST /ap`.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        self.write(Writer::object().number("version", 4)).finish()
+    }
+
+    fn write(&self, writer: Writer) -> Writer {
+        writer.text("serverName", self.server_name.as_str()).number("port", self.port)
+    }
+
+    /// As a device reads it: what is too long is cut.
+    fn cut(fields: Fields<'_>) -> Option<Self> {
+        let server_name = cut(fields.str("serverName").ok().flatten()?, limits::SERVER_NAME);
+        let port = fields.get("port").filter(|port| port.is_number())?.as_u64()?;
+        Self::new(server_name, u16::try_from(port).ok()?).ok()
+    }
+}
+
+/// What a device is told: at its access point everything, in the network where its server is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(clippy::exhaustive_enums, reason = "devices have these two modes of pairing")]
+pub enum Settings {
+    /// At its access point.
+    Access(Access),
+    /// In the network.
+    Server(ServerPlace),
+}
+
+impl From<Access> for Settings {
+    fn from(access: Access) -> Self {
+        Self::Access(access)
+    }
+}
+
+impl From<ServerPlace> for Settings {
+    fn from(place: ServerPlace) -> Self {
+        Self::Server(place)
+    }
+}
+
+impl Settings {
+    /// The body of `POST /ap`. **Secret.**
+    #[must_use]
+    pub fn to_json(&self) -> Zeroizing<String> {
+        match self {
+            Self::Access(access) => access.to_json(),
+            Self::Server(place) => Zeroizing::new(place.to_json()),
+        }
+    }
 }
 
 /// Why a device cannot be told that.
@@ -116,15 +198,7 @@ impl Access {
     /// [`AccessError`].
     pub fn new(ssid: &str, password: &str, server_name: &str, port: u16) -> Result<Self, AccessError> {
         let (ssid, password) = Self::network(ssid, password)?;
-        if port == 0 {
-            return Err(AccessError::Port);
-        }
-        Ok(Self {
-            ssid,
-            password,
-            server_name: ServerName::new(server_name).map_err(AccessError::ServerName)?,
-            port,
-        })
+        Ok(Self { ssid, password, server: ServerPlace::new(server_name, port)? })
     }
 
     /// Name and password of a network.
@@ -151,13 +225,13 @@ impl Access {
     /// Name or address of the dispatch server.
     #[must_use]
     pub const fn server_name(&self) -> &ServerName {
-        &self.server_name
+        self.server.server_name()
     }
 
     /// Its port.
     #[must_use]
     pub const fn port(&self) -> u16 {
-        self.port
+        self.server.port()
     }
 
     /// The body of `POST /ap`. **Secret.**
@@ -166,23 +240,16 @@ impl Access {
         let writer = Writer::object()
             .number("version", 4)
             .text("ssid", &self.ssid)
-            .text("password", self.password.expose())
-            .text("serverName", self.server_name.as_str())
-            .number("port", self.port);
-        Zeroizing::new(writer.finish())
+            .text("password", self.password.expose());
+        Zeroizing::new(self.server.write(writer).finish())
     }
 
     /// As a device reads it: what is too long is cut. `None` if something is missing, or the port is no number.
-    #[must_use]
-    fn cut(json: &[u8]) -> Option<Self> {
-        let value: Value = serde_json::Deserializer::from_slice(json).into_iter().next()?.ok()?;
-        let fields = Fields(value.as_object()?);
+    fn cut(fields: Fields<'_>) -> Option<Self> {
         let text = |name, limit| fields.str(name).ok().flatten().map(|text| cut(text, limit));
-        let port = fields.get("port").filter(|port| port.is_number())?.as_u64()?;
-        let port = u16::try_from(port).ok()?;
-        let password = text("password", limits::WIFI_PASSWORD)?;
-        let server_name = text("serverName", limits::SERVER_NAME)?;
-        Self::new(text("ssid", limits::SSID)?, password, server_name, port).ok()
+        let (ssid, password) =
+            Self::network(text("ssid", limits::SSID)?, text("password", limits::WIFI_PASSWORD)?).ok()?;
+        Some(Self { ssid, password, server: ServerPlace::cut(fields)? })
     }
 }
 

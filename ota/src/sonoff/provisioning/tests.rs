@@ -201,3 +201,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn device_in_the_network_is_told_where_its_server_is() {
+    let place = ServerPlace::new("192.168.77.10", 8443).unwrap();
+    let mut client = Provisioning::new(NOW, place);
+    client.poll_output();
+    client.connected(NOW);
+    assert_eq!(ApRequest::find_in_network(&asked(&mut client)), Some(ApRequest::Device));
+    client.handle_input(NOW, &ApRequest::device_answer(&info()));
+    let request = asked(&mut client);
+    assert_eq!(ApRequest::find_in_network(&request), Some(ApRequest::Server(place)));
+    // At its access point it would miss the network, and not answer.
+    assert_eq!(ApRequest::find(&request), Some(ApRequest::Incomplete));
+    client.handle_input(NOW, &ApRequest::ap_answer(0));
+    assert!(client.outcome().unwrap().is_ok());
+    // The limits are those of the access point.
+    for (name, port, error) in [
+        ("", 1, Some(AccessError::ServerName(TextError::Empty))),
+        (&"s".repeat(50), 1, None),
+        (&"s".repeat(51), 1, Some(AccessError::ServerName(TextError::TooLong { length: 51, limit: 50 }))),
+        ("s", 0, Some(AccessError::Port)),
+    ] {
+        assert_eq!(ServerPlace::new(name, port).err(), error, "{name} {port}");
+    }
+    let read = |json: &str| {
+        let request = format!("POST /ap HTTP/1.1\r\nContent-Length: {}\r\n\r\n{json}", json.len());
+        ApRequest::find_in_network(request.as_bytes())
+    };
+    assert_eq!(read(r#"{"serverName":"192.168.77.10","port":8443}"#), Some(ApRequest::Server(place)));
+    for missing in ["", "{", r#"{"serverName":"a"}"#, r#"{"port":1}"#, r#"{"serverName":"a","port":"1"}"#] {
+        assert_eq!(read(missing), Some(ApRequest::Incomplete), "{missing}");
+    }
+}

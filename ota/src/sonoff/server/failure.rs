@@ -1,6 +1,8 @@
 //! Why an upgrade failed, and what a person can do.
 
 use crate::sonoff::text::Version;
+use alloc::format;
+use alloc::string::ToString as _;
 use core::ops::Range;
 
 /// How an upgrade ended that did not succeed.
@@ -79,7 +81,7 @@ pub enum Failure {
         total: u32,
     },
     /// The device came back with another version before it had got the whole image: it is not from here.
-    #[error("the device came back with {rom_version} after {sent} bytes of {total}")]
+    #[error("the device came back with {rom_version}, which is not from here: {}", if *.total == 0 { "it has not asked for an image".to_string() } else { format!("{sent} bytes of {total} were sent") })]
     OtherVersion {
         /// That version.
         rom_version: Version,
@@ -143,6 +145,8 @@ pub enum Diagnosis {
     DoesNotBoot,
     /// It is not known what became of the device.
     Unknown,
+    /// Another server has upgraded the device, or this one before it was started anew.
+    OtherServer,
     /// The final stage is on, and nobody asks for a file.
     FinalStageSilent,
     /// The final stage asks for the same file again and again.
@@ -193,9 +197,8 @@ impl Failure {
             Self::NoFinalStage => Diagnosis::FinalStageSilent,
             Self::FinalFileMissing => Diagnosis::FinalStageMissing,
             Self::FinalStage { .. } => Diagnosis::FinalStageRepeats,
-            Self::Code { .. } | Self::NoResult | Self::NotServed { .. } | Self::OtherVersion { .. } => {
-                Diagnosis::Unknown
-            }
+            Self::OtherVersion { .. } => Diagnosis::OtherServer,
+            Self::Code { .. } | Self::NoResult | Self::NotServed { .. } => Diagnosis::Unknown,
         }
     }
 
@@ -239,6 +242,9 @@ impl Diagnosis {
                 "the image does not start: its slot, its flash mode or its format does not fit"
             }
             Self::Unknown => "the device has not said enough to know",
+            Self::OtherServer => {
+                "another server has upgraded the device meanwhile, or this one did before it was started anew"
+            }
             Self::FinalStageSilent => "nobody at 192.168.4.2:8080 answers the device",
             Self::FinalStageMissing => "the device asks for a file that this server does not have",
             Self::FinalStageRepeats => "the device has trouble to write or to receive the file",
@@ -262,6 +268,7 @@ impl Diagnosis {
             Self::BadRequest => "bad-request",
             Self::DoesNotBoot => "does-not-boot",
             Self::Unknown => "unknown",
+            Self::OtherServer => "other-server",
             Self::FinalStageSilent => "final-stage-silent",
             Self::FinalStageRepeats => "final-stage-repeats",
             Self::FinalStageMissing => "final-stage-missing",
@@ -295,6 +302,9 @@ impl Diagnosis {
             Self::BadRequest => "offer both images and autoRestart",
             Self::DoesNotBoot => {
                 "check the images, each for its slot, with flash mode DOUT; switch the device off and on once"
+            }
+            Self::OtherServer => {
+                "look whether the device runs what it shall; if it does, all is done, and if not, start again"
             }
             Self::Unknown => {
                 "wait a minute, look whether the device or its access point comes back, and try again"

@@ -1,4 +1,5 @@
 use super::*;
+use crate::sonoff::message::Switch;
 use alloc::format;
 use alloc::string::String;
 use proptest::prelude::*;
@@ -178,4 +179,42 @@ proptest! {
             prop_assert!(rest[8..].starts_with(id.as_str()));
         }
     }
+}
+
+proptest! {
+    #[test]
+    fn what_is_announced_is_read_back(
+        (seq, strength) in (proptest::option::of(any::<u32>()), proptest::option::of(any::<i32>())),
+        ssid in proptest::option::of("\\PC{0,200}"),
+        (kind, unlocked) in (0..3_usize, proptest::option::of(any::<bool>())),
+    ) {
+        let info = DiyInfo { ssid, ota_unlock: unlocked, signal_strength: strength, ..DiyInfo::default() };
+        let data = [AnnouncedData::Absent, AnnouncedData::Encrypted, AnnouncedData::Plain(info)];
+        let announcement = DiyAnnouncement {
+            txt_version: Some(1),
+            device_id: DeviceId::new("1000abcdef").ok(),
+            kind: Text::new("diy_plug").ok(),
+            api_version: Some(1),
+            seq,
+            data: data.into_iter().nth(kind).unwrap(),
+        };
+        let pairs = announcement.to_pairs().unwrap();
+        let texts = pairs.iter().map(|(name, value)| [name.as_bytes(), b"=", value].concat());
+        prop_assert_eq!(&DiyAnnouncement::parse(&record(texts)), &announcement);
+        let pairs = pairs.iter().map(|(name, value)| (*name, &value[..]));
+        prop_assert_eq!(DiyAnnouncement::from_pairs(pairs), announcement);
+    }
+}
+
+#[test]
+fn data_fits_four_texts_or_is_refused() {
+    let announce = |length: usize| {
+        let data =
+            AnnouncedData::Plain(DiyInfo { ssid: Some("s".repeat(length - 11)), ..DiyInfo::default() });
+        DiyAnnouncement { data, ..DiyAnnouncement::default() }.to_pairs()
+    };
+    let pieces: Vec<_> =
+        announce(996).unwrap().into_iter().map(|(name, value)| (name, value.len())).collect();
+    assert_eq!(pieces, [("data1", 249), ("data2", 249), ("data3", 249), ("data4", 249)]);
+    assert_eq!(announce(997), Err(Unsendable::TooLong { length: 997, limit: 996 }));
 }

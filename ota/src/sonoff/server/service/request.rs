@@ -4,7 +4,9 @@ use super::{Known, PATH, Service};
 use crate::sonoff::device::final_stage;
 use crate::sonoff::dispatch::{self, DispatchAnswer, DispatchRequest};
 use crate::sonoff::handshake;
-use crate::sonoff::http::{DownloadQuery, HeadError, Request, RequestHead, answer, status_response};
+use crate::sonoff::http::{
+    DownloadQuery, HeadError, Request, RequestHead, answer, not_allowed_response, status_response,
+};
 use crate::sonoff::server::connection::{ConnectionId, HEAD, IDLE, Kind, Output, Sending};
 use crate::sonoff::server::files::{FileId, Role};
 use crate::sonoff::server::job::{Delivery, FINAL_TRIES, Stage};
@@ -69,9 +71,13 @@ impl Service {
         let answer = match head.path.as_str() {
             dispatch::PATH if head.method == "POST" => return self.dispatch(now, id, request.body),
             handshake::PATH if head.method == "GET" => return self.open_websocket(now, id, head),
-            dispatch::PATH | handshake::PATH => {
+            known @ (dispatch::PATH | handshake::PATH) => {
                 self.reject(id, Rejection::Method { path });
-                405
+                let allow = if known == dispatch::PATH { "POST" } else { "GET" };
+                if let Some((connection, _)) = self.connections.get_mut(&id) {
+                    connection.finish(now, not_allowed_response(allow));
+                }
+                return;
             }
             other => match self.files.find(other) {
                 Some(file) => return self.download(now, id, head, file),
