@@ -36,12 +36,6 @@ pub(super) struct Unanswered {
     pub(super) asked: bool,
 }
 
-impl From<Unanswered> for Failure {
-    fn from(unanswered: Unanswered) -> Self {
-        unanswered.failure
-    }
-}
-
 fn silent(address: impl core::fmt::Display, what: &str) -> Failure {
     Failure::new(
         Code::Unavailable,
@@ -154,7 +148,8 @@ impl Client {
 
     /// Asks for its state, and takes its id from that if none is known.
     pub(super) async fn info(&mut self) -> Result<DiyInfo, Failure> {
-        let info = self.call(DiyCall::Info, ANSWER).await?.map_err(|error| self.refused(error))?;
+        let answer = self.call(DiyCall::Info, ANSWER).await.map_err(|unanswered| unanswered.failure)?;
+        let info = answer.map_err(|error| self.refused(error))?;
         self.id = self.id.or(info.device_id);
         Ok(info)
     }

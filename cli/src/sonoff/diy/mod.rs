@@ -144,7 +144,8 @@ async fn unlock(args: &DeviceArgs) -> Result<(), Failure> {
     let was_unlocked = client.info().await?.ota_unlock == Some(true);
     if !was_unlocked {
         // It asks the vendor before it answers.
-        let answer = client.call(DiyCall::OtaUnlock, client::ANSWER * 2).await?;
+        let answer = client.call(DiyCall::OtaUnlock, client::ANSWER * 2).await;
+        let answer = answer.map_err(|unanswered| unanswered.failure)?;
         answer.map_err(|error| client.refused(error))?;
     }
     if args.json {
