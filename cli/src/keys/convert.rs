@@ -1,28 +1,33 @@
 //! `spark keys convert`.
 
+use super::check::judge;
 use super::check_file::scratch;
 use super::files::exists;
+use super::protocol::Protocol;
 use super::read_key;
-use super::secret::to_pem;
+use super::secret::{Secret, to_pem};
 use crate::exit::{Code, Failure, chain};
 use crate::files;
 use crate::ui;
 use serde_json::json;
-use spark_keys::{Key, KeyForm, load};
+use spark_keys::{DeviceKey, Key, KeyForm, RsaPrivateKeyView, load};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// Write a key in another form. It comes out canonical, whatever padding or needless zeros it had.
+/// Write a key in another form: for a device, or canonical for other programs.
 ///
 /// The input may be PEM or DER of any form, or what was read from a device. Without --to it gets the form that devices
-/// take: PKCS#1 for RSA, SEC1 for EC, SubjectPublicKeyInfo for public keys.
+/// take: PKCS#1 for RSA, SEC1 for EC, SubjectPublicKeyInfo for public keys. A private key of a device is then written with the
+/// bytes that `load` writes, with its numbers at full length if the device misreads the canonical ones, and refused if no device
+/// can use it. Text, and what --to asks for, comes out canonical, whatever padding or needless zeros it had.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// The key.
     input: PathBuf,
     /// The new file; `-` writes to standard output. A name that ends in `.pem` gets text, any other DER.
     output: PathBuf,
-    /// The new form. A private key can be written in the public forms, too.
+    /// The new form, for other programs; it is said if no device can use the file as it is. A private key can be written in
+    /// the public forms, too.
     #[arg(long, value_name = "FORM")]
     to: Option<Form>,
     /// Write text.
@@ -106,34 +111,35 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         )
     })?;
     let form = args.to.map_or_else(|| of_device(&loaded.key), |form| form.of(&loaded.key));
-    let mut der = Zeroizing::new([0; load::MAX_DER]);
-    let der = loaded
-        .key
-        .encode_into(form, &mut *der)
-        .map_err(|error| bad(Code::Usage, &error, "choose another form with --to"))?;
     let text = args.pem || !args.der && !args.field && (to_stdout || has_pem_name(&args.output));
-    let mut bytes = if text {
-        Zeroizing::new(to_pem(form, der)?.as_bytes().to_vec())
-    } else {
-        Zeroizing::new(der.to_vec())
-    };
-    if args.field {
-        let len = match loaded.key {
-            Key::RsaPrivate(_) => spark_keys::device_key::FIELD_LEN,
-            Key::EcPrivate(_) => spark_keys::ec::EC_FIELD_LEN,
-            _ => return Err(Failure::new(Code::Usage, "--field is for private keys", "leave it out")),
-        };
-        if bytes.len() > len {
-            return Err(Failure::new(
-                Code::Data,
-                format_args!("the key has {} bytes, the device's place {len}", bytes.len()),
-                "give the key of a device",
-            ));
-        }
-        bytes.resize(len, 0xFF);
+    if args.field && !loaded.key.is_private() {
+        return Err(Failure::new(Code::Usage, "--field is for private keys", "leave it out"));
     }
+    let bytes = match (&loaded.key, args.to) {
+        // A server's key goes to no device.
+        (key, None) if key.is_private() && !text && (args.field || key.bits() < 2048) => {
+            for_device(args, &loaded.key)?
+        }
+        _ => {
+            let mut der = Zeroizing::new([0; load::MAX_DER]);
+            let der = loaded
+                .key
+                .encode_into(form, &mut *der)
+                .map_err(|error| bad(Code::Usage, &error, "choose another form with --to"))?;
+            match text {
+                true => Zeroizing::new(to_pem(form, der)?.as_bytes().to_vec()),
+                false => Zeroizing::new(der.to_vec()),
+            }
+        }
+    };
+    let warning = match (&loaded.key, form) {
+        (Key::RsaPrivate(key), KeyForm::Pkcs1Private) if !text => misread(key, &bytes),
+        _ => None,
+    };
     if to_stdout {
-        return ui::write(&bytes);
+        ui::write(&bytes)?;
+        warn(warning.as_deref());
+        return Ok(());
     }
     if loaded.key.is_private() && !matches!(form, KeyForm::SpkiRsa | KeyForm::SpkiEc | KeyForm::Pkcs1Public) {
         files::write_secret(&args.output, &bytes)?;
@@ -145,11 +151,46 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         return ui::print(json!({
             "file": args.output, "form": form.name(), "pem": text, "bytes": bytes.len(),
             "from": loaded.form.name(), "algorithm": loaded.key.algorithm(), "bits": loaded.key.bits(),
-            "fingerprint": fingerprint,
+            "fingerprint": fingerprint, "warning": warning,
         }));
     }
+    warn(warning.as_deref());
     let encoding = if text { "PEM" } else { "DER" };
     ui::print(format_args!("{}: {} as {encoding}, {} bytes", args.output.display(), form.name(), bytes.len()))
+}
+
+/// What `load` writes into a device.
+fn for_device(args: &Args, key: &Key<'_>) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let refused = |error: &dyn core::error::Error| {
+        let next = match args.field {
+            true => "give the key of a device; `spark keys new` makes one",
+            false => "give the key of a device, or choose a form for other programs with --to",
+        };
+        Failure::new(Code::Data, format_args!("{}: {}", args.input.display(), chain(error)), next)
+    };
+    let secret = Secret::of_key(key).transpose().map_err(|error| refused(&error))?;
+    let secret =
+        secret.ok_or_else(|| Failure::new(Code::Usage, "this is a public key", "choose a form with --to"))?;
+    let bytes = if args.field { secret.field() } else { secret.der() };
+    Ok(Zeroizing::new(bytes.to_vec()))
+}
+
+/// Why no device can use a file that looks as if one could.
+fn misread(key: &RsaPrivateKeyView<'_>, der: &[u8]) -> Option<String> {
+    if key.public_key().bits() != 1024 || judge(Protocol::Tcp, der, None).1 {
+        return None;
+    }
+    Some(match DeviceKey::from_view(key) {
+        Ok(_) => "no device can use this file as it is, because a number of the key is too short: leave --to out for a device"
+            .to_owned(),
+        Err(error) => format!("no device can use this file: {}", chain(&error)),
+    })
+}
+
+fn warn(warning: Option<&str>) {
+    if let Some(warning) = warning {
+        ui::say(format_args!("warning: {warning}"));
+    }
 }
 
 fn has_pem_name(path: &Path) -> bool {

@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use spark_keys::ec::EcDeviceKey;
 use spark_keys::public_key::published_by_device;
-use spark_keys::{DeviceKey, Fingerprint, KeyForm, RsaPrivateKeyView, load, pem, rsa_backend};
+use spark_keys::{
+    DeviceKey, Fingerprint, Key, KeyForm, LoadError, RsaPrivateKeyView, load, pem, rsa_backend,
+};
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -48,18 +50,22 @@ impl Secret {
             )
         };
         let loaded = load::load(content, &mut scratch).map_err(|error| refused(&error))?;
-        match loaded.key {
-            spark_keys::Key::RsaPrivate(key) => {
-                DeviceKey::from_view(&key).map(Self::Tcp).map_err(|error| refused(&error))
-            }
-            spark_keys::Key::EcPrivate(key) => {
-                key.to_device_key().map(Self::Udp).map_err(|error| refused(&error))
-            }
-            _ => Err(Failure::new(
+        let secret = Self::of_key(&loaded.key).ok_or_else(|| {
+            Failure::new(
                 Code::Data,
                 format_args!("{} holds a public key", name.display()),
                 "give the private key of the device",
-            )),
+            )
+        })?;
+        secret.map_err(|error| refused(&error))
+    }
+
+    /// As a device takes it; `None` for a public key.
+    pub(super) fn of_key(key: &Key<'_>) -> Option<Result<Self, LoadError>> {
+        match key {
+            Key::RsaPrivate(key) => Some(DeviceKey::from_view(key).map(Self::Tcp).map_err(LoadError::from)),
+            Key::EcPrivate(key) => Some(key.to_device_key().map(Self::Udp).map_err(LoadError::from)),
+            Key::RsaPublic(_) | Key::EcPublic(_) => None,
         }
     }
 

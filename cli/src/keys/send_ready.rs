@@ -1,7 +1,7 @@
 //! `spark keys send-ready`.
 
 use super::check::judge;
-use super::check_file::{has_length_of_field, protocol_of};
+use super::check_file::{of_private_key, protocol_of, scratch};
 use super::protocol::Protocol;
 use super::read_key;
 use super::secret::{Public, Secret, published};
@@ -12,6 +12,7 @@ use crate::particle;
 use crate::ui;
 use coap_spark::handshake::DeviceId;
 use serde_json::json;
+use spark_keys::load;
 use std::path::PathBuf;
 
 /// Make the public key of a device ready to be sent to its cloud.
@@ -41,15 +42,21 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             let content = read_key(file)?;
             let in_use = || protocol_of(&content).and_then(|protocol| in_use(protocol, &content));
             let public = match Secret::load(file, &content) {
-                // What stands in a device's place is used as it is, and not in the form that `load` would write.
-                Ok(secret) if has_length_of_field(&content) => in_use().ok_or_else(|| {
-                    Failure::new(
+                Ok(secret) if works(&content) => secret.public(),
+                Ok(secret) => {
+                    return Err(Failure::new(
                         Code::Data,
-                        format_args!("{}: no device can use the key in this form, key {}", file.display(), secret.fingerprint().short()),
-                        format_args!("`spark keys check {}` says why; `spark keys load` writes it in the form that a device needs", file.display()),
-                    )
-                })?,
-                Ok(secret) => secret.public(),
+                        format_args!(
+                            "{}: no device can use the key in this form, key {}",
+                            file.display(),
+                            secret.fingerprint().short()
+                        ),
+                        format_args!(
+                            "`spark keys check {}` says why; `spark keys load` writes it in the form that a device needs",
+                            file.display()
+                        ),
+                    ));
+                }
                 // The device does not notice every damage.
                 Err(failure) => in_use().ok_or(failure)?,
             };
@@ -91,6 +98,11 @@ fn of_device(args: &Args) -> Result<(Public, Option<DeviceId>), Failure> {
         })?;
         Ok((public, args.id.or(device.id())))
     })
+}
+
+/// As `spark keys check` says of the file, which a device or another tool takes as it is.
+fn works(content: &[u8]) -> bool {
+    load::load(content, &mut scratch(content)).is_ok_and(|loaded| of_private_key(content, &loaded).0)
 }
 
 /// The public key of a field that the device can use.

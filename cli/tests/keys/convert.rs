@@ -240,3 +240,90 @@ fn key_may_come_from_standard_input() {
     assert!(bench.read("out.der") == vector("rsa1024_608.der"));
     assert!(bench.table()[34..].starts_with(&vector("rsa1024_608.der")));
 }
+
+#[test]
+fn key_for_a_device_is_converted_into_bytes_that_devices_read() {
+    let bench = Bench::new("keys");
+    bench.vector("devgen_v050.bin");
+    for short in ["rsa1024_606_short_dp.der", "rsa1024_607_short_d.der"] {
+        bench.vector(short);
+        bench.device(&["load", short]);
+        bench.device(&["save", "works", "--force"]);
+        for from in [short, "works.der", "works.pem"] {
+            let json = bench.ok(&["convert", from, "out.bin", "--field", "--force"]);
+            assert!(bench.read("out.bin").len() == 612 && json["warning"].is_null(), "{json}");
+            assert_eq!(bench.ok(&["check", "out.bin"])["ok"], true, "{from}");
+            bench.ok(&["convert", from, "out.der", "--force"]);
+            assert!(bench.read("out.der") == bench.read("works.der"), "{from}");
+            assert!(spark_keys::check(&bench.read("out.der")).device_works());
+            // Other programs get the canonical key, and a person a word about devices.
+            let json = bench.ok(&["convert", from, "other", "--to", "pkcs1", "--force"]);
+            assert!(bench.read("other") == vector(short), "{from}");
+            assert!(text(&json["warning"]).contains("no device"), "{json}");
+            let (code, _, said) = bench.plain(&["convert", from, "other", "--to", "pkcs1", "--force"]);
+            assert!(code == 0 && said.contains("no device can use this file as it is"), "{said}");
+            let (_, _, said) = bench.plain(&["convert", from, "other.pem", "--force"]);
+            assert!(said.is_empty(), "text is for programs: {said}");
+        }
+    }
+    let json = bench.ok(&["convert", "devgen_v050.bin", "out.der", "--to", "pkcs1", "--force"]);
+    assert!(json["warning"].is_null(), "{json}");
+}
+
+#[test]
+fn key_that_no_device_can_use_is_not_converted_for_one() {
+    let bench = Bench::new("keys");
+    bench.put("three.pem", THREE);
+    bench.vector("server2048.pem");
+    for arguments in
+        [&["three.pem", "out"][..], &["three.pem", "out", "--field"], &["server2048.pem", "out", "--field"]]
+    {
+        let (code, _, said) = bench.fails(&[&["convert"], arguments].concat());
+        assert!(code == 65 && !bench.path("out").exists(), "{arguments:?}: {said}");
+    }
+    let (_, _, said) = bench.fails(&["convert", "three.pem", "out"]);
+    assert!(said.contains("65537") && said.contains("--to"), "{said}");
+    let json = bench.ok(&["convert", "three.pem", "out", "--to", "pkcs1"]);
+    assert!(text(&json["warning"]).contains("65537"), "{json}");
+    // A server's key is for no device, and nobody takes it for one.
+    assert!(bench.ok(&["convert", "server2048.pem", "server.der"])["warning"].is_null());
+    assert!(bench.read("server.der") == vector("server2048.pkcs1.der"));
+}
+
+#[test]
+fn public_key_is_made_ready_when_check_calls_the_file_good() {
+    let bench = Bench::new("keys");
+    for (file, code) in [
+        ("rsa1024_606_short_dp.der", 65),
+        ("rsa1024_608.der", 0),
+        ("rsa1024_608.pkcs8.der", 0),
+        ("rsa1024_608.pkcs8.pem", 0),
+        ("ec_p256.sec1.der", 0),
+        ("devgen_v050.bin", 0),
+    ] {
+        bench.vector(file);
+        assert_eq!(bench.plain(&["check", file]).0, code, "{file}");
+        let (ready, _, said) = bench.plain(&["send-ready", file]);
+        assert_eq!(ready, code, "{file}: {said}");
+        assert_eq!(said.contains("`spark keys load`"), code == 65, "{said}");
+    }
+}
+
+/// An RSA-1024 key whose exponent is 3, made with OpenSSL for this test.
+const THREE: &str = "\
+-----BEGIN RSA PRIVATE KEY-----
+MIICXAIBAAKBgQDX07qa0T/XKVyzoypp2GXvnyKdi7vUWKn3YomyROBF5vVmNAvV
+fdQJuDl88aD6bSyTq3Pwr4llNDq0UoIFZkdR/vO9C3SscSn76EgQpDX//esGuxFV
+wdGp5hQACTgIwxUxoO5YG+22a3SPUogaklnEJS8bM0XYXdNT+ao4IZt3RQIBAwKB
+gQCP4nxnNiqPcOh3whxGkEP1FMG+XSfi5cak7FvMLerZRKOZeAfjqTgGetD99mtR
+nh23x6KgdQZDeCci4awDmYTgGuybwt373hQxeCseQ5k3git7E9TfP68vzIh6ZZbX
+Xl3gnWFeJnnCDc2hYXNLeUBAySWuHMCdmu9nbxifqGzbawJBAPWXx5K2ijj9VsC7
+Z+m8H+O7Uh5T/5l29XIEl9LTycU8SMlayx6rdZeDiduzwLk+GN7latjbDTziKAWq
+ryxkFhkCQQDg+QvUcShrDlrzS/tVFAzW7nv+/gdI0+zBQrCeAfvwTBfrgX/Di52/
+PJNkp2ijO0oYkSsvSd64ihDNWpl4lBgNAkEAo7qFDHmxe1OPKyeam9K/7SeMFDf/
+u6SjoVhlNzfb2NLbMOcyFHJOZQJb580rJill6e5HOzyzfewarnHKHZgOuwJBAJX7
+XThLcEde50zdUji4CI9Jp/9UBNs38yuByxQBUqAyup0A/9eyaSooYkMaRcInhrsL
+ch+GlHsGtd48ZlBiurMCQHqPF1Rm95Xjzfw764/VrNJvEDA8CwAFML93b8xk97QA
+gULJIY4mszAh1waz92fb9+fG+R2Kc1j5vbKjYcUcp4w=
+-----END RSA PRIVATE KEY-----
+";
