@@ -3,6 +3,7 @@
 //! Everything is generic in the limbs of one prime: 512 bits for device keys, 1024 bits for server keys. Numbers of twice
 //! that size are pairs of a low and a high half.
 
+use crate::complete::E;
 use crate::der::strip;
 use crate::private_key::{Number, RsaPrivateKeyView, bits};
 use crypto_bigint::{NonZero, U512, U1024, Uint};
@@ -109,13 +110,55 @@ impl<const L: usize> Numbers<L> {
         }
     }
 
+    /// As a device reads them, without the bytes that stand for leading zeros; a number that is too long all the same is 0,
+    /// for which no relation holds.
+    fn as_read(key: &RsaPrivateKeyView<'_>) -> Self {
+        let number = |which| key.number(which).without_leading_byte();
+        let half = |which| narrow(number(which)).unwrap_or(Uint::ZERO);
+        let long = |which| wide(number(which)).unwrap_or((Uint::ZERO, Uint::ZERO));
+        Numbers {
+            n: long(Number::N),
+            e: narrow(key.number(Number::E).magnitude()).unwrap_or(Uint::ZERO),
+            d: long(Number::D),
+            p: half(Number::P),
+            q: half(Number::Q),
+            dp: half(Number::Dp),
+            dq: half(Number::Dq),
+            qinv: half(Number::Qinv),
+        }
+    }
+
     /// The first of p and q that is certainly not a prime. The relations hold for any two odd numbers as well.
-    fn composite(&self) -> Option<Number> {
+    pub(crate) fn composite(&self) -> Option<Number> {
         [(Number::P, &self.p), (Number::Q, &self.q)]
             .into_iter()
             .find(|(_, prime)| !may_be_prime(prime))
             .map(|(number, _)| number)
     }
+}
+
+/// The numbers of a device's key that may be damaged, and whether it was made for another exponent than the device's.
+///
+/// Where the key has another exponent, d, dp and dq tell: if they do not fit it better than 65537, only e is damaged.
+pub(crate) fn device_numbers(key: &RsaPrivateKeyView<'_>) -> (Numbers<DEVICE>, bool) {
+    let mut numbers = Numbers::as_read(key);
+    let fitting = |numbers: &Numbers<DEVICE>| {
+        [Relation::PrivateExponent, Relation::Dp, Relation::Dq]
+            .into_iter()
+            .filter(|relation| numbers.holds(*relation))
+            .count()
+    };
+    let stored = numbers.e;
+    if stored == Uint::from_u32(E) {
+        return (numbers, false);
+    }
+    let by_stored = fitting(&numbers);
+    numbers.e = Uint::from_u32(E);
+    let is_other = by_stored > fitting(&numbers);
+    if is_other {
+        numbers.e = stored;
+    }
+    (numbers, is_other)
 }
 
 /// What the relations say about a key.

@@ -164,6 +164,25 @@ impl<'a> Integer<'a> {
         strip(self.content)
     }
 
+    /// The bytes behind the one that has to be 0 in a number of 129 or 65 bytes, which the device steps over; all bytes of a
+    /// number of another length.
+    pub(crate) fn without_leading_byte(&self) -> &'a [u8] {
+        match self.content {
+            [_, number @ ..] if matches!(number.len(), 128 | 64) => number,
+            number => number,
+        }
+    }
+
+    /// Where such a byte is that is not 0.
+    pub(crate) fn damaged_leading_byte(&self) -> Option<usize> {
+        match self.content {
+            [lead, number @ ..] if *lead != 0 && matches!(number.len(), 128 | 64) => {
+                Some(self.offset() + usize::from(self.header))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether DER would encode the number in the same bytes.
     #[must_use]
     pub const fn is_minimal(&self) -> bool {

@@ -373,7 +373,9 @@ fn findings_tell_their_place() {
     assert_eq!(offsets(&|field| field[610] = 1), [("stale-tail", Some(608))]);
     assert_eq!(offsets(&|field| field.truncate(400)), [("truncated", Some(400))]);
     assert_eq!(offsets(&|field| field[0] = 0), [("broken-header", Some(0))]);
-    assert_eq!(offsets(&|field| field[144] = 7), [("unreadable", Some(144))]);
+    assert_eq!(offsets(&|field| field[144] = 7), [("header-damaged", Some(144))]);
+    // the length of n, by which the device goes
+    assert_eq!(offsets(&|field| field[9] ^= 1), [("unreadable", Some(138))]);
     assert_eq!(offsets(&|field| field[6] = 3), [("wrong-version", None)]);
 }
 

@@ -58,6 +58,17 @@ pub enum Finding {
     WrongVersion,
     /// A key of more than two primes: version 1, and the others behind the nine integers.
     MultiPrime,
+    /// Tag, length or leading zero of a number is damaged, which the device steps over.
+    HeaderDamaged {
+        /// Which number.
+        number: Number,
+        /// First damaged byte.
+        offset: usize,
+    },
+    /// e is damaged: the key belongs to 65537, which the device takes for granted.
+    ExponentDamaged,
+    /// Nothing else that was found explains why the device cannot decrypt.
+    Misread,
     /// The nine integers cannot be read.
     Unreadable {
         /// Why.
@@ -84,7 +95,7 @@ pub enum Finding {
         /// Its encoded length.
         length: usize,
     },
-    /// The exponent is not 65537, which devices take for granted.
+    /// The key was made for another exponent than 65537, which devices take for granted.
     WrongExponent,
     /// The modulus is even.
     EvenModulus,
@@ -181,6 +192,7 @@ impl Finding {
             Finding::TailErased { from }
             | Finding::StaleTail { from }
             | Finding::ServerKey(ServerKeyFinding::TailErased { from }) => Some(*from),
+            Finding::HeaderDamaged { offset, .. } => Some(*offset),
             Finding::Truncated { available, .. }
             | Finding::Ec(EcFinding::Truncated { available, .. })
             | Finding::ServerKey(ServerKeyFinding::Truncated { available, .. }) => Some(*available),
@@ -190,6 +202,24 @@ impl Finding {
             Finding::WrongLength { declared, .. } => Some(*declared),
             Finding::BrokenHeader { .. } | Finding::HeadErased { .. } => Some(0),
             _ => None,
+        }
+    }
+
+    /// Whether it tells why the device cannot use its RSA field.
+    pub(super) const fn prevents_decryption(&self) -> bool {
+        match self {
+            Finding::BrokenHeader { .. }
+            | Finding::HeaderDamaged { .. }
+            | Finding::ExponentDamaged
+            | Finding::WrongVersion
+            | Finding::WrongLength { .. }
+            | Finding::NotMinimal
+            | Finding::StaleTail { .. }
+            | Finding::InterruptedWrite
+            | Finding::SecretPublished { .. }
+            | Finding::PublicCopy(_) => false,
+            Finding::RelationFailed { relation } => !matches!(relation, Relation::PrivateExponent),
+            _ => true,
         }
     }
 
@@ -288,9 +318,27 @@ impl Finding {
                 "gets a public key for which the device cannot decrypt",
                 NEW_KEY,
             ),
+            Finding::HeaderDamaged { .. } => Texts(
+                "header-damaged",
+                "does not look at this byte",
+                "is not affected",
+                "repair the key, which gives it right headers, and write it again; other programs refuse it",
+            ),
+            Finding::ExponentDamaged => Texts(
+                "exponent-damaged",
+                "does not look at e, which is 65537 for all devices",
+                "is not affected",
+                "repair the key, which gives it the right exponent, and write it again; other programs refuse it",
+            ),
+            Finding::Misread => Texts(
+                "misread",
+                "finds no key at the places where it looks and cannot decrypt",
+                "gets as a public key what is at the place of the modulus",
+                REPAIR,
+            ),
             Finding::Unreadable { .. } => Texts(
                 "unreadable",
-                "may misread the key from the damaged place on",
+                "reads no key from the damaged place on and cannot decrypt",
                 "gets the right public key only if the modulus is intact",
                 REPAIR,
             ),
@@ -302,7 +350,7 @@ impl Finding {
             ),
             Finding::NotMinimal => Texts(
                 "not-minimal",
-                "works; devices generate such keys themselves",
+                "reads such numbers; devices generate them themselves",
                 "is not affected",
                 "canonicalise a copy before giving it to strict programs; the device needs nothing",
             ),
@@ -371,7 +419,7 @@ impl Finding {
             Finding::PublicCopy(finding) => finding.texts(),
             Finding::StaleTail { .. } => Texts(
                 "stale-tail",
-                "works; the bytes after the key are the end of an older, longer one or a damaged padding",
+                "does not look at the bytes after the key: the end of an older, longer one or a damaged padding",
                 "is not affected",
                 "nothing needs to be done; cut the bytes off before giving the key to strict programs",
             ),
@@ -399,6 +447,12 @@ impl core::fmt::Display for Finding {
             Finding::WrongLength { declared, found } => write!(f, "length {declared} instead of {found}: ")?,
             Finding::DeviceIncompatible { number, length } => write!(f, "{number} in {length} bytes: ")?,
             Finding::LongLength { number } => write!(f, "length of {number}: ")?,
+            Finding::HeaderDamaged { number: number @ (Number::Version | Number::E), offset } => {
+                write!(f, "byte {offset}, header of {number}: ")?;
+            }
+            Finding::HeaderDamaged { number, offset } => {
+                write!(f, "byte {offset}, header or leading zero of {number}: ")?;
+            }
             Finding::NotPrime { number } => write!(f, "{number} is not prime: ")?,
             Finding::SecretPublished { leak } => {
                 write!(f, "{} of {} bytes of {}: ", leak.len, leak.of, leak.secret)?;

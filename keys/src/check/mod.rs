@@ -1,5 +1,6 @@
 //! Says what is wrong with the keys on a device: its private key, the copies of its public key, its server's key.
 
+mod as_read;
 mod ec_field;
 mod finding;
 mod leak;
@@ -88,8 +89,10 @@ impl core::fmt::Debug for Knowledge<'_> {
 /// assert!(!report.device_works());
 /// ```
 ///
-/// The work is bounded: some passes over the bytes, nine integers, ten multiplications and divisions of 1024 bits, and, if
-/// all relations hold, two exponentiations of 512 bits.
+/// [`Report::device_works`] is true exactly if no finding says that the device cannot decrypt, connect or read its key.
+///
+/// The work is bounded: some passes over the bytes, nine integers, some thirty multiplications and divisions of 1024 bits, and, if
+/// all relations that the device needs hold, two exponentiations of 512 bits.
 #[must_use]
 pub fn check(field: &[u8]) -> Report {
     check_with(field, &Knowledge::new())
@@ -100,12 +103,14 @@ pub fn check(field: &[u8]) -> Report {
 pub fn check_with(field: &[u8], knowledge: &Knowledge<'_>) -> Report {
     let mut report = Report::new();
     rsa_field::examine(field, &mut report);
-    let composite = report.findings().any(|finding| matches!(finding, Finding::NotPrime { .. }));
-    report.device_works = !composite && device_view::would_decrypt_with_primes(field);
     let no_key = report.findings().any(|finding| {
         matches!(
             finding,
-            Finding::Erased | Finding::Zeroed | Finding::HeadErased { .. } | Finding::WrongForm { .. }
+            Finding::Erased
+                | Finding::Zeroed
+                | Finding::HeadErased { .. }
+                | Finding::WrongForm { .. }
+                | Finding::WrongSize { .. }
         )
     });
     if !no_key {

@@ -1,8 +1,9 @@
 //! The private key field of TCP devices.
 
-use super::{Finding, Report, published_secrets};
-use crate::arithmetic::verdict;
+use super::{Finding, Report, as_read, published_secrets};
+use crate::arithmetic::{Relation, device_numbers};
 use crate::der::{DerError, SEQUENCE};
+use crate::device_view::Reading;
 use crate::form::KeyForm;
 use crate::load::{MAX_DER, Unpacked, unpack};
 use crate::pem;
@@ -10,6 +11,23 @@ use crate::private_key::{Number, RsaPrivateKeyView, bits};
 use zeroize::Zeroize;
 
 pub(super) fn examine(field: &[u8], report: &mut Report) {
+    let reading = Reading::of(field);
+    report.device_works = reading.as_ref().is_some_and(Reading::decrypts);
+    // by what the device reads, if that is a key, or what is left of one where a reader of DER loses its way
+    let lost = RsaPrivateKeyView::walk(field).err().filter(|_| !report.device_works);
+    let is_read = |reading: &Reading| {
+        report.device_works || reading.finds_numbers() && lost.is_some() && !is_cut_off(field)
+    };
+    if let Some(reading) = reading.filter(is_read) {
+        return as_read::examine(field, reading, lost, report);
+    }
+    examine_structure(field, report);
+    if !report.findings().any(|finding| finding.prevents_decryption()) {
+        report.push(Finding::Misread);
+    }
+}
+
+fn examine_structure(field: &[u8], report: &mut Report) {
     if field.is_empty() {
         return report.push(Finding::Truncated { needed: 607, available: 0 });
     }
@@ -44,9 +62,13 @@ pub(super) fn examine(field: &[u8], report: &mut Report) {
     if let Some(declared) = declared.filter(|declared| *declared != key.der_len()) {
         report.push(Finding::WrongLength { declared, found: key.der_len() });
     }
-    let padding = |fill| key.trailing().iter().all(|byte| *byte == fill);
-    if !padding(0xFF) && !padding(0x00) {
-        report.push(Finding::StaleTail { from: key.der_len() });
+    stale_tail(key.trailing(), key.der_len(), report);
+}
+
+pub(super) fn stale_tail(trailing: &[u8], from: usize, report: &mut Report) {
+    let fills = |fill| trailing.iter().all(|byte| *byte == fill);
+    if !fills(0xFF) && !fills(0x00) {
+        report.push(Finding::StaleTail { from });
     }
 }
 
@@ -67,19 +89,37 @@ fn examine_header(field: &[u8], report: &mut Report) -> Option<usize> {
         report.push(Finding::BrokenHeader { found: [tag, form] });
     }
     let declared = 4 + usize::from(u16::from_be_bytes([high, low]));
-    let erased = field.iter().rev().take_while(|byte| **byte == 0xFF).count();
-    let from = field.len() - erased;
-    // a key may end in FF by chance, hardly in eight of them
-    if whole && from + 8 <= declared.min(field.len()) {
+    if let Some(from) = erased_from(field).filter(|_| whole) {
         report.push(Finding::TailErased { from });
     }
     whole.then_some(declared)
+}
+
+/// Start of an erased end, of a key whose header is whole.
+fn erased_from(field: &[u8]) -> Option<usize> {
+    let [0x30, 0x82, high, low, ..] = *field else { return None };
+    let declared = 4 + usize::from(u16::from_be_bytes([high, low]));
+    let erased = field.iter().rev().take_while(|byte| **byte == 0xFF).count();
+    let from = field.len() - erased;
+    // a key may end in FF by chance, hardly in eight of them
+    (from + 8 <= declared.min(field.len())).then_some(from)
+}
+
+fn is_cut_off(field: &[u8]) -> bool {
+    let ends_early = matches!(*field, [0x30, 0x82, high, low, ..]
+        if field.len() < 4 + usize::from(u16::from_be_bytes([high, low])));
+    ends_early || erased_from(field).is_some()
 }
 
 /// A cut off or erased end explains that the integers cannot be read; only other reasons are told as well.
 fn examine_unreadable(field: &[u8], declared: Option<usize>, error: DerError, report: &mut Report) {
     let erased = report.findings().any(|finding| matches!(finding, Finding::TailErased { .. }));
     let needed = declared.filter(|needed| *needed > field.len());
+    if needed.is_some()
+        && let Some(bits) = bits_of_header(field).filter(|bits| is_other_size(*bits))
+    {
+        return report.push(Finding::WrongSize { bits });
+    }
     if let Some(needed) = needed {
         report.push(Finding::Truncated { needed, available: field.len() });
     }
@@ -124,8 +164,24 @@ fn is_multi_prime(der: &[u8], key: &RsaPrivateKeyView<'_>) -> bool {
 }
 
 /// A damaged top bit is no other size.
+fn is_other_size(bits: usize) -> bool {
+    !(1008..=1024).contains(&bits)
+}
+
 fn other_size(key: &RsaPrivateKeyView<'_>) -> Option<usize> {
-    Some(bits(key.modulus())).filter(|size| !(1008..=1024).contains(size))
+    Some(bits(key.number(Number::N).without_leading_byte())).filter(|bits| is_other_size(*bits))
+}
+
+/// Size of the modulus by its header, of a key that is cut off.
+fn bits_of_header(field: &[u8]) -> Option<usize> {
+    let (length, first) = match *field {
+        [0x30, 0x82, _, _, 0x02, 0x01, _, 0x02, 0x82, high, low, 0, first, ..] => {
+            (usize::from(u16::from_be_bytes([high, low])), first)
+        }
+        [0x30, 0x82, _, _, 0x02, 0x01, _, 0x02, 0x81, length, 0, first, ..] => (usize::from(length), first),
+        _ => return None,
+    };
+    Some(8 * length.checked_sub(2)? + bits(&[first]))
 }
 
 fn examine_encoding(key: &RsaPrivateKeyView<'_>, report: &mut Report) {
@@ -139,7 +195,9 @@ fn examine_encoding(key: &RsaPrivateKeyView<'_>, report: &mut Report) {
         report.push(Finding::LongLength { number });
     }
     for (number, length) in Number::ALL.into_iter().zip(key.encoded_lengths()) {
-        if !number.device_reads(length) && number != Number::E {
+        // another exponent has a finding of its own
+        let is_other = number == Number::E && key.number(number).magnitude() != [1, 0, 1];
+        if !number.device_reads(length) && !is_other {
             report.push(Finding::DeviceIncompatible { number, length });
         }
     }
@@ -152,17 +210,30 @@ fn examine_numbers(key: &RsaPrivateKeyView<'_>, report: &mut Report) {
     if let Some(bits) = other_size(key) {
         return report.push(Finding::WrongSize { bits });
     }
-    if key.number(Number::E).magnitude() != [1, 0, 1] {
+    for number in Number::ALL {
+        if let Some(offset) = key.number(number).damaged_leading_byte() {
+            report.push(Finding::HeaderDamaged { number, offset });
+        }
+    }
+    let (numbers, is_of_other_exponent) = device_numbers(key);
+    if is_of_other_exponent {
         report.push(Finding::WrongExponent);
+    } else if key.number(Number::E).magnitude() != [1, 0, 1] {
+        report.push(Finding::ExponentDamaged);
     }
     if key.modulus().last().is_none_or(|last| last % 2 == 0) {
         report.push(Finding::EvenModulus);
     }
-    let verdict = verdict(key);
-    for relation in verdict.failed() {
+    let failed = || Relation::ALL.into_iter().filter(|relation| !numbers.holds(*relation));
+    for relation in failed() {
         report.push(Finding::RelationFailed { relation });
     }
-    if let Some(number) = verdict.composite {
-        report.push(Finding::NotPrime { number });
+    if failed().all(|relation| relation == Relation::PrivateExponent) {
+        if let Some(number) = numbers.composite() {
+            report.push(Finding::NotPrime { number });
+        }
+        if bits(key.modulus()) < 1024 {
+            report.push(Finding::WrongSize { bits: bits(key.modulus()) });
+        }
     }
 }
