@@ -249,8 +249,11 @@ fn ec_fields_have_their_findings() {
     assert_eq!(change(&|field| field[7..39].fill(0xFF)), named(&["ec-number-out-of-range"], false));
     assert_eq!(change(&|field| field[50] ^= 1), named(&["ec-unreadable"], false));
     assert_eq!(change(&|field| field[0] ^= 1), named(&["ec-unreadable"], false));
-    assert_eq!(change(&|field| field[80..].fill(0xFF)), named(&["tail-erased", "ec-point-mismatch"], false));
-    assert_eq!(change(&|field| field[45..].fill(0xFF)), named(&["tail-erased", "ec-unreadable"], false));
+    assert_eq!(
+        change(&|field| field[80..].fill(0xFF)),
+        named(&["ec-tail-erased", "ec-point-mismatch"], false)
+    );
+    assert_eq!(change(&|field| field[45..].fill(0xFF)), named(&["ec-tail-erased", "ec-unreadable"], false));
     assert_eq!(change(&|field| field[150] = 1), named(&["stale-tail"], true));
     assert_eq!(change(&|field| field[121..].fill(0)), named(&[], true));
     for (file, codes) in [

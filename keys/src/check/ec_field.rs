@@ -27,6 +27,11 @@ pub enum EcFinding {
         /// Bytes that there are.
         available: usize,
     },
+    /// FF from this byte to the end, although the key is longer.
+    TailErased {
+        /// First erased byte.
+        from: usize,
+    },
     /// The structure cannot be read.
     Unreadable {
         /// Why.
@@ -81,6 +86,13 @@ impl EcFinding {
                 "lacks the end of the key and cannot connect",
                 "is not affected",
                 RESTORE,
+            ),
+            EcFinding::TailErased { .. } => Texts(
+                "ec-tail-erased",
+                "lost the end of its key and cannot connect",
+                "is not affected",
+                "repair the key if its private number is intact, with the cloud's copy of the public key; otherwise restore it from \
+                 a backup, or write a new key and send its public key to the cloud",
             ),
             EcFinding::Unreadable { .. } => {
                 Texts("ec-unreadable", "cannot read its key and cannot connect", "is not affected", RESTORE)
@@ -203,7 +215,7 @@ fn examine_inside(field: &[u8], report: &mut Report) {
 fn tail_erased(field: &[u8], report: &mut Report) {
     let from = field.len() - field.iter().rev().take_while(|byte| **byte == 0xFF).count();
     if from + 8 <= field.len().min(EC_DER_LEN) {
-        report.push(Finding::TailErased { from });
+        report.push(EcFinding::TailErased { from });
     }
 }
 

@@ -191,6 +191,7 @@ impl Finding {
         match self {
             Finding::TailErased { from }
             | Finding::StaleTail { from }
+            | Finding::Ec(EcFinding::TailErased { from })
             | Finding::ServerKey(ServerKeyFinding::TailErased { from }) => Some(*from),
             Finding::HeaderDamaged { offset, .. } => Some(*offset),
             Finding::Truncated { available, .. }
@@ -437,7 +438,9 @@ impl core::fmt::Display for Finding {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Finding::HeadErased { len } => write!(f, "the first {len} bytes are erased: ")?,
-            Finding::TailErased { from } => write!(f, "erased from byte {from} on: ")?,
+            Finding::TailErased { from } | Finding::Ec(EcFinding::TailErased { from }) => {
+                write!(f, "erased from byte {from} on: ")?;
+            }
             Finding::UnreadableText { error } => write!(f, "{error}: ")?,
             Finding::WrongForm { form } => write!(f, "form {}: ", form.name())?,
             Finding::WrongSize { bits } => write!(f, "{bits} bits: ")?,
