@@ -5,8 +5,8 @@ use super::report::{Fields, Problem};
 use crate::dct::value::oddities_of;
 use crate::exit::chain;
 use crate::keys::check_file::{
-    has_length_of_field, may_be_of_a_device, not_a_key_for_devices, of_private_key, text_in_field,
-    text_in_region,
+    DamagedPublic, damaged_public, has_length_of_field, may_be_of_a_device, not_a_key_for_devices,
+    of_private_key, of_public_key, text_in_field, text_in_region,
 };
 use crate::keys::from_utf16;
 use core::fmt;
@@ -53,6 +53,8 @@ pub(super) struct PublicKey {
     /// Which of the vendor's own server keys it is.
     pub(super) bundled: Option<&'static str>,
     pub(super) fingerprint: Option<String>,
+    /// What is noteworthy without being wrong: codes.
+    pub(super) remarks: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,6 +87,15 @@ pub(super) enum Look {
 pub(super) fn look(scan: &Scan) -> Option<Look> {
     if scan.len() > MAX_FILE as u64 {
         return None;
+    }
+    if let Some(damaged) = damaged_public(&scan.head) {
+        return Some(match damaged {
+            DamagedPublic::Server(ServerKeyKind::Rsa) if may_be_region(scan, KeyAlgorithm::Rsa) => {
+                Look::Region
+            }
+            DamagedPublic::Server(ServerKeyKind::Ec) if may_be_region(scan, KeyAlgorithm::Ec) => Look::Region,
+            _ => Look::Public,
+        });
     }
     let form = match KeyForm::of(&scan.head) {
         Some(form) if form != KeyForm::Pem => form,
@@ -166,16 +177,20 @@ fn plain_text(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     from_utf16(text).or_else(|| marked(&[0xFF, 0xFE])).or_else(|| marked(&[0xFE, 0xFF]))
 }
 
-/// What is said of key text in UTF-16 before all else; devices and most programs know nothing of it.
+/// What is said of key text in UTF-16 before all else; devices and most programs know nothing of it. With its mark it is read by
+/// all of `spark keys`, and only remarkable.
 fn of_text(scan: &Scan, explain: impl FnOnce(&[u8]) -> (Vec<Problem>, Fields)) -> (Vec<Problem>, Fields) {
-    match plain_text(&scan.head) {
-        None => explain(&scan.head),
-        Some(plain) => {
-            let (mut found, fields) = explain(&plain);
-            found.insert(0, Problem::new("text-utf16", pem::PemError::Utf16, None));
-            (found, fields)
-        }
+    const CODE: &str = "text-utf16";
+    let Some(plain) = plain_text(&scan.head) else { return explain(&scan.head) };
+    let (mut found, mut fields) = explain(&plain);
+    if from_utf16(&scan.head).is_none() {
+        found.insert(0, Problem::new(CODE, pem::PemError::Utf16, None));
+    } else if let Fields::PrivateKey(PrivateKey { remarks, .. })
+    | Fields::PublicKey(PublicKey { remarks, .. }) = &mut fields
+    {
+        remarks.push(CODE.to_owned());
     }
+    (found, fields)
 }
 
 const fn is_public(form: KeyForm) -> bool {
@@ -308,6 +323,7 @@ fn public_key(head: &[u8]) -> (Vec<Problem>, Fields) {
             server_key: false,
             bundled: None,
             fingerprint: None,
+            remarks: Vec::new(),
         };
         (vec![problem], Fields::PublicKey(fields))
     };
@@ -315,6 +331,13 @@ fn public_key(head: &[u8]) -> (Vec<Problem>, Fields) {
         && let Some(problem) = problems(&check_server_key(kind, head)).into_iter().next()
     {
         return unread(problem);
+    }
+    if damaged_public(head).is_some() {
+        return unread(Problem::new(
+            "damaged-key",
+            "the header of the public key is damaged; copy it again",
+            None,
+        ));
     }
     match load::load(head, &mut scratch) {
         Ok(loaded) if !loaded.key.is_private() => {
@@ -333,8 +356,11 @@ fn public_key(head: &[u8]) -> (Vec<Problem>, Fields) {
                 server_key,
                 bundled: loaded.key.fingerprint().and_then(|of| bundled(&of)),
                 fingerprint: fingerprint(&loaded.key),
+                remarks: Vec::new(),
             };
-            (Vec::new(), Fields::PublicKey(fields))
+            let report = of_public_key(head, &loaded).filter(|report| !report.device_works());
+            let found = report.map(|report| problems(&report)).unwrap_or_default();
+            (found, Fields::PublicKey(fields))
         }
         Ok(_) => unread(Problem::new("private-key", "the file holds a private key", None)),
         Err(error) => {

@@ -1,6 +1,6 @@
 //! `spark keys check`: everything that is wrong with the keys in a device, or with a key file.
 
-use super::check_file::of_file;
+use super::check_file::{Candidates, of_file};
 use super::protocol::Protocol;
 use super::read_key;
 use super::secret::{Finding, Secret, describe};
@@ -14,10 +14,11 @@ use crate::ui;
 use core::fmt;
 use serde::Serialize;
 use serde_json::Value;
-use spark_dct::segment::Platform;
+use spark_dct::segment::{Platform, Segment};
 use spark_dct::server_address::{AddressError, Deviation};
 use spark_dct::{Field, ServerAddress};
 use spark_keys::check::{Knowledge, Report, check_ec_with, check_with};
+use spark_keys::{KeyForm, is_interrupted_write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zeroize::Zeroizing;
@@ -107,11 +108,12 @@ impl fmt::Display for Examined {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let candidates = args.candidate.iter().map(|path| candidate(path)).collect::<Result<Vec<_>, _>>()?;
-    let candidates = match &*candidates {
-        [] => None,
-        [a, b] => Some((a.as_slice(), b.as_slice())),
-        _ => {
+    let candidates =
+        args.candidate.iter().map(|path| Candidate::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let candidates = match <[Candidate; 2]>::try_from(candidates) {
+        Ok(both) => Some(both),
+        Err(none) if none.is_empty() => None,
+        Err(_) => {
             return Err(Failure::new(
                 Code::Usage,
                 "an interrupted write is between two keys",
@@ -119,6 +121,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             ));
         }
     };
+    let candidates = candidates.as_ref();
     let copy = args.public_key.as_ref().map(|path| read_key(path)).transpose()?;
     let copy = copy.as_ref().map(|copy| copy.as_slice());
     let checked = match &args.file {
@@ -137,28 +140,54 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(if checked.ok { ExitCode::SUCCESS } else { ExitCode::from(Code::Data as u8) })
 }
 
-/// The bytes that were, or were to be, in the device.
-fn candidate(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let content = read_key(path)?;
-    Ok(match Secret::load(path, &content) {
-        Ok(secret) => Zeroizing::new(secret.field().to_vec()),
+/// A key that was, or was to be, in the device, in all the bytes that may have been written there.
+pub(super) struct Candidate {
+    forms: Vec<Zeroizing<Vec<u8>>>,
+}
+
+impl Candidate {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let content = read_key(path)?;
         // What a device held need not be a key.
-        Err(_) => content,
-    })
+        let secret = Secret::load(path, &content).ok();
+        let mut forms = vec![content];
+        if let Some(secret) = secret {
+            let zeros = |len: usize| {
+                let mut padded = secret.der().to_vec();
+                padded.resize(len.max(padded.len()), 0);
+                Zeroizing::new(padded)
+            };
+            // As it is written here, as old tools did with one 00 after an odd length, and with 00 to the end.
+            forms.push(Zeroizing::new(secret.field().to_vec()));
+            forms.push(zeros(secret.der().len().next_multiple_of(2)));
+            forms.push(zeros(secret.field().len()));
+        }
+        Ok(Self { forms })
+    }
+
+    /// The bytes of both keys whose mixture the field is; those of the files if it is none.
+    fn forms_of<'a>([a, b]: &'a [Self; 2], field: &[u8]) -> (&'a [u8], &'a [u8]) {
+        let pairs = || a.forms.iter().flat_map(|a| b.forms.iter().map(move |b| (a.as_slice(), b.as_slice())));
+        pairs()
+            .find(|(a, b)| is_interrupted_write(field, a, b))
+            .or_else(|| pairs().next())
+            .unwrap_or_default()
+    }
 }
 
 pub(super) fn report(
     protocol: Protocol,
     field: &[u8],
     cache: Option<&[u8]>,
-    candidates: Option<(&[u8], &[u8])>,
+    candidates: Candidates<'_>,
     copy: Option<&[u8]>,
 ) -> Report {
     let mut knowledge = Knowledge::new();
     if let Some(cache) = cache {
         knowledge = knowledge.public_cache(cache);
     }
-    if let Some((a, b)) = candidates {
+    if let Some(both) = candidates {
+        let (a, b) = Candidate::forms_of(both, field);
         knowledge = knowledge.candidates(a, b);
     }
     if let Some(copy) = copy {
@@ -179,7 +208,7 @@ pub(super) fn judge(protocol: Protocol, field: &[u8], copy: Option<&[u8]>) -> (V
 fn of_device(
     device: &mut Particle<'_, '_>,
     args: &Args,
-    candidates: Option<(&[u8], &[u8])>,
+    candidates: Candidates<'_>,
     mut copy: Option<Vec<u8>>,
 ) -> Result<Checked, Failure> {
     let protocol = Protocol::of(device, args.protocol)?;
@@ -201,7 +230,7 @@ fn of_device(
         server_spki = Some(folder.server_spki()?);
     }
     let place = device.segment(protocol.private_key())?;
-    let field = Zeroizing::new(device.read(&place, protocol.private_key_len())?);
+    let field = private_field(device, &place, protocol)?;
     let cache = cache(device, protocol)?;
     let unfinished = next.filter(|next| {
         Secret::of_field(protocol, &field).is_some_and(|present| present.public().spki == *next)
@@ -221,16 +250,7 @@ fn of_device(
     }
 
     let region = Region::read(device, protocol)?;
-    let mut server = Examined::of("server public key", &region.check_key());
-    if let Some((finding, connects)) = address_finding(protocol, region.address_block()) {
-        server.works &= connects;
-        server.findings.push(finding);
-    }
-    server.findings.extend(odd_address(region.address_block()));
-    for finding in disagreements(&region, server_spki.as_ref().map(<[u8; 294]>::as_slice)) {
-        server.works &= finding.code != VENDORS_ADDRESS;
-        server.findings.push(finding);
-    }
+    let server = server_in_device(protocol, &region, server_spki.as_ref().map(<[u8; 294]>::as_slice));
     let shown = Shown::of(protocol, region.address_block(), device.id().map(|id| id.0));
     Ok(Checked {
         file: None,
@@ -240,6 +260,37 @@ fn of_device(
         ok: private.ok() && server.ok(),
         keys: vec![private, server],
     })
+}
+
+/// Key and address of the server in a device, for themselves and beside the key of a cloud.
+pub(super) fn server_in_device(protocol: Protocol, region: &Region, wanted: Option<&[u8]>) -> Examined {
+    let mut server = Examined::of("server public key", &region.check_key());
+    if let Some((finding, connects)) = address_finding(protocol, region.address_block()) {
+        server.works &= connects;
+        server.findings.push(finding);
+    }
+    server.findings.extend(odd_address(region.address_block()));
+    for finding in disagreements(region, wanted) {
+        server.works &= finding.code != VENDORS_ADDRESS;
+        server.findings.push(finding);
+    }
+    server
+}
+
+/// What is in the place of the private key: as much as firmware reads, or all of it when that is the start of another form, which may
+/// be longer.
+pub(super) fn private_field(
+    device: &mut Particle<'_, '_>,
+    place: &Segment,
+    protocol: Protocol,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let field = Zeroizing::new(device.read(place, protocol.private_key_len())?);
+    let is_other = KeyForm::of(&field).is_some_and(|form| form != KeyForm::Pkcs1Private);
+    if protocol == Protocol::Udp || device.platform() == Platform::Core || !is_other {
+        return Ok(field);
+    }
+    let whole = Field::DEVICE_PRIVATE_KEY;
+    device.read_at(place.alternate, place.address, whole.len()).map(Zeroizing::new)
 }
 
 /// The device's own copy of its public key. A Core has none.

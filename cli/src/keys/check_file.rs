@@ -1,25 +1,27 @@
 //! `spark keys check FILE`.
 
-use super::check::{Checked, Examined, odd_address, report};
+use super::check::{Candidate, Checked, Examined, odd_address, report};
 use super::protocol::Protocol;
-use super::read_key;
 use super::secret::{Finding, Secret, describe};
+use super::{argument, read_key, shown};
 use crate::exit::{Code, Failure, chain};
 use crate::inspect;
 use core::fmt::Display;
 use spark_dct::Field;
 use spark_dct::segment::KeyAlgorithm;
 use spark_dct::server_key_region::address_block_of_file;
-use spark_keys::check::{PublicCopyFinding, ServerKeyKind, check_server_key};
+use spark_keys::bundled::BundledKey;
+use spark_keys::check::{PublicCopyFinding, Report, ServerKeyKind, check_server_key};
 use spark_keys::der::DerError;
+use spark_keys::device_view::decrypts;
 use spark_keys::load::{self, LoadError, Loaded, Unpacked};
 use spark_keys::pem::PemError;
-use spark_keys::{DeviceKey, Key, KeyForm, RsaPrivateKeyView};
+use spark_keys::{DeviceKey, Key, KeyForm, RsaPrivateKeyView, published_by_device};
 use std::path::Path;
 use zeroize::Zeroizing;
 
 /// Two keys one of which was to replace the other.
-pub(super) type Candidates<'a> = Option<(&'a [u8], &'a [u8])>;
+pub(super) type Candidates<'a> = Option<&'a [Candidate; 2]>;
 
 pub(super) fn of_file(
     file: &Path,
@@ -28,15 +30,10 @@ pub(super) fn of_file(
     copy: Option<&[u8]>,
 ) -> Result<Checked, Failure> {
     let content = read_key(file)?;
-    let mut scratch = scratch(&content);
     let look = Look { file, protocol, content: &content, candidates, copy };
-    let (form, mut examined) = match (look.at_text_in_place(), load::load(&content, &mut scratch)) {
-        (Some(examined), _) => (None, examined),
-        (None, Ok(loaded)) => (Some(loaded.form), look.at_key(&loaded)?),
-        (None, Err(error)) => look.at_damage(&error)?,
-    };
+    let (form, mut examined) = look.examine()?;
     for finding in &mut examined.findings {
-        let with_command = format!("repair the key (`spark keys repair {}`)", file.display());
+        let with_command = format!("repair the key (`spark keys repair {}`)", argument(file));
         finding.next = finding.next.replacen("repair the key", &with_command, 1);
     }
     Ok(Checked {
@@ -146,10 +143,10 @@ pub(super) fn refuse_table(path: &Path, content: &[u8]) -> Result<(), Failure> {
 fn of_other_kind(path: &Path, kind: &str) -> Failure {
     Failure::new(
         Code::Data,
-        format_args!("{} is no key file but of the kind {kind}", path.display()),
+        format_args!("{} is no key file but of the kind {kind}", shown(path)),
         format_args!(
             "`spark inspect {0}` explains it; of a configuration table `spark dct get NAME --raw KEY -f {0}` takes a key out",
-            path.display()
+            argument(path)
         ),
     )
 }
@@ -168,6 +165,21 @@ pub(crate) fn of_private_key(content: &[u8], loaded: &Loaded<'_>) -> (bool, Vec<
     examined.map_or((false, Vec::new()), |examined| {
         (examined.works, examined.findings.into_iter().map(|finding| finding.code).collect())
     })
+}
+
+/// What `spark keys check` says of a public key in a file as a key for devices; `None` for a device's own, which is for clouds.
+pub(crate) fn of_public_key(content: &[u8], loaded: &Loaded<'_>) -> Option<Report> {
+    let look = Look { file: Path::new(""), protocol: None, content, candidates: None, copy: None };
+    match &loaded.key {
+        key if is_devices_own(key) => None,
+        Key::EcPublic(_) => Some(look.server_report(ServerKeyKind::Ec, loaded)),
+        _ => Some(look.server_report(ServerKeyKind::Rsa, loaded)),
+    }
+}
+
+/// Whether it is the public half of a TCP device's key.
+fn is_devices_own(key: &Key<'_>) -> bool {
+    matches!(key, Key::RsaPublic(key) if key.bits() == 1024 && key.fingerprint().is_some())
 }
 
 /// Whether bytes that nothing is known of are taken for the place of a device's key.
@@ -190,6 +202,16 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
+    /// What it is, with the form of the key that it holds.
+    fn examine(&self) -> Result<(Option<KeyForm>, Examined), Failure> {
+        let mut scratch = scratch(self.content);
+        Ok(match (self.at_text_in_place(), load::load(self.content, &mut scratch)) {
+            (Some(examined), _) => (None, examined),
+            (None, Ok(loaded)) => (Some(loaded.form), self.at_key(&loaded)?),
+            (None, Err(error)) => self.at_damage(&error)?,
+        })
+    }
+
     /// Text where a device has DER.
     fn at_text_in_place(&self) -> Option<Examined> {
         if let Some(kind) = text_in_region(self.content).filter(|_| self.protocol.is_none()) {
@@ -218,7 +240,7 @@ impl Look<'_> {
                 self.server_private_key(loaded)
             }
             Key::RsaPrivate(_) => private(Protocol::Tcp),
-            Key::RsaPublic(key) if key.bits() == 1024 && key.fingerprint().is_some() => {
+            key if is_devices_own(key) => {
                 self.refuse_candidates()?;
                 Ok(self.public("device public key", Vec::new(), loaded))
             }
@@ -281,14 +303,18 @@ impl Look<'_> {
         Ok(examined)
     }
 
-    fn server_public_key(&self, kind: ServerKeyKind, loaded: &Loaded<'_>) -> Examined {
+    fn server_report(&self, kind: ServerKeyKind, loaded: &Loaded<'_>) -> Report {
         let form = if kind == ServerKeyKind::Ec { KeyForm::SpkiEc } else { KeyForm::SpkiRsa };
         let mut spki = Zeroizing::new(vec![0; self.content.len() + 64]);
         let bytes = match loaded.key.encode_into(form, &mut spki) {
             Ok(spki) if loaded.pem => spki,
             _ => self.content,
         };
-        let mut examined = Examined::of("server public key", &check_server_key(kind, bytes));
+        check_server_key(kind, bytes)
+    }
+
+    fn server_public_key(&self, kind: ServerKeyKind, loaded: &Loaded<'_>) -> Examined {
+        let mut examined = Examined::of("server public key", &self.server_report(kind, loaded));
         if !loaded.pem {
             let algorithm = if kind == ServerKeyKind::Ec { KeyAlgorithm::Ec } else { KeyAlgorithm::Rsa };
             let block = address_block_of_file(algorithm, self.content, loaded.der_len);
@@ -324,7 +350,7 @@ impl Look<'_> {
     fn refuse(&self, why: impl Display) -> Failure {
         Failure::new(
             Code::Usage,
-            format_args!("{}: {why}", self.file.display()),
+            format_args!("{}: {why}", shown(self.file)),
             "leave it out, or give the device's private key as FILE",
         )
     }
@@ -334,8 +360,15 @@ impl Look<'_> {
     }
 
     fn at_damage(&self, error: &LoadError) -> Result<(Option<KeyForm>, Examined), Failure> {
+        if let Some(damaged) = damaged_public(self.content).filter(|_| self.protocol.is_none()) {
+            return Ok((None, damaged.examine(self.content)));
+        }
         if let Some(code) = not_a_key_for_devices(error) {
             return Ok((None, nothing(code, error)));
+        }
+        // What a device can use is a device's key, whatever its header looks like.
+        if self.protocol.is_none() && decrypts(self.content) {
+            return Ok((None, self.judge(Protocol::Tcp, self.content)));
         }
         let mut scratch = scratch(self.content);
         let unpacked = load::unpack(self.content, &mut scratch);
@@ -401,6 +434,62 @@ impl Look<'_> {
         }
     }
 }
+
+/// A public key whose header is damaged, so that no reader of DER gets to the key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DamagedPublic {
+    Server(ServerKeyKind),
+    Device,
+}
+
+impl DamagedPublic {
+    fn examine(self, content: &[u8]) -> Examined {
+        match self {
+            Self::Server(kind) => server(kind, content),
+            Self::Device => {
+                let what = "the header of the public key is damaged";
+                let finding = Finding {
+                    code: "damaged-key".to_owned(),
+                    what: what.to_owned(),
+                    device: "is not affected, its public key follows from the private one".to_owned(),
+                    cloud: "cannot read it".to_owned(),
+                    next: "copy it again, or take it from the device with `spark keys send-ready`".to_owned(),
+                };
+                let findings = vec![finding];
+                Examined { what: "public key", works: false, fingerprint: None, bundled: None, findings }
+            }
+        }
+    }
+}
+
+/// Bytes that begin like a public key of device or server but for a few bits, and are none for a reader.
+pub(crate) fn damaged_public(content: &[u8]) -> Option<DamagedPublic> {
+    /// More than a byte of these is no damage to look past.
+    const MAX_BITS: u32 = 8;
+    let (rsa, ec) = (BundledKey::ParticleRsa.spki(), BundledKey::ParticleEc.spki());
+    let device = published_by_device(&[]);
+    let is_like = |whole: &[u8], header: usize| {
+        let differing = |(a, b): (&u8, &u8)| (a ^ b).count_ones();
+        content.len() >= whole.len()
+            && content.iter().zip(whole).take(header).map(differing).sum::<u32>() <= MAX_BITS
+    };
+    let (found, form) = if is_like(rsa, RSA_2048_HEADER) {
+        (DamagedPublic::Server(ServerKeyKind::Rsa), KeyForm::SpkiRsa)
+    } else if is_like(ec, EC_HEADER) {
+        (DamagedPublic::Server(ServerKeyKind::Ec), KeyForm::SpkiEc)
+    } else if is_like(&device, RSA_1024_HEADER) {
+        (DamagedPublic::Device, KeyForm::SpkiRsa)
+    } else {
+        return None;
+    };
+    // Its form is known and the rest of it is explained elsewhere.
+    (KeyForm::of(content) != Some(form)).then_some(found)
+}
+
+/// Bytes before the modulus, or before the point.
+const RSA_2048_HEADER: usize = 33;
+const RSA_1024_HEADER: usize = 29;
+const EC_HEADER: usize = 27;
 
 /// Whether it is a private key of a size that no device and no server has.
 fn has_wrong_size(unpacked: &Unpacked<'_>, error: &LoadError) -> bool {
@@ -494,5 +583,62 @@ fn short_number_file() -> Finding {
         cloud: "is not affected".to_owned(),
         next: "write it with `spark keys load`, which writes all numbers at full length; other tools do not"
             .to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vector(name: &str) -> Vec<u8> {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        std::fs::read(workspace.join("keys/tests/vectors").join(name)).unwrap()
+    }
+
+    fn examine(content: &[u8]) -> Examined {
+        let look = Look { file: Path::new("file"), protocol: None, content, candidates: None, copy: None };
+        look.examine().unwrap().1
+    }
+
+    #[test]
+    fn file_with_any_flipped_bit_is_judged_as_the_device_judges_it() {
+        for file in ["rsa1024_608.der", "devgen_v050.bin"] {
+            let key = vector(file);
+            for bit in 0..key.len() * 8 {
+                let mut damaged = key.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                let examined = examine(&damaged);
+                let place = format!("{file}, byte {}: {examined}", bit / 8);
+                assert_eq!(examined.works, decrypts(&damaged), "{place}");
+                let denies = examined.findings.iter().any(|finding| finding.device.contains("cannot"));
+                assert_eq!(examined.works, !denies, "{place}");
+                assert_eq!(examined.what, "device private key", "{place}");
+                assert!(!examined.findings.is_empty(), "{place}");
+            }
+        }
+    }
+
+    #[test]
+    fn public_key_with_a_damaged_header_is_no_private_key() {
+        let server = vector("server2048.spki.der");
+        let mut region = server.clone();
+        region.resize(512, 0xFF);
+        let ec = vector("particle_server_ec_320.der");
+        for (key, header, what) in [
+            (server, RSA_2048_HEADER, "server public key"),
+            (region, RSA_2048_HEADER, "server public key"),
+            (vector("rsa1024_608.spki.der"), RSA_1024_HEADER, "public key"),
+            (vector("ec_p256.spki.der"), EC_HEADER, "server public key"),
+            (ec, EC_HEADER, "server public key"),
+        ] {
+            for bit in 0..header * 8 {
+                let mut damaged = key.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                let examined = examine(&damaged);
+                let place = format!("{} bytes, byte {}: {examined}", key.len(), bit / 8);
+                assert!(!examined.works && examined.what.ends_with(what), "{place}");
+                assert!(!examined.findings.iter().any(|finding| finding.next.contains("repair")), "{place}");
+            }
+        }
     }
 }

@@ -4,8 +4,8 @@ use super::check::judge;
 use super::check_file::scratch;
 use super::files::exists;
 use super::protocol::Protocol;
-use super::read_key;
 use super::secret::{Secret, to_pem};
+use super::{argument, read_key, shown};
 use crate::exit::{Code, Failure, chain};
 use crate::files;
 use crate::ui;
@@ -101,13 +101,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let content = read_key(&args.input)?;
     let mut scratch = scratch(&content);
     let bad = |code, error: &dyn core::error::Error, next: &str| {
-        Failure::new(code, format_args!("{}: {}", args.input.display(), chain(error)), next)
+        Failure::new(code, format_args!("{}: {}", shown(&args.input), chain(error)), next)
     };
     let loaded = load::load(&content, &mut scratch).map_err(|error| {
         bad(
             Code::Data,
             &error,
-            &format!("`spark keys check {}` shows all that is wrong", args.input.display()),
+            &format!("`spark keys check {}` shows all that is wrong", argument(&args.input)),
         )
     })?;
     let form = args.to.map_or_else(|| of_device(&loaded.key), |form| form.of(&loaded.key));
@@ -166,7 +166,7 @@ fn for_device(args: &Args, key: &Key<'_>) -> Result<Zeroizing<Vec<u8>>, Failure>
             true => "give the key of a device; `spark keys new` makes one",
             false => "give the key of a device, or choose a form for other programs with --to",
         };
-        Failure::new(Code::Data, format_args!("{}: {}", args.input.display(), chain(error)), next)
+        Failure::new(Code::Data, format_args!("{}: {}", shown(&args.input), chain(error)), next)
     };
     let secret = Secret::of_key(key).transpose().map_err(|error| refused(&error))?;
     let secret =

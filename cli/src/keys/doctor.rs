@@ -15,7 +15,8 @@
 //! step 3 is undone, with the new one step 5 is done, and with neither the next run starts with the key that was to be
 //! written.
 //!
-//! Without a local cloud the public key is written into a file before the device is, for `send-ready` or by hand.
+//! Without a local cloud the public key is written into a file before the device is, for `send-ready` or by hand. The server's key
+//! and address are looked at all the same.
 
 use super::files::Names;
 use super::protocol::Protocol;
@@ -40,7 +41,9 @@ use zeroize::Zeroizing;
 ///
 /// A key that works is kept unless --new is given; damage in it that the device ignores is mended. What was in the device (both
 /// generations of its table, and the key), and a new key, are kept in files of the --backup folder. With --cloud the local cloud takes the old key and the new one until the new one was used, so that
-/// the device is never locked out; otherwise ID-FINGERPRINT.pub.pem is what your cloud has to be given.
+/// the device is never locked out; otherwise ID-FINGERPRINT.pub.pem is what your cloud has to be given. The server's key and address
+/// in the device are always looked at and only written with --cloud and --host; exit code 65 says that the device cannot connect with
+/// those that it has.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// The device's id, 24 hex digits; by default the one that the device tells.
@@ -92,6 +95,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     Ok(match cured.reaches_cloud {
         Some(false) => ExitCode::from(Code::Data as u8),
+        _ if !cured.server_works => ExitCode::from(Code::Data as u8),
         _ => ExitCode::SUCCESS,
     })
 }
@@ -116,6 +120,8 @@ pub struct Cured {
     cloud_knows: bool,
     /// Whether the device has the key of the local cloud, if one was given, and an address that can be its.
     reaches_cloud: Option<bool>,
+    /// Whether it has a server's key and an address with which it can connect, whoever's they are.
+    server_works: bool,
     writes: Vec<Written>,
     dry_run: bool,
 }
@@ -147,6 +153,10 @@ impl fmt::Display for Cured {
             Some(false) => f.write_str(
                 "\nbut server key or address in the device are not this cloud's: repeat the command with --host HOST",
             ),
+            _ if !self.server_works => f.write_str(
+                "\nbut it cannot connect with the server key and address that it has: write them with `spark keys server KEY --host HOST`, \
+                 or repeat the command with --cloud DIR --host HOST",
+            ),
             _ => Ok(()),
         }
     }
@@ -169,16 +179,20 @@ fn cure(args: &Args, device: &mut Particle<'_, '_>) -> Result<Cured, Failure> {
 
     let field = Zeroizing::new(device.read(&segment, protocol.private_key_len())?);
     let recorded = cloud.as_ref().and_then(|cloud| cloud.recorded.as_deref());
-    let (mut findings, works) = check::judge(protocol, &field, recorded);
+    let whole = check::private_field(device, &segment, protocol)?;
+    let (mut findings, works) = check::judge(protocol, &whole, recorded);
     let mut reaches_cloud = cloud.is_some().then_some(true);
-    if let (Some(cloud), None) = (&cloud, &server) {
+    let mut server_works = true;
+    if server.is_none() {
         let region = Region::read(device, protocol)?;
-        let wanted = cloud.folder.server_spki()?;
-        let disagreements = server::disagreements(&region, Some(&wanted));
-        let address = check::address_finding(protocol, region.address_block()).map(|(finding, _)| finding);
-        reaches_cloud = Some(disagreements.is_empty() && address.is_none());
-        findings.extend(disagreements.into_iter().chain(address));
-        findings.extend(check::odd_address(region.address_block()));
+        let wanted = cloud.as_ref().map(|cloud| cloud.folder.server_spki()).transpose()?;
+        let wanted = wanted.as_ref().map(<[u8; 294]>::as_slice);
+        let examined = check::server_in_device(protocol, &region, wanted);
+        let has_address = check::address_finding(protocol, region.address_block()).is_none();
+        let agrees = server::disagreements(&region, wanted).is_empty();
+        reaches_cloud = reaches_cloud.map(|_| agrees && has_address);
+        server_works = examined.works;
+        findings.extend(examined.findings);
     }
     for finding in &findings {
         ui.note(format_args!("{} ({})", finding.what, finding.code));
@@ -238,6 +252,7 @@ fn cure(args: &Args, device: &mut Particle<'_, '_>) -> Result<Cured, Failure> {
         public: (remedy != Remedy::Keep && !dry_run).then_some(file.public),
         cloud_knows: cloud.is_some() && !dry_run,
         reaches_cloud,
+        server_works,
         writes,
         dry_run,
     })

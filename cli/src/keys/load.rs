@@ -1,8 +1,8 @@
 //! `spark keys load`.
 
 use super::protocol::Protocol;
-use super::read_key;
 use super::secret::{Secret, to_json};
+use super::{read_key, shown};
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure};
 use crate::particle::{self, WriteOptions};
@@ -38,7 +38,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                 Code::Data,
                 format_args!(
                     "{} is a key for {}, but the device talks {protocol}",
-                    args.file.display(),
+                    shown(&args.file),
                     secret.protocol()
                 ),
                 "give the right key, or choose the device's other key with --protocol",

@@ -37,6 +37,16 @@ fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(from_utf16(&content).unwrap_or(content))
 }
 
+/// A file in a sentence.
+fn shown(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+/// A file as the argument of another command, which cannot read again what came over standard input.
+pub(crate) fn argument(path: &Path) -> String {
+    if path == Path::new("-") { "FILE".to_owned() } else { path.display().to_string() }
+}
+
 /// Key text in UTF-16 with its mark, as plain text.
 pub(crate) fn from_utf16(content: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (mark, units) = content.split_first_chunk()?;

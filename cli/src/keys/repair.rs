@@ -3,8 +3,8 @@
 use super::check_file::{protocol_of, scratch};
 use super::files::Names;
 use super::protocol::Protocol;
-use super::read_key;
 use super::secret::{Secret, to_json};
+use super::{read_key, shown};
 use crate::cloud::folder::Folder;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
@@ -62,7 +62,7 @@ fn known_key(path: &Path) -> Result<Vec<u8>, Failure> {
     let refused = |error: &dyn core::error::Error| {
         Failure::new(
             Code::Data,
-            format_args!("--public-key {}: {}", path.display(), chain(error)),
+            format_args!("--public-key {}: {}", shown(path), chain(error)),
             "give the device's public key as the cloud has it, or leave --public-key out",
         )
     };
@@ -93,7 +93,7 @@ fn in_file(args: &Args, file: &Path, public: Option<&[u8]>) -> Result<(), Failur
     let name = args.output.clone().unwrap_or_else(|| file.with_extension("repaired"));
     let names = Names::of(&name);
     names.must_be_new(args.force)?;
-    let (secret, how) = rebuild(protocol, &content, public).map_err(|why| lost(&file.display(), &why))?;
+    let (secret, how) = rebuild(protocol, &content, public).map_err(|why| lost(&shown(file), &why))?;
     if args.write.dry_run {
         [&names.pem, &names.public, &names.der].into_iter().try_for_each(|path| files::check_write(path))?;
     } else {

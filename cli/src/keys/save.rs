@@ -1,6 +1,6 @@
 //! `spark keys save`.
 
-use super::check::judge;
+use super::check::{judge, private_field};
 use super::files::{Names, exists};
 use super::protocol::Protocol;
 use super::repair::rebuild;
@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let name = args.name.clone().unwrap_or_else(|| PathBuf::from(device.name()));
         let names = Names::of(&name);
         names.must_be_new(args.force)?;
-        let field = zeroize::Zeroizing::new(device.read(&segment, protocol.private_key_len())?);
+        let field = private_field(device, &segment, protocol)?;
         save(args, &names, protocol, &field)
     })
 }

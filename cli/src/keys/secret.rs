@@ -2,6 +2,7 @@
 
 use super::check_file::scratch;
 use super::protocol::Protocol;
+use super::{argument, shown};
 use crate::exit::{Code, Failure, chain};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -45,15 +46,15 @@ impl Secret {
         let refused = |error: &dyn core::error::Error| {
             Failure::new(
                 Code::Data,
-                format_args!("{}: {}", name.display(), chain(error)),
-                format_args!("`spark keys check {}` shows all that is wrong", name.display()),
+                format_args!("{}: {}", shown(name), chain(error)),
+                format_args!("`spark keys check {}` shows all that is wrong", argument(name)),
             )
         };
         let loaded = load::load(content, &mut scratch).map_err(|error| refused(&error))?;
         let secret = Self::of_key(&loaded.key).ok_or_else(|| {
             Failure::new(
                 Code::Data,
-                format_args!("{} holds a public key", name.display()),
+                format_args!("{} holds a public key", shown(name)),
                 "give the private key of the device",
             )
         })?;

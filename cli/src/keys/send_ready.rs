@@ -3,8 +3,8 @@
 use super::check::judge;
 use super::check_file::{of_private_key, protocol_of, scratch};
 use super::protocol::Protocol;
-use super::read_key;
 use super::secret::{Public, Secret, published};
+use super::{argument, read_key, shown};
 use crate::cloud::folder::Folder;
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure};
@@ -48,12 +48,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                         Code::Data,
                         format_args!(
                             "{}: no device can use the key in this form, key {}",
-                            file.display(),
+                            shown(file),
                             secret.fingerprint().short()
                         ),
                         format_args!(
                             "`spark keys check {}` says why; `spark keys load` writes it in the form that a device needs",
-                            file.display()
+                            argument(file)
                         ),
                     ));
                 }

@@ -2,8 +2,8 @@
 
 use super::check_file::scratch;
 use super::protocol::Protocol;
-use super::read_key;
 use super::secret::Finding;
+use super::{read_key, shown};
 use crate::cloud::folder::Folder;
 use crate::dct::value::oddities_of;
 use crate::dfu::DeviceOptions;
@@ -64,7 +64,7 @@ impl ServerKey {
     pub(super) fn load(name: &Path, content: &[u8], protocol: Protocol) -> Result<Self, Failure> {
         let refused = |what: &dyn fmt::Display| {
             let next = "give the server's public key: RSA-2048 for TCP devices, EC P-256 for UDP devices";
-            Failure::new(Code::Data, format_args!("{}: {what}", name.display()), next)
+            Failure::new(Code::Data, format_args!("{}: {what}", shown(name)), next)
         };
         let mut scratch = scratch(content);
         let loaded = load::load(content, &mut scratch).map_err(|error| refused(&chain(&error)))?;

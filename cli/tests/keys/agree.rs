@@ -286,3 +286,37 @@ fn texts_name_the_next_command_and_what_the_device_does() {
     assert_eq!(text(&finding["code"]), "server-address-erased");
     assert!(text(&finding["cloud"]).contains("vendor"), "{finding}");
 }
+
+#[test]
+fn public_key_that_no_device_takes_is_good_for_neither_inspect_nor_check() {
+    let bench = Bench::new("keys");
+    let inspect = Bench::new("inspect");
+    let rsa = vector("server2048.spki.der");
+    let mut three = rsa.clone();
+    // e of one byte, and everything around it two bytes shorter.
+    three.truncate(289);
+    three.extend([2, 1, 3]);
+    for at in [3, 22, 27] {
+        three[at] -= 2;
+    }
+    let ec = vector("ec_p256.spki.der");
+    let mut compressed = ec[..59].to_vec();
+    (compressed[1], compressed[24], compressed[26]) = (0x39, 0x22, 2 + (ec[90] & 1));
+    for (name, key, code) in [
+        ("three", three, Some("server-key-wrong-exponent")),
+        ("compressed", compressed, Some("server-key-not-canonical")),
+        ("rsa", rsa, None),
+        ("ec", ec, None),
+        ("device", vector("rsa1024_608.spki.der"), None),
+    ] {
+        bench.put(name, &key);
+        inspect.put(name, &key);
+        let exit = if code.is_some() { 65 } else { 0 };
+        let checked = bench.json(&["check", name], exit);
+        let found = inspect.json(&[name], exit);
+        assert_eq!(found["kind"], "public-key", "{found}");
+        let problems = found["problems"].as_array().unwrap();
+        assert_eq!(problems.first().map(|problem| text(&problem["code"])), code, "{found}");
+        assert!(code.is_none_or(|code| codes(&checked["keys"][0]).contains(&code)), "{checked}");
+    }
+}

@@ -4,6 +4,8 @@ use crate::bench::{Bench, ID};
 use crate::{Vectors, codes, text, vector};
 use serde_json::Value;
 use spark_cli::cloud::folder::read_device_key;
+use std::fs::File;
+use std::process::Command;
 
 #[test]
 fn check_of_a_file_says_what_the_device_would_do_with_it() {
@@ -61,6 +63,30 @@ fn check_compares_with_the_cloud_and_tells_an_interrupted_write() {
     assert_eq!(code, 65);
     assert!(out.contains("interrupted-write"), "{out}");
     assert_eq!(bench.fails(&["check", "rsa1024_608.der", "--candidate", "rsa1024_609.der"]).0, 64);
+
+    // The older key with what the old tools wrote behind it, or with the end of a still older one.
+    let old = vector("rsa1024_609.der");
+    bench.put("old.pem", vector("rsa1024_608.pkcs1.pem"));
+    for (behind, new) in [(&[0][..], "rsa1024_608.der"), (&[0x37, 0x51], "rsa1024_608.der"), (&[], "old.pem")]
+    {
+        let mut before = [&old[..], behind].concat();
+        before.resize(612, 0xFF);
+        let written = vector("rsa1024_608.der");
+        let and = |(at, byte): (usize, &u8)| byte & written.get(at).unwrap_or(&0xFF);
+        bench.put("field", before.iter().enumerate().map(and).collect::<Vec<_>>());
+        bench.put("before", &before);
+        let (_, out, _) = bench.fails(&["check", "field", "--candidate", "before", "--candidate", new]);
+        assert!(out.contains("interrupted-write"), "{behind:?}: {out}");
+        let (_, out, _) =
+            bench.fails(&["check", "field", "--candidate", "rsa1024_610.der", "--candidate", new]);
+        assert!(!out.contains("interrupted-write"), "{behind:?}: {out}");
+        if behind == [0] {
+            // Of the key file alone it is known how such tools pad.
+            let (_, out, _) =
+                bench.fails(&["check", "field", "--candidate", "rsa1024_609.der", "--candidate", new]);
+            assert!(out.contains("interrupted-write"), "{out}");
+        }
+    }
 }
 
 #[test]
@@ -145,4 +171,27 @@ fn unfinished_exchange_is_no_mismatch() {
     assert_eq!(codes(&checked["keys"][0]), ["key-exchange-unfinished"]);
     bench.device(&["doctor", "--cloud", "cloud"]);
     assert_eq!(bench.recorded("cloud"), (Some(vector("rsa1024_608.spki.der")), None));
+}
+
+#[test]
+fn next_step_for_what_came_over_standard_input_names_no_file() {
+    let bench = Bench::new("keys");
+    for (name, command) in [
+        ("bad_p_bit.der", &["check", "-"][..]),
+        ("rsa1024_606_short_dp.der", &["send-ready", "-"]),
+        ("bad_p_bit.der", &["convert", "-", "out"]),
+        ("bad_p_bit.der", &["load", "-", "--virtual", "flash"]),
+    ] {
+        bench.vector(name);
+        let mut spark = Command::new(env!("CARGO_BIN_EXE_spark"));
+        spark
+            .arg("keys")
+            .args(command)
+            .current_dir(bench.path(""))
+            .stdin(File::open(bench.path(name)).unwrap());
+        let output = spark.output().unwrap();
+        let all = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(65), "{command:?}: {all}");
+        assert!(all.contains(" FILE`") && !all.contains(" -`") && !all.contains("-:"), "{command:?}: {all}");
+    }
 }

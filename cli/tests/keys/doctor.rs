@@ -60,8 +60,9 @@ fn key_that_programs_read_and_the_device_does_not_is_rewritten() {
     field.resize(192, 0xFF);
     bench.damage_device(3106, &field);
     assert_eq!(bench.device_fails(&["check", "--protocol", "udp"]).0, 65);
-    let cured = bench.device(&["doctor", "--protocol", "udp"]);
-    assert_eq!(text(&cured["remedy"]), "repair");
+    // This device was never told of a server to talk UDP with.
+    let cured = bench.json(&["doctor", "--protocol", "udp", "--virtual", "flash"], 65);
+    assert_eq!((text(&cured["remedy"]), &cured["server_works"]), ("repair", &Value::Bool(false)));
     assert!(bench.table()[3106..3106 + 192] == vector("ec_p256.field192.bin"));
 }
 
@@ -119,4 +120,65 @@ fn doctor_says_when_the_device_talks_to_another_cloud() {
     bench.json(&doctor, 0);
     // Without a cloud nothing is known of one.
     assert_eq!(bench.device(&["doctor", "--backup", "kept"])["reaches_cloud"], Value::Null);
+}
+
+#[test]
+fn doctor_looks_at_server_key_and_address_without_a_cloud() {
+    let doctor = ["doctor", "--backup", "kept", "--virtual", "flash"];
+    let bench = Bench::new("keys");
+    // As from the factory: with the vendor's key and no address, which leads to the vendor.
+    let cured = bench.device(&["doctor", "--backup", "kept"]);
+    assert_eq!((&cured["server_works"], codes(&cured)), (&Value::Bool(true), vec!["server-address-erased"]));
+    bench.cloud("cloud");
+    let own = ["server", "--cloud", "cloud", "--host", "10.0.0.1"];
+    // Key, address beside an own key, both.
+    for (offset, len, code) in [
+        (2082, 294, "server-key-erased"),
+        (2466, 128, "server-address-of-vendor"),
+        (2082, 512, "server-key-erased"),
+    ] {
+        bench.device(&own);
+        bench.damage(offset, &vec![0xFF; len]);
+        assert_eq!(bench.device_fails(&["check"]).0, 65);
+        let cured = bench.json(&doctor, 65);
+        assert_eq!((text(&cured["remedy"]), &cured["server_works"]), ("keep", &Value::Bool(false)));
+        assert!(codes(&cured).contains(&code), "{cured}");
+        let (exit, out, said) = bench.plain(&doctor);
+        assert!(
+            exit == 65 && out.contains("keys server KEY --host HOST") && out.contains("--cloud DIR"),
+            "{out}"
+        );
+        assert!(said.contains(code), "{said}");
+        bench.device(&["doctor", "--cloud", "cloud", "--host", "10.0.0.1", "--backup", "kept"]);
+        bench.device(&["doctor", "--backup", "kept"]);
+    }
+}
+
+#[test]
+fn doctor_of_a_device_without_anything_says_what_is_still_missing() {
+    let bench = Bench::new("keys");
+    bench.device(&["address"]);
+    // Both sectors of the table.
+    let mut flash = bench.read("flash");
+    flash[0x4000..0xC000].fill(0xFF);
+    bench.put("flash", flash);
+    let cured = bench.json(&["doctor", "--backup", "kept", "--virtual", "flash"], 65);
+    assert_eq!((text(&cured["remedy"]), &cured["server_works"]), ("renew", &Value::Bool(false)));
+    assert!(codes(&cured).contains(&"server-key-erased"), "{cured}");
+}
+
+#[test]
+fn key_in_a_longer_form_is_looked_at_as_a_whole() {
+    let bench = Bench::new("keys");
+    bench.damage_device(34, &vector("rsa1024_608.pkcs8.der"));
+    let checked = bench.json(&["check", "--virtual", "flash"], 65);
+    assert_eq!(codes(&checked["keys"][0]), ["pkcs8-in-rsa-field"]);
+    let (code, _, _) = bench.plain(&["save", "saved", "--virtual", "flash"]);
+    assert!(code == 65 && bench.read("saved.der") == vector("rsa1024_608.der"));
+    assert!(bench.read("saved.bin").starts_with(&vector("rsa1024_608.pkcs8.der")));
+    let cured = bench.device(&["doctor", "--backup", "kept"]);
+    assert_eq!(
+        (text(&cured["remedy"]), codes(&cured)),
+        ("repair", vec!["pkcs8-in-rsa-field", "server-address-erased"])
+    );
 }
