@@ -7,6 +7,7 @@ use crate::files;
 use coap_spark::handshake::DeviceId;
 use core::fmt;
 use serde::Serialize;
+use spark_dct::flash::SectorId;
 use spark_dct::recovery::Target;
 use spark_dct::segment::{Platform, Segment};
 use spark_dct::{FirmwareVersion, app, layout, wiced};
@@ -275,6 +276,11 @@ impl<'a, 'p> Particle<'a, 'p> {
                 format_args!("{}; {kept}", failure.next()),
             )
         };
+        if self.may_mix(segment, &data) {
+            self.access.note(
+                "do not unplug the device now: its firmware, if it is of 0.4.4 to 0.6.4, mixes old and new bytes until it is done",
+            );
+        }
         self.access.write(planned.alternate, planned.address, &data).map_err(|failure| safe(&failure))?;
         // The write compared page by page; once more now that all of it is there.
         if self.read(segment, data.len()).map_err(|failure| safe(&failure))? != *data {
@@ -286,6 +292,22 @@ impl<'a, 'p> Particle<'a, 'p> {
             return Err(safe(&wrong));
         }
         Ok(written)
+    }
+
+    /// Whether firmware that the marks in the table allow for passes through the AND of what is there and what is written.
+    fn may_mix(&mut self, segment: &Segment, data: &[u8]) -> bool {
+        if !self.platform.is_table(segment.alternate) {
+            return false;
+        }
+        let firmware = self.firmware;
+        let Some(dump) = self.sectors().and_then(|pair| image::dump(pair).ok()) else { return false };
+        let Some(Target::Wiced(marked)) = image::target_by_marks(&dump) else { return false };
+        let generation = firmware.map_or(marked, wiced::Generation::of_firmware);
+        let sectors = wiced::Sectors::new(dump.sector(SectorId::Dct1), dump.sector(SectorId::Dct2));
+        usize::try_from(segment.address)
+            .ok()
+            .and_then(|offset| wiced::Write::new(sectors, generation, offset, data).ok())
+            .is_some_and(|write| write.is_hazardous())
     }
 
     /// What is said of a place that was left alone.

@@ -37,6 +37,11 @@ impl<'p> Access<'p> {
         Self::over(port, ui)
     }
 
+    /// A line for the person at the device.
+    pub(crate) fn note(&self, text: impl core::fmt::Display) {
+        self.ui.note(text);
+    }
+
     /// A device in DFU mode behind any port.
     pub(crate) fn over(port: &'p mut dyn Port, ui: &Ui) -> Access<'p> {
         let device = port.candidate();

@@ -4,6 +4,7 @@ use crate::bench::{Bench, ID};
 use crate::{Vectors, text, vector};
 use serde_json::Value;
 use spark_dct::App;
+use spark_dct::wiced::VersionRecord;
 use std::fs;
 
 #[test]
@@ -307,6 +308,28 @@ fn public_key_is_made_ready_when_check_calls_the_file_good() {
         assert_eq!(ready, code, "{file}: {said}");
         assert_eq!(said.contains("`spark keys load`"), code == 65, "{said}");
     }
+}
+
+#[test]
+fn firmware_that_mixes_old_and_new_bytes_is_not_to_be_unplugged() {
+    let bench = Bench::new("keys");
+    for file in ["rsa1024_608.der", "rsa1024_609.der"] {
+        bench.vector(file);
+    }
+    let load = |file| bench.plain(&["load", file, "--virtual", "flash"]);
+    // This firmware leaves its version in the table with its first write.
+    bench.device(&["load", "rsa1024_609.der"]);
+    let (code, _, said) = load("rsa1024_608.der");
+    assert!(code == 0 && !said.contains("unplug"), "{said}");
+    // A table that firmware before 0.7.0 wrote has no record of its version.
+    let mut flash = bench.read("flash");
+    for sector in [0x4000, 0x8000] {
+        let record = sector + VersionRecord::OFFSET;
+        flash[record..record + VersionRecord::LEN].fill(0xFF);
+    }
+    bench.put("flash", flash);
+    let (code, _, said) = load("rsa1024_609.der");
+    assert!(code == 0 && said.contains("do not unplug the device now"), "{said}");
 }
 
 /// An RSA-1024 key whose exponent is 3, made with OpenSSL for this test.
