@@ -9,7 +9,7 @@ use crate::field::Field;
 use crate::flash_module::{self, FlashModule};
 use crate::ip_config::IpConfig;
 use crate::mirror::{ButtonMirror, LedMirror};
-use crate::power_config::PowerConfig;
+use crate::power_config::{self, PowerConfig};
 use crate::segment::KeyAlgorithm;
 use crate::server_address::{self, AddressError, ServerAddress};
 use crate::server_key_region::{RegionError, RegionView, ServerKeyRegion};
@@ -237,10 +237,11 @@ impl<'a> App<'a> {
         self.image.get(Field::EAP_CONFIG.offset()..)?.first_chunk().map(EapConfig::new)
     }
 
-    /// Power management settings, `None` when the image ends before them.
+    /// Power management settings, `None` when they are erased or the image ends before them: firmware has its own defaults then.
     #[must_use]
     pub fn power_config(&self) -> Option<PowerConfig> {
-        self.image.get(Field::POWER_CONFIG.offset()..)?.first_chunk().map(PowerConfig::decode)
+        let raw = self.image.get(Field::POWER_CONFIG.offset()..)?.first_chunk()?;
+        (*raw != [0xFF; power_config::LEN]).then(|| PowerConfig::decode(raw))
     }
 
     /// Protocol of an Electron's connection to its cloud. Other devices do not look at it.

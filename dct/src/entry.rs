@@ -223,7 +223,7 @@ mod tests {
         for entry in Entry::all() {
             match entry.kind() {
                 Kind::Number { .. } => assert!(matches!(entry.len(), 1 | 2 | 4), "{entry}"),
-                Kind::Bit { bit } => assert!(usize::from(bit) < 8 * entry.len(), "{entry}"),
+                Kind::Bit { bit, .. } => assert!(usize::from(bit) < 8 * entry.len(), "{entry}"),
                 Kind::Ipv4 | Kind::Country => assert_eq!(entry.len(), 4, "{entry}"),
                 Kind::Address => assert_eq!(entry.len(), 128, "{entry}"),
                 Kind::Counted { room, .. } => {

@@ -73,10 +73,8 @@ const IP_CONFIG: &[Part] = &[
     part("dns2", 20, 4, Kind::Ipv4),
 ];
 
-const FEATURE_FLAGS: &[Part] = &[
-    part("reset_info", 0, 4, Kind::Bit { bit: 0 }),
-    part("led_overridden", 0, 4, Kind::Bit { bit: 1 }).since(2, 0, 0),
-];
+const FEATURE_FLAGS: &[Part] =
+    &[part("reset_info", 0, 4, Kind::bit(0)), part("led_overridden", 0, 4, Kind::bit(1)).since(2, 0, 0)];
 
 const SERVER_PUBLIC_KEY: &[Part] = &[
     part("key", 0, 294, Kind::Bytes),
@@ -137,9 +135,9 @@ const EAP_CONFIG: &[Part] = &[
 
 const POWER_CONFIG: &[Part] = &[
     part("flags", 0, 4, Kind::hex(&[])),
-    part("flags.pmic_detection", 0, 4, Kind::Bit { bit: 0 }),
-    part("flags.disabled", 0, 4, Kind::Bit { bit: 8 }),
-    part("flags.use_vin_settings_with_usb_host", 0, 4, Kind::Bit { bit: 9 }),
+    part("flags.pmic_detection", 0, 4, Kind::power_bit(0)),
+    part("flags.disabled", 0, 4, Kind::power_bit(8)),
+    part("flags.use_vin_settings_with_usb_host", 0, 4, Kind::power_bit(9)),
     part("version", 4, 1, Kind::dec(&[])),
     part("size", 5, 1, Kind::dec(&[])),
     part("vin_min_mv", 6, 2, Kind::dec(&[])),

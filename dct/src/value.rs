@@ -136,7 +136,8 @@ fn content(kind: Kind, bytes: &[u8]) -> Content<'_> {
             let name = names.iter().find(|name| name.number == number).map(|Name { name, .. }| *name);
             if name.is_none() && is_erased(bytes) { Content::Unset } else { Content::Number { number, name } }
         }
-        Kind::Bit { bit } => Content::Bool(number(bytes) >> (bit & 31) & 1 == 1),
+        Kind::Bit { default: Some(_), .. } if is_erased(bytes) => Content::Unset,
+        Kind::Bit { bit, inverted, .. } => Content::Bool((number(bytes) >> (bit & 31) & 1 == 1) != inverted),
         Kind::Claimed => match bytes {
             [b'1'] => Content::Bool(true),
             [0xFF] => Content::Bool(false),

@@ -51,6 +51,11 @@ fn images_of_three_tags_are_shown_as_they_were_made() {
     assert_eq!(shown(&image, "eap_config.ca_certificate").len(), 2 * 27);
     assert_eq!(shown(&image, "power_config.flags"), "0x00000301");
     assert_eq!(shown(&image, "power_config.flags.disabled"), "on");
+    assert_eq!(
+        shown(&image, "power_config.flags.pmic_detection"),
+        "off",
+        "the lowest byte is stored inverted"
+    );
     assert_eq!(shown(&image, "power_config.vin_min_mv"), "3880");
     assert_eq!(shown(&image, "ext_low_speed_clock_disable"), "disabled");
 }
@@ -78,7 +83,11 @@ fn texts_become_the_bytes_that_firmware_reads() {
         ("device_code", "AB", "414200ffffff"),
         ("device_code", "ABCDEF", "414243444546"),
         ("version", "unset", "ffff"),
-        ("power_config.flags.disabled", "off", "fffeffff"),
+        ("power_config.flags.disabled", "off", "ff000000"),
+        ("power_config.flags.disabled", "on", "ff010000"),
+        ("power_config.flags.pmic_detection", "on", "fe000000"),
+        ("power_config.flags.pmic_detection", "off", "ff000000"),
+        ("feature_flags.led_overridden", "off", "fdffffff"),
         ("ext_low_speed_clock_disable", "disabled", "5ed117fa"),
         ("ota_update_flag", "apply", "a5"),
         ("device_secret", "abc", "61626300ffffffffffffffffffffff"),
@@ -100,6 +109,26 @@ fn texts_become_the_bytes_that_firmware_reads() {
     assert_eq!(image[1890..1908], *b"setup\0ap.example\0\0");
     assert_eq!(image[2466..2468], [1, 17]);
     assert_eq!(image[2466 + 66..2466 + 68], [0x16, 0x33]);
+}
+
+#[test]
+fn switches_of_erased_power_settings_are_unset_and_those_of_features_are_on() {
+    let image = [0xFF; LEN];
+    for name in ["pmic_detection", "disabled", "use_vin_settings_with_usb_host"] {
+        let switch = entry(&format!("power_config.flags.{name}"));
+        let app = App::new(&image).unwrap();
+        assert_eq!(app.value(switch).content(), Content::Unset, "{name}");
+        assert!(!app.value(switch).is_set(), "{name}");
+        for text in ["on", "off"] {
+            let mut image = image;
+            AppMut::new(&mut image).unwrap().set_text(switch, text).unwrap();
+            for other in ["pmic_detection", "disabled", "use_vin_settings_with_usb_host"] {
+                let expected = if other == name { text } else { "off" };
+                assert_eq!(shown(&image, &format!("power_config.flags.{other}")), expected, "{name}={text}");
+            }
+        }
+    }
+    assert_eq!(shown(&image, "feature_flags.reset_info"), "on");
 }
 
 #[test]

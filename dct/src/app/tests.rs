@@ -104,6 +104,7 @@ fn flags_and_settings_are_edited_in_place() {
     assert!(app.is_feature_on(0) && !app.is_feature_on(1));
     assert_eq!(app.country_code(), Some(CountryCode { letters: *b"US", revision: Some(12) }));
     assert_eq!(app.power_config(), Some(power));
+    assert_eq!(App::new(&[0xFF; LEN]).unwrap().power_config(), None, "unset, and not disabled");
     assert!(!app.mode_button_mirror().is_active() && app.led_mirrors().iter().all(|led| !led.is_set()));
     edit.set_country_code(None).unwrap();
     assert_eq!(edit.view().country_code(), None);
