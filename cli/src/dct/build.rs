@@ -1,8 +1,8 @@
 //! `spark dct build`.
 
 use super::image::{Container, Firmware, Origin, Reader, Table, dump, sections};
-use super::judge::must_work;
-use super::value::{Assignment, apply, to_json};
+use super::judge::{complete_address, must_work};
+use super::value::{Applied, Assignment, apply, to_json};
 use crate::exit::{Code, Failure, chain};
 use crate::files;
 use crate::ui;
@@ -84,7 +84,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             ));
         }
     }
-    apply(&args.assignments, &mut image)?;
+    if apply(&args.assignments, &mut image)? == Applied::BareServerKey {
+        complete_address(&mut image, args.force)?;
+    }
     let software = |error: &dyn core::error::Error| Failure::new(Code::Software, chain(error), "report this");
     let app = App::new(&image).map_err(|error| software(&error))?;
     if !args.force {

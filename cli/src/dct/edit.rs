@@ -1,8 +1,8 @@
 //! `spark dct set`.
 
 use super::image::{Container, Firmware, Origin, Reader, Table};
-use super::judge::must_work;
-use super::value::{Assignment, apply, text, to_json};
+use super::judge::{complete_address, must_work};
+use super::value::{Applied, Assignment, apply, text, to_json};
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
 use crate::files;
@@ -19,8 +19,8 @@ use zeroize::Zeroizing;
 
 /// Set values in the device, or in a copy of a dump.
 ///
-/// `NAME=VALUE` takes what `show` prints, `NAME=unset` erases, `NAME=@FILE` takes the bytes of a file. Nothing else changes. In
-/// the device every value is kept in a file before it is written, and read back.
+/// `NAME=VALUE` takes what `show` prints, `NAME=unset` erases, `NAME=@FILE` takes the bytes of a file. Nothing else changes: a
+/// bare key of the server, too, leaves the address behind it, which the table has to have then. In the device every value is kept in a file before it is written, and read back.
 ///
 /// A dump of both sectors is changed as its firmware would do it. From v0.7.0 on the new table goes to the other sector, and
 /// the old one stays. Before that no old table is left: a Photon programs the new bytes over the old ones, and where that does
@@ -73,6 +73,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
+fn set_all(args: &Args, image: &mut [u8]) -> Result<(), Failure> {
+    match apply(&args.assignments, image)? {
+        Applied::BareServerKey => complete_address(image, args.force),
+        Applied::Whole => Ok(()),
+    }
+}
+
 /// Keys among the changed fields have to work.
 fn check(args: &Args, app: App<'_>) -> Result<(), Failure> {
     if args.force {
@@ -100,7 +107,7 @@ fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
     let reader = Reader { firmware: args.firmware, platform: args.platform };
     let table = Table::of_file(file, reader, None)?;
     let mut image = table.app.clone();
-    apply(&args.assignments, &mut image)?;
+    set_all(args, &mut image)?;
     let app = App::new(&image).map_err(|error| Failure::new(Code::Data, chain(&error), "give a table"))?;
     check(args, app)?;
     let changed = changed(&table.app, &image);
@@ -185,7 +192,7 @@ fn in_device(args: &Args, device: &mut Particle<'_, '_>) -> Result<(), Failure> 
     device.set_firmware(args.firmware.map(|Firmware(version)| version));
     let table = Table::of_device(device)?;
     let mut image = table.app.clone();
-    apply(&args.assignments, &mut image)?;
+    set_all(args, &mut image)?;
     let app = App::new(&image).map_err(|error| Failure::new(Code::Data, chain(&error), "report this"))?;
     check(args, app)?;
     // Each entry with all of its bytes, once, in the order of addresses, and nothing before all of them are known to fit.

@@ -4,6 +4,7 @@ use crate::exit::{Code, Failure, chain};
 use crate::files;
 use core::cmp::Reverse;
 use serde_json::{Value as Json, json};
+use spark_dct::segment::KeyAlgorithm;
 use spark_dct::server_address::{Deviation, LEN, deviations};
 use spark_dct::value::{Content, Value};
 use spark_dct::{App, AppMut, Entry, Field, Kind, ServerAddress};
@@ -104,6 +105,15 @@ pub(super) fn to_json(app: App<'_>, entry: Entry, secrets: bool) -> Json {
     })
 }
 
+/// What was set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Applied {
+    /// All bytes of the entries.
+    Whole,
+    /// Of one of them the server's key alone: the address behind it stays.
+    BareServerKey,
+}
+
 /// `NAME=VALUE`, or `NAME=@FILE` for the bytes of a file.
 #[derive(Clone, Debug)]
 pub(super) struct Assignment {
@@ -126,18 +136,22 @@ impl Assignment {
     }
 
     /// Changes the bytes of the entry, which hold their present content.
-    pub(super) fn apply(&self, bytes: &mut [u8]) -> Result<(), Failure> {
+    fn apply(&self, bytes: &mut [u8]) -> Result<Applied, Failure> {
         let entry = self.entry()?;
         let Some(path) = self.value.strip_prefix('@') else {
-            return entry.write_text(&self.value, bytes).map_err(|error| {
+            return entry.write_text(&self.value, bytes).map(|()| Applied::Whole).map_err(|error| {
                 let next = "`spark dct show --all` shows values as they are to be typed; `unset` erases";
                 Failure::new(Code::Usage, chain(&error), next)
             });
         };
         let content = content_for(entry, Path::new(path))?;
-        bytes.fill(0xFF);
+        // A file that ends before the place of the address is a key and nothing else.
+        let address_at = KeyAlgorithm::Rsa.server_address_at();
+        let is_bare = entry == Entry::of(Field::SERVER_PUBLIC_KEY) && content.len() <= address_at;
+        let changed = if is_bare { address_at } else { bytes.len() };
+        bytes.iter_mut().take(changed).for_each(|byte| *byte = 0xFF);
         bytes.iter_mut().zip(content.iter()).for_each(|(slot, byte)| *slot = *byte);
-        Ok(())
+        Ok(if is_bare { Applied::BareServerKey } else { Applied::Whole })
     }
 }
 
@@ -155,7 +169,7 @@ pub(super) fn content_for(entry: Entry, path: &Path) -> Result<Zeroizing<Vec<u8>
 }
 
 /// Applies assignments to an image, in whatever order they are given: what has parts first, then these.
-pub(super) fn apply(assignments: &[Assignment], image: &mut [u8]) -> Result<(), Failure> {
+pub(super) fn apply(assignments: &[Assignment], image: &mut [u8]) -> Result<Applied, Failure> {
     let mut ordered = Vec::with_capacity(assignments.len());
     for assignment in assignments {
         let entry = assignment.entry()?;
@@ -166,6 +180,7 @@ pub(super) fn apply(assignments: &[Assignment], image: &mut [u8]) -> Result<(), 
     }
     // A switch has the place of its integer.
     ordered.sort_by_key(|(entry, _)| (Reverse(entry.len()), entry.to_string().matches('.').count()));
+    let mut applied = Applied::Whole;
     for (entry, assignment) in ordered {
         let bytes = image.get_mut(entry.range()).ok_or_else(|| {
             Failure::new(
@@ -174,9 +189,11 @@ pub(super) fn apply(assignments: &[Assignment], image: &mut [u8]) -> Result<(), 
                 "use an image of newer firmware",
             )
         })?;
-        assignment.apply(bytes)?;
+        if assignment.apply(bytes)? == Applied::BareServerKey {
+            applied = Applied::BareServerKey;
+        }
     }
     // The length was right before and did not change.
     let _ = AppMut::new(image);
-    Ok(())
+    Ok(applied)
 }

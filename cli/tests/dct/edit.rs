@@ -306,3 +306,50 @@ fn built_pair_keeps_what_is_besides_the_table_or_says_that_it_does_not() {
         assert!(code == 0 && named.iter().all(|name| text.contains(&format!("{name}: left out"))), "{text}");
     }
 }
+
+/// As `spark keys server` does it.
+#[test]
+fn bare_server_key_leaves_the_address() {
+    const ADDRESS: &str = "server_public_key.address";
+    let bench = Bench::new("dct");
+    let key = vector("keys/server2048.spki.der");
+    bench.put("key", &key);
+    let key_only = "server_public_key=@key";
+    let address_in = |file: &str| value(&bench.ok(&["get", ADDRESS, "--file", file]), ADDRESS).clone();
+    bench.device(&["show"]);
+    bench.device(&["set", "server_public_key.address=cloud.example:8080"]);
+    bench.device(&["set", key_only]);
+    assert_eq!(value(&bench.device(&["show"]), ADDRESS), "cloud.example:8080");
+    assert!(bench.table()[2082..].starts_with(&key));
+
+    // Where there is none, it has to be given.
+    bench.device(&["set", "server_public_key.address=unset"]);
+    let flash = bench.read("flash");
+    let (code, message) = bench.device_fails(&["set", key_only]);
+    assert!(code == 64 && message.contains("server_public_key.address=HOST"), "{message}");
+    assert!(bench.read("flash") == flash);
+    let (code, _, message) = bench.fails(&["build", key_only, "-o", "none"]);
+    assert!(code == 64 && message.contains("server_public_key.address=HOST"), "{message}");
+    assert!(!bench.path("none").exists());
+    bench.ok(&["build", key_only, "server_public_key.address=10.0.0.1", "-o", "given"]);
+    assert_eq!(address_in("given"), "10.0.0.1");
+    bench.ok(&["build", key_only, "--force", "-o", "forced"]);
+    assert_eq!(address_in("forced"), Value::Null);
+
+    // The vendor's is known.
+    bench.put("vendor", spark_keys::BundledKey::ParticleRsa.spki());
+    bench.ok(&["build", "server_public_key=@vendor", "-o", "of_vendor"]);
+    assert_eq!(address_in("of_vendor"), "device.spark.io");
+
+    // A whole region replaces all.
+    let mut region = vec![0xFF; 512];
+    region[..key.len()].copy_from_slice(&key);
+    region[384..389].copy_from_slice(b"\x01\x03own");
+    bench.put("region", &region);
+    bench.ok(&["set", "-f", "given", "server_public_key=@region", "-o", "replaced"]);
+    assert_eq!(address_in("replaced"), "own");
+    region[384..].fill(0xFF);
+    bench.put("region", &region);
+    bench.ok(&["set", "-f", "given", "server_public_key=@region", "-o", "erased"]);
+    assert_eq!(address_in("erased"), Value::Null);
+}
