@@ -310,6 +310,8 @@ fn text(field: &[u8]) -> Option<&[u8]> {
     field.get(..end).filter(|text| !text.is_empty())
 }
 
+/// Longest prefix of the soft-AP name.
+const SSID_PREFIX_LEN: usize = 25;
 /// Low two bits of `radio_flags`.
 const SLEEP_CLOCK_MASK: u8 = 0b11;
 const SLEEP_CLOCK_OFF: u8 = 0b10;
@@ -438,6 +440,78 @@ impl<'a> AppMut<'a> {
             target.get_mut(KeyAlgorithm::Rsa.server_address_at()..).and_then(<[u8]>::first_chunk_mut)
         {
             address.encode_into(block);
+        }
+        Ok(())
+    }
+
+    /// Writes the server address for UDP and leaves the key.
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`]; does not happen, as every image holds the field.
+    pub fn set_alt_server_address(&mut self, address: &ServerAddress<'_>) -> Result<(), AppError> {
+        let mut block = [0xFF; server_address::LEN];
+        address.encode_into(&mut block);
+        self.set(Field::ALT_SERVER_ADDRESS, &block)
+    }
+
+    /// Writes the address configuration.
+    ///
+    /// # Errors
+    /// [`AppError::OutsideImage`]; does not happen, as every image holds the field.
+    pub fn set_ip_config(&mut self, config: &IpConfig) -> Result<(), AppError> {
+        self.set(Field::IP_CONFIG, &config.encode())
+    }
+
+    /// Writes a claim code of up to 63 characters. An empty one is [cleared](Self::clear_claim_code).
+    ///
+    /// # Errors
+    /// [`AppError::FieldLength`] when it is longer, [`AppError::Character`] for a byte that would end it.
+    pub fn set_claim_code(&mut self, code: &[u8]) -> Result<(), AppError> {
+        if code.is_empty() { self.clear_claim_code() } else { self.set_plain_text(Field::CLAIM_CODE, code) }
+    }
+
+    /// Writes the suffix of the soft-AP name, up to 6 characters; an empty one is erased.
+    ///
+    /// # Errors
+    /// [`AppError::FieldLength`] when it is longer, [`AppError::Character`] for a byte that would end it.
+    pub fn set_device_code(&mut self, code: &[u8]) -> Result<(), AppError> {
+        if code.is_empty() {
+            self.erase(Field::DEVICE_CODE)
+        } else {
+            self.set_plain_text(Field::DEVICE_CODE, code)
+        }
+    }
+
+    /// Writes the prefix of the soft-AP name, up to 25 bytes; an empty one is erased, and firmware stores its default.
+    ///
+    /// # Errors
+    /// [`AppError::FieldLength`] when it is longer.
+    pub fn set_ssid_prefix(&mut self, prefix: &[u8]) -> Result<(), AppError> {
+        let field = Field::SSID_PREFIX;
+        let length = prefix.len();
+        let mut raw = [0xFF; SSID_PREFIX_LEN + 1];
+        let (first, room) = raw.split_at_mut(1);
+        let error = AppError::FieldLength { field: field.name(), expected: SSID_PREFIX_LEN, found: length };
+        room.get_mut(..length).ok_or(error)?.copy_from_slice(prefix);
+        if length > 0 {
+            first.fill(u8::try_from(length).unwrap_or(0xFF));
+        }
+        self.set(field, &raw)
+    }
+
+    /// Text, 00 where there is room, FF.
+    fn set_plain_text(&mut self, field: Field, text: &[u8]) -> Result<(), AppError> {
+        let name = field.name();
+        if let Some(at) = text.iter().position(|byte| matches!(byte, 0 | 0xFF)) {
+            return Err(AppError::Character { field: name, at });
+        }
+        let error = AppError::FieldLength { field: name, expected: field.len(), found: text.len() };
+        let target = self.field_mut(field)?;
+        let (room, rest) = target.split_at_mut_checked(text.len()).ok_or(error)?;
+        room.copy_from_slice(text);
+        rest.fill(0xFF);
+        if let Some(end) = rest.first_mut() {
+            *end = 0;
         }
         Ok(())
     }
@@ -587,6 +661,14 @@ pub enum AppError {
         needed: usize,
         /// Bytes available.
         available: usize,
+    },
+    /// A byte of a text would end it.
+    #[error("text for field {field} has a 00 or FF at position {at}, which ends a text; leave it out")]
+    Character {
+        /// Name of the field.
+        field: &'static str,
+        /// Position in the text.
+        at: usize,
     },
     /// No such slot.
     #[error("flash module slot {slot} does not exist; there are slots 0 to 4")]

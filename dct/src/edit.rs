@@ -17,12 +17,11 @@ impl AppMut<'_> {
     /// [`ValueError`], which names the entry and what it takes.
     pub fn set_text(&mut self, entry: Entry, text: &str) -> Result<(), ValueError> {
         let length = self.view().as_bytes().len();
-        let bytes = self.as_bytes_mut().get_mut(entry.range()).ok_or(ValueError::OutsideImage {
-            entry,
-            end: entry.end(),
-            length,
-        })?;
-        entry.write_text(text, bytes)
+        let end = entry.field().end();
+        match self.as_bytes_mut().get_mut(entry.range()) {
+            Some(bytes) if end <= length => entry.write_text(text, bytes),
+            _ => Err(ValueError::OutsideImage { entry, end, length }),
+        }
     }
 }
 
@@ -404,12 +403,14 @@ pub enum ValueError {
         /// The entry.
         entry: Entry,
     },
-    /// The image ends before the entry does.
-    #[error("{entry} ends at {end} but the image has only {length} bytes; use an image of newer firmware")]
+    /// The image ends before the field does.
+    #[error(
+        "the field of {entry} ends at {end} but the image has only {length} bytes; use an image of newer firmware"
+    )]
     OutsideImage {
         /// The entry.
         entry: Entry,
-        /// First byte after the entry.
+        /// First byte after the field.
         end: usize,
         /// Length of the image.
         length: usize,

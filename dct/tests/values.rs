@@ -187,7 +187,7 @@ fn refusals_name_the_entry_and_what_it_takes() {
     assert!(matches!(error, ValueError::OutsideImage { .. }));
     assert_eq!(
         error.to_string(),
-        "power_config.size ends at 8140 but the image has only 4258 bytes; use an image of newer firmware"
+        "the field of power_config.size ends at 8166 but the image has only 4258 bytes; use an image of newer firmware"
     );
 }
 
@@ -299,7 +299,7 @@ proptest! {
         let app = App::new(&image).unwrap();
         for entry in Entry::all() {
             let value = app.value(entry);
-            prop_assert_eq!(value.content() == Content::Absent, entry.end() > len, "{}", entry);
+            prop_assert_eq!(value.content() == Content::Absent, entry.field().end() > len, "{}", entry);
         }
     }
 }
@@ -335,4 +335,19 @@ fn cleared_values_are_not_set_and_not_malformed() {
     assert!(!App::new(&[0xFF; 8391]).unwrap().value(entry("claim_code")).is_set());
     image[1759] = 0;
     assert!(App::new(&image).unwrap().value(entry("country_code")).is_malformed());
+}
+
+/// Before v0.7.0 there was something else where the first parts of the field are now.
+#[test]
+fn parts_of_a_field_that_the_image_has_not_whole_are_absent() {
+    for len in [4258, 4260, 8118] {
+        let mut image = vec![0x0D; len];
+        for part in ["type", "inner_identity", "outer_identity", "security_key", "ca_certificate"] {
+            let part = entry(&format!("eap_config.{part}"));
+            assert_eq!(App::new(&image).unwrap().value(part).content(), Content::Absent, "{len} {part}");
+            let error = AppMut::new(&mut image).unwrap().set_text(part, "0x0d").unwrap_err();
+            assert!(matches!(error, ValueError::OutsideImage { end: 8119, .. }), "{len} {part}");
+        }
+        assert!(image.iter().all(|byte| *byte == 0x0D));
+    }
 }

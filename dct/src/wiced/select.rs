@@ -154,8 +154,12 @@ impl<'a> Sectors<'a> {
             (Some(one), Some(two)) => (one, two),
         };
         // the sequence of a failed CRC is below every other
-        let newer =
-            |other: &Rank| if other.sequence == Rank::BAD_CRC { Reason::OnlyGoodCrc } else { Reason::Newer };
+        let newer = |higher: &Rank, lower: &Rank| match higher.sequence - lower.sequence {
+            _ if lower.sequence == Rank::BAD_CRC => Reason::OnlyGoodCrc,
+            // they are bytes, and one goes on behind 255
+            129.. => Reason::SequenceWrapped,
+            _ => Reason::Newer,
+        };
         let (sector, reason) = match one.version.cmp(&two.version) {
             Greater => (SectorId::Dct1, Reason::HigherVersion),
             Less => (SectorId::Dct2, Reason::HigherVersion),
@@ -163,8 +167,8 @@ impl<'a> Sectors<'a> {
             Equal if !matches!(two.initial_write, 0 | 255) => (SectorId::Dct2, Reason::InitialWrite),
             Equal if !matches!(one.initial_write, 0 | 255) => (SectorId::Dct1, Reason::InitialWrite),
             Equal => match one.sequence.cmp(&two.sequence) {
-                Greater => (SectorId::Dct1, newer(&two)),
-                Less => (SectorId::Dct2, newer(&one)),
+                Greater => (SectorId::Dct1, newer(&one, &two)),
+                Less => (SectorId::Dct2, newer(&two, &one)),
                 Equal if one.sequence != Rank::BAD_CRC => (SectorId::Dct1, Reason::Tie),
                 Equal if Header::of_sector(self.dct1).is_current() == 0 => {
                     (SectorId::Dct2, Reason::BothCrcBad)
