@@ -1,8 +1,9 @@
 //! `spark dct set`.
 
-use super::image::{Container, Firmware, Origin, Reader, Table};
+use super::effect::{Reads, Warning};
+use super::image::{Container, Firmware, Origin, Reader, Table, dump, target_by_marks};
 use super::judge::{complete_address, must_work};
-use super::value::{Applied, Assignment, apply, text, to_json};
+use super::value::{Applied, Assignment, apply, check_release, text, to_json};
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
 use crate::files;
@@ -53,19 +54,7 @@ pub struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(Firmware(version)) = args.firmware {
-        for assignment in &args.assignments {
-            let entry = assignment.entry()?;
-            if !entry.exists_in(version) {
-                return Err(Failure::new(
-                    Code::Usage,
-                    format_args!(
-                        "firmware {version} does not have {entry}, which came with {}",
-                        entry.since()
-                    ),
-                    "leave it out, or update the device first",
-                ));
-            }
-        }
+        check_release(&args.assignments, version, "leave it out, or update the device first")?;
     }
     match (&args.file, &args.output) {
         (Some(file), Some(output)) => in_file(args, file, output),
@@ -80,12 +69,12 @@ fn set_all(args: &Args, image: &mut [u8]) -> Result<(), Failure> {
     }
 }
 
-/// Keys among the changed fields have to work.
-fn check(args: &Args, app: App<'_>) -> Result<(), Failure> {
-    if args.force {
-        return Ok(());
+/// Keys among the changed fields have to work; what has no effect is told.
+fn check(args: &Args, app: App<'_>, reads: Reads) -> Result<Vec<Warning>, Failure> {
+    if !args.force {
+        args.assignments.iter().try_for_each(|assignment| must_work(assignment.entry()?, app))?;
     }
-    args.assignments.iter().try_for_each(|assignment| must_work(assignment.entry()?, app))
+    reads.check(&args.assignments, app)
 }
 
 fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
@@ -109,7 +98,12 @@ fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
     let mut image = table.app.clone();
     set_all(args, &mut image)?;
     let app = App::new(&image).map_err(|error| Failure::new(Code::Data, chain(&error), "give a table"))?;
-    check(args, app)?;
+    let target = match &table.origin {
+        Origin::Pair { target, .. } => Some(*target),
+        _ => None,
+    };
+    let version = args.firmware.map(|Firmware(version)| version);
+    let warnings = check(args, app, Reads::in_file(target, version))?;
     let changed = changed(&table.app, &image);
     let content = match &table.origin {
         // The whole flash comes out as the whole flash.
@@ -119,11 +113,14 @@ fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
         _ => image.clone(),
     };
     match (args.write.dry_run, to_stdout) {
-        (false, true) => return ui::write(&content),
+        (false, true) => {
+            warnings.iter().for_each(|warning| ui::say(warning));
+            return ui::write(&content);
+        }
         (true, true) => {}
         (dry_run, false) => files::write_secret_unless(dry_run, output, &content)?,
     }
-    report(args, app, None, Some(output))
+    report(args, app, &warnings, None, Some(output))
 }
 
 /// The bytes that differ, as one range.
@@ -194,7 +191,9 @@ fn in_device(args: &Args, device: &mut Particle<'_, '_>) -> Result<(), Failure> 
     let mut image = table.app.clone();
     set_all(args, &mut image)?;
     let app = App::new(&image).map_err(|error| Failure::new(Code::Data, chain(&error), "report this"))?;
-    check(args, app)?;
+    let version = args.firmware.map(|Firmware(version)| version);
+    let target = device.sectors().and_then(|pair| dump(pair).ok()).and_then(|dump| target_by_marks(&dump));
+    let warnings = check(args, app, Reads::in_device(device.platform(), target, version))?;
     // Each entry with all of its bytes, once, in the order of addresses, and nothing before all of them are known to fit.
     let mut places: BTreeMap<usize, (Segment, Entry)> = BTreeMap::new();
     for assignment in &args.assignments {
@@ -203,9 +202,10 @@ fn in_device(args: &Args, device: &mut Particle<'_, '_>) -> Result<(), Failure> 
             Failure::new(Code::Usage, format_args!("DFU does not reach {entry}"), "use a dump")
         })?;
         segment
-            .plan_write(entry.len(), args.firmware.map(|Firmware(version)| version))
+            .plan_write(entry.len(), version)
             .map_err(|error| Failure::new(Code::Usage, chain(&error), "nothing was written"))?;
-        device.check_table(&segment, entry.len())?;
+        // A part is there only if its field is.
+        device.check_table(&segment, entry.field().end() - entry.offset())?;
         // A field and its first part begin at the same place.
         if places.get(&entry.offset()).is_none_or(|(_, present)| present.len() < entry.len()) {
             places.insert(entry.offset(), (segment, entry));
@@ -217,12 +217,13 @@ fn in_device(args: &Args, device: &mut Particle<'_, '_>) -> Result<(), Failure> 
         writes.push(device.write(&segment, data, &args.write)?);
     }
     device.finish(&args.write)?;
-    report(args, app, Some(writes), None)
+    report(args, app, &warnings, Some(writes), None)
 }
 
 fn report(
     args: &Args,
     app: App<'_>,
+    warnings: &[Warning],
     writes: Option<Vec<Written>>,
     output: Option<&Path>,
 ) -> Result<(), Failure> {
@@ -230,9 +231,10 @@ fn report(
     if args.device.json() {
         let values: Vec<_> = entries.iter().map(|entry| to_json(app, *entry, false)).collect();
         return ui::print(
-            json!({ "entries": values, "writes": writes, "output": output, "dry_run": args.write.dry_run }),
+            json!({ "entries": values, "warnings": warnings, "writes": writes, "output": output, "dry_run": args.write.dry_run }),
         );
     }
+    warnings.iter().for_each(|warning| ui::say(warning));
     for entry in entries {
         ui::print(format_args!("{entry} = {}", text(app, entry, false)))?;
     }

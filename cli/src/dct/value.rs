@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use spark_dct::segment::KeyAlgorithm;
 use spark_dct::server_address::{Deviation, LEN, deviations};
 use spark_dct::value::{Content, Value};
-use spark_dct::{App, AppMut, Entry, Field, Kind, ServerAddress};
+use spark_dct::{App, AppMut, Entry, Field, FirmwareVersion, Kind, ServerAddress};
 use spark_keys::KeyForm;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -31,9 +31,27 @@ pub(super) fn entry(name: &str) -> Result<Entry, Failure> {
     })
 }
 
+/// Refuses entries that a release does not have.
+pub(super) fn check_release(
+    assignments: &[Assignment],
+    version: FirmwareVersion,
+    next: &str,
+) -> Result<(), Failure> {
+    for assignment in assignments {
+        let entry = assignment.entry()?;
+        let with = entry.next_in(version);
+        if with != version {
+            let verb = if with == entry.since() { "came with" } else { "was left out until" };
+            let what = format_args!("firmware {version} does not have {entry}, which {verb} {with}");
+            return Err(Failure::new(Code::Usage, what, next));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a value is shown only if asked for: it is a secret by its place, or a private key where none belongs.
 pub(crate) fn is_hidden(app: App<'_>, entry: Entry) -> bool {
-    let bytes = |place: Entry| app.as_bytes().get(place.range()).unwrap_or_default();
+    let bytes = |place: Entry| app.entry_bytes(place).unwrap_or_default();
     let whole = Entry::of(entry.field());
     // A key in a field is spread over the parts of it, and one in a part is shown with the field.
     let parts = Entry::parts(entry.field()).filter(|_| entry == whole);
@@ -74,7 +92,7 @@ pub(super) fn is_there(value: &Value<'_>) -> bool {
 
 /// What is odd about a server address that can be read.
 pub(crate) fn oddities(app: App<'_>, entry: Entry) -> Vec<Deviation> {
-    let block = app.as_bytes().get(entry.range()).and_then(<[u8]>::first_chunk);
+    let block = app.entry_bytes(entry).and_then(<[u8]>::first_chunk);
     block.filter(|_| entry.kind() == Kind::Address).map_or_else(Vec::new, oddities_of)
 }
 
@@ -182,7 +200,9 @@ pub(super) fn apply(assignments: &[Assignment], image: &mut [u8]) -> Result<Appl
     ordered.sort_by_key(|(entry, _)| (Reverse(entry.len()), entry.to_string().matches('.').count()));
     let mut applied = Applied::Whole;
     for (entry, assignment) in ordered {
-        let bytes = image.get_mut(entry.range()).ok_or_else(|| {
+        // The first bytes of a newer field may be there as well, and are something else.
+        let is_whole = entry.field().end() <= image.len();
+        let bytes = image.get_mut(entry.range()).filter(|_| is_whole).ok_or_else(|| {
             Failure::new(
                 Code::Usage,
                 format_args!("{entry} came with {}, and the image is of older firmware", entry.since()),
