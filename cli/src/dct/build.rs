@@ -93,7 +93,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         for Dropped { name, why } in dropped {
             ui::Ui::new(false).note(format_args!("{name}: left out, {why}"));
         }
-        warnings.iter().for_each(|warning| ui::say(warning));
+        warnings.iter().for_each(ui::say);
         return ui::write(&content);
     }
     files::write_secret(&args.output, &content)?;
@@ -105,7 +105,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                 "dropped": dropped.iter().map(|dropped| dropped.name).collect::<Vec<_>>() }),
         );
     }
-    warnings.iter().for_each(|warning| ui::say(warning));
+    warnings.iter().for_each(ui::say);
     for Dropped { name, why } in dropped {
         ui::print(format_args!("{name}: left out, {why}"))?;
     }

@@ -21,7 +21,8 @@ use zeroize::Zeroizing;
 /// Set values in the device, or in a copy of a dump.
 ///
 /// `NAME=VALUE` takes what `show` prints, `NAME=unset` erases, `NAME=@FILE` takes the bytes of a file. Nothing else changes: a
-/// bare key of the server, too, leaves the address behind it, which the table has to have then. In the device every value is kept in a file before it is written, and read back.
+/// bare key of the server, too, leaves the address behind it, which the table has to have then. In the device every value is kept in a
+/// file before it is written, and read back.
 ///
 /// A dump of both sectors is changed as its firmware would do it. From v0.7.0 on the new table goes to the other sector, and
 /// the old one stays. Before that no old table is left: a Photon programs the new bytes over the old ones, and where that does
@@ -114,7 +115,7 @@ fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
     };
     match (args.write.dry_run, to_stdout) {
         (false, true) => {
-            warnings.iter().for_each(|warning| ui::say(warning));
+            warnings.iter().for_each(ui::say);
             return ui::write(&content);
         }
         (true, true) => {}
@@ -234,7 +235,7 @@ fn report(
             json!({ "entries": values, "warnings": warnings, "writes": writes, "output": output, "dry_run": args.write.dry_run }),
         );
     }
-    warnings.iter().for_each(|warning| ui::say(warning));
+    warnings.iter().for_each(ui::say);
     for entry in entries {
         ui::print(format_args!("{entry} = {}", text(app, entry, false)))?;
     }
