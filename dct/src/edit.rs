@@ -5,7 +5,7 @@ use crate::entry::Entry;
 use crate::kind::Kind;
 use crate::server_address::{AddressError, ServerAddress};
 use crate::system_flags::EnabledFeatures;
-use crate::value::{Content, number};
+use crate::value::{Content, is_erased, number};
 use core::fmt;
 use core::net::Ipv4Addr;
 
@@ -17,18 +17,17 @@ impl AppMut<'_> {
     /// [`ValueError`], which names the entry and what it takes.
     pub fn set_text(&mut self, entry: Entry, text: &str) -> Result<(), ValueError> {
         let length = self.view().as_bytes().len();
-        let bytes = self.as_bytes_mut().get_mut(entry.range()).ok_or(ValueError::OutsideImage {
-            entry,
-            end: entry.end(),
-            length,
-        })?;
-        entry.write_text(text, bytes)
+        let end = entry.field().end();
+        match self.as_bytes_mut().get_mut(entry.range()) {
+            Some(bytes) if end <= length => entry.write_text(text, bytes),
+            _ => Err(ValueError::OutsideImage { entry, end, length }),
+        }
     }
 }
 
 impl Entry {
     /// Writes the text's value into the bytes of the entry, which hold their present content (or FF): switches keep the
-    /// other bits, a key keeps what is behind its room.
+    /// other bits, or begin from the firmware's defaults where their integer is unset; a key keeps what is behind its room.
     ///
     /// For writing over DFU without an image at hand: start from FF, or from what was read.
     ///
@@ -97,13 +96,15 @@ impl Entry {
                 bytes.iter_mut().zip(number.to_le_bytes()).for_each(|(slot, byte)| *slot = byte);
                 Ok(())
             }
-            Kind::Bit { bit } => {
-                let mask = 1_u32 << (bit & 31);
-                let number = match text {
-                    "on" | "true" | "1" => number(bytes) | mask,
-                    "off" | "false" | "0" => number(bytes) & !mask,
+            Kind::Bit { bit, inverted, default } => {
+                let on = match text {
+                    "on" | "true" | "1" => true,
+                    "off" | "false" | "0" => false,
                     _ => return Err(ValueError::Switch { entry }),
                 };
+                let mask = 1_u32 << (bit & 31);
+                let present = default.filter(|_| is_erased(bytes)).unwrap_or_else(|| number(bytes));
+                let number = if on != inverted { present | mask } else { present & !mask };
                 bytes.iter_mut().zip(number.to_le_bytes()).for_each(|(slot, byte)| *slot = byte);
                 Ok(())
             }
@@ -402,12 +403,14 @@ pub enum ValueError {
         /// The entry.
         entry: Entry,
     },
-    /// The image ends before the entry does.
-    #[error("{entry} ends at {end} but the image has only {length} bytes; use an image of newer firmware")]
+    /// The image ends before the field does.
+    #[error(
+        "the field of {entry} ends at {end} but the image has only {length} bytes; use an image of newer firmware"
+    )]
     OutsideImage {
         /// The entry.
         entry: Entry,
-        /// First byte after the entry.
+        /// First byte after the field.
         end: usize,
         /// Length of the image.
         length: usize,

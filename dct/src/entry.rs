@@ -80,6 +80,15 @@ impl Entry {
         }
     }
 
+    /// The whole name: that of the field, or field, dot and part.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self.part {
+            Some(part) => part.whole_name,
+            None => self.field.name(),
+        }
+    }
+
     /// First byte in the application section; the DFU address in alternate setting 1.
     #[must_use]
     pub const fn offset(&self) -> usize {
@@ -140,7 +149,14 @@ impl Entry {
     /// Whether a release knows it, see [`Field::exists_in`].
     #[must_use]
     pub fn exists_in(&self, version: FirmwareVersion) -> bool {
-        version >= self.since() && self.field.exists_in(version)
+        self.next_in(version) == version
+    }
+
+    /// The first release from `version` on that knows it: `version` itself, [`since`](Self::since), or where
+    /// [the one hole](Field::exists_in) ends.
+    #[must_use]
+    pub fn next_in(&self, version: FirmwareVersion) -> FirmwareVersion {
+        self.field.next_in(version.max(self.since()))
     }
 }
 
@@ -159,11 +175,7 @@ impl core::fmt::Debug for Entry {
 /// The name.
 impl core::fmt::Display for Entry {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(self.field.name())?;
-        match self.part_name() {
-            Some(part) => write!(f, ".{part}"),
-            None => Ok(()),
-        }
+        f.write_str(self.name())
     }
 }
 
@@ -191,6 +203,17 @@ mod tests {
             "ip_config.host.0",
         ] {
             assert_eq!(Entry::by_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn name_is_that_of_the_field_and_of_the_part() {
+        for entry in Entry::all() {
+            let (field, part) = match entry.name().split_once('.') {
+                Some((field, part)) => (field, Some(part)),
+                None => (entry.name(), None),
+            };
+            assert_eq!((field, part), (entry.field().name(), entry.part_name()));
         }
     }
 
@@ -223,7 +246,7 @@ mod tests {
         for entry in Entry::all() {
             match entry.kind() {
                 Kind::Number { .. } => assert!(matches!(entry.len(), 1 | 2 | 4), "{entry}"),
-                Kind::Bit { bit } => assert!(usize::from(bit) < 8 * entry.len(), "{entry}"),
+                Kind::Bit { bit, .. } => assert!(usize::from(bit) < 8 * entry.len(), "{entry}"),
                 Kind::Ipv4 | Kind::Country => assert_eq!(entry.len(), 4, "{entry}"),
                 Kind::Address => assert_eq!(entry.len(), 128, "{entry}"),
                 Kind::Counted { room, .. } => {

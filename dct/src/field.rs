@@ -110,8 +110,24 @@ impl Field {
     /// v2.0.2, is missing in v2.1.0 and v2.2.0, and came back with v2.3.0.
     #[must_use]
     pub fn exists_in(&self, version: FirmwareVersion) -> bool {
+        self.next_in(version) == version
+    }
+
+    /// The first release from `version` on that knows the field.
+    #[must_use]
+    pub fn next_in(&self, version: FirmwareVersion) -> FirmwareVersion {
         let hole = FirmwareVersion::new(2, 1, 0)..FirmwareVersion::new(2, 3, 0);
-        version >= self.since && !(self.offset == 8166 && hole.contains(&version))
+        match version.max(self.since) {
+            version if self.offset == 8166 && hole.contains(&version) => hole.end,
+            version => version,
+        }
+    }
+
+    /// The first release that no longer reads the field on Photon, P1 and Electron: from v0.7.0 on the flags of `system_flags` are
+    /// in registers of the microcontroller. Of these bytes only an old value of the watchdog is still read, once.
+    #[must_use]
+    pub const fn unread_since(&self) -> Option<FirmwareVersion> {
+        if self.offset == 0 { Some(FirmwareVersion::new(0, 7, 0)) } else { None }
     }
 
     /// The row of [`ALL`](Self::ALL), which has every value of this type.
@@ -336,6 +352,8 @@ mod tests {
     fn one_field_has_a_hole_in_its_history() {
         let field = Field::EXT_LOW_SPEED_CLOCK_DISABLE;
         let known = |a, b, c| field.exists_in(FirmwareVersion::new(a, b, c));
+        assert_eq!(field.next_in(FirmwareVersion::new(2, 1, 0)), FirmwareVersion::new(2, 3, 0));
+        assert_eq!(field.next_in(FirmwareVersion::new(1, 0, 0)), field.since());
         assert!(!known(2, 0, 1) && known(2, 0, 2) && !known(2, 1, 0) && !known(2, 2, 0) && known(2, 3, 0));
     }
 

@@ -1,5 +1,7 @@
 //! Kinds of values that fields and their parts hold.
 
+use crate::power_config;
+
 /// What a field or a part of one holds, and so which text stands for it.
 ///
 /// | kind | text |
@@ -59,10 +61,15 @@ pub enum Kind {
         /// Numbers that have names.
         names: &'static [Name],
     },
-    /// One bit of a little-endian integer; set (and so erased) is on.
+    /// One bit of a little-endian integer.
     Bit {
         /// Number of the bit.
         bit: u8,
+        /// Whether the bit is 0 for on.
+        inverted: bool,
+        /// What an erased integer stands for, where firmware does not take its bits for what they are: the switch is unset then,
+        /// and one that is set begins from here.
+        default: Option<u32>,
     },
     /// ASCII `'1'` (31) and nothing else is true; binary 1 is **not**.
     Claimed,
@@ -83,6 +90,16 @@ impl Kind {
 
     pub(crate) const fn hex(names: &'static [Name]) -> Kind {
         Kind::Number { hex: true, names }
+    }
+
+    /// A switch of an integer that is read as it is, also when erased.
+    pub(crate) const fn bit(bit: u8) -> Kind {
+        Kind::Bit { bit, inverted: false, default: None }
+    }
+
+    /// A switch of `power_config.flags`.
+    pub(crate) const fn power_bit(bit: u8) -> Kind {
+        Kind::Bit { bit, inverted: bit < 8, default: Some(power_config::DEFAULT_FLAGS) }
     }
 
     /// Order of the bytes of a number, `None` where there is no number.

@@ -23,7 +23,7 @@ use crate::field::{Field, FirmwareVersion};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Segment {
-    /// Name as in the host tool's table.
+    /// Name as in the host tool's table, or that of the [`Entry`].
     pub name: &'static str,
     /// Alternate setting.
     pub alternate: u8,
@@ -154,7 +154,7 @@ impl Segment {
         }
         let at = to_u32(entry.offset() - entry.field().offset());
         Some(Segment {
-            name: entry.part_name().unwrap_or(whole.name),
+            name: entry.name(),
             address: whole.address + at,
             size: Some(to_u32(entry.len())),
             server_address_at: None,
@@ -177,7 +177,7 @@ impl Segment {
     #[must_use]
     pub fn in_table(platform: Platform, entry: Entry) -> Option<Segment> {
         (platform != Platform::Core).then(|| Segment {
-            name: entry.part_name().unwrap_or(entry.field().name()),
+            name: entry.name(),
             alternate: DCT_ALTERNATE,
             address: to_u32(entry.offset()),
             size: Some(to_u32(entry.len())),
@@ -187,8 +187,15 @@ impl Segment {
         })
     }
 
-    /// Checks a write and says how to do it. `firmware` is the release on the device, where it is known: a field that it
-    /// does not have is refused, since the bytes there belong to something else or to nobody.
+    /// The entry of that name, if that is its place, or the field at the address.
+    fn entry(&self) -> Option<Entry> {
+        let at = usize::try_from(self.address).ok()?;
+        let named = Entry::by_name(self.name).filter(|entry| entry.offset() == at);
+        named.or_else(|| Field::at(at).map(Entry::of))
+    }
+
+    /// Checks a write and says how to do it. `firmware` is the release on the device, where it is known: a field, or a part of one,
+    /// that it does not have is refused, since the bytes there belong to something else or to nobody.
     ///
     /// # Errors
     /// [`SegmentError::TooLong`] with the padding counted; [`SegmentError::NotInFirmware`].
@@ -202,10 +209,11 @@ impl Segment {
         self.check_write(padded_len)?;
         // on the Core the same alternate setting is something else, and its padding tells
         if let (Some(version), DCT_ALTERNATE, 1) = (firmware, self.alternate, self.write_padding)
-            && let Some(field) = usize::try_from(self.address).ok().and_then(Field::at)
-            && !field.exists_in(version)
+            && let Some(entry) = self.entry()
+            && !entry.exists_in(version)
         {
-            return Err(SegmentError::NotInFirmware { field: field.name(), since: field.since(), version });
+            let since = entry.next_in(version);
+            return Err(SegmentError::NotInFirmware { field: entry.name(), since, version });
         }
         Ok(PlannedWrite {
             alternate: self.alternate,
@@ -239,12 +247,12 @@ pub enum SegmentError {
     },
     /// The firmware does not have the field.
     #[error(
-        "firmware {version} does not have field {field}, which came with {since}; update the device first"
+        "firmware {version} does not have field {field}, which comes with {since}; update the device first"
     )]
     NotInFirmware {
         /// Name of the field.
         field: &'static str,
-        /// First release that has it.
+        /// First release from that one on that has it.
         since: FirmwareVersion,
         /// Release on the device.
         version: FirmwareVersion,
@@ -552,6 +560,31 @@ mod tests {
         assert!(secret.plan_write(15, None).is_ok());
         let core = Segment::for_field(Platform::Core, Field::DEVICE_PRIVATE_KEY).unwrap();
         assert!(core.plan_write(612, Some(old)).is_ok());
+    }
+
+    #[test]
+    fn parts_that_the_firmware_does_not_have_are_not_written() {
+        for (name, before, since) in [
+            ("system_flags.features_enabled", (0, 4, 4), (0, 4, 5)),
+            ("feature_flags.led_overridden", (1, 5, 2), (2, 0, 0)),
+            ("ext_low_speed_clock_disable", (2, 1, 0), (2, 3, 0)),
+        ] {
+            let version = |(major, minor, patch)| FirmwareVersion::new(major, minor, patch);
+            let (before, since) = (version(before), version(since));
+            let entry = Entry::by_name(name).unwrap();
+            for segment in
+                [Segment::in_table, Segment::for_entry].map(|of| of(Platform::Photon, entry).unwrap())
+            {
+                assert_eq!(segment.name, name);
+                assert_eq!(
+                    segment.plan_write(entry.len(), Some(before)),
+                    Err(SegmentError::NotInFirmware { field: name, since, version: before })
+                );
+                assert!(segment.plan_write(entry.len(), Some(since)).is_ok(), "{name}");
+            }
+        }
+        let other = Segment::in_table(Platform::Photon, Entry::by_name("feature_flags.reset_info").unwrap());
+        assert!(other.unwrap().plan_write(4, Some(FirmwareVersion::new(1, 5, 2))).is_ok());
     }
 
     #[test]

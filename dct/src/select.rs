@@ -37,6 +37,8 @@ pub enum Reason {
     HigherVersion,
     /// The other one has an older sequence or counter.
     Newer,
+    /// The other one's sequence has begun again at 0 and is lower, so that this one counts although it is older.
+    SequenceWrapped,
     /// Sequence or counter do not tell; the fixed preference decides.
     Tie,
     /// The other one's CRC is wrong.
@@ -61,6 +63,9 @@ impl core::fmt::Display for Reason {
             Reason::BothValid => "both are valid, and it prefers this one whichever is newer",
             Reason::HigherVersion => "the other one has an older format",
             Reason::Newer => "it is the newer one",
+            Reason::SequenceWrapped => {
+                "its sequence is higher, although the other one is newer: there the sequence has begun again at 0"
+            }
             Reason::Tie => "nothing tells which one is newer, and it prefers this one",
             Reason::OnlyGoodCrc => "the other one's CRC is wrong",
             Reason::BothCrcBad => "the CRCs of both are wrong, and a fixed rule prefers this one",

@@ -21,7 +21,8 @@ pub const DEFAULT_DOMAIN_TCP: &str = "device.spark.io";
 /// Size of the firmware's own buffer for an expanded name.
 pub const EXPANDED_CAPACITY: usize = 96;
 
-const PORT_AT: usize = 66;
+/// Where the port is in the block; see also [`KeyAlgorithm::server_port_at`](crate::segment::KeyAlgorithm::server_port_at).
+pub const PORT_AT: usize = 66;
 
 /// Server address of a device: host and port.
 ///

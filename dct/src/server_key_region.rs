@@ -28,6 +28,12 @@ impl KeyAlgorithm {
         }
     }
 
+    /// Where the port of the server's address is in the region: 450 or 258.
+    #[must_use]
+    pub const fn server_port_at(self) -> usize {
+        self.server_address_at() + server_address::PORT_AT
+    }
+
     /// Length of key and address together, which is what host tools read and write.
     #[must_use]
     pub const fn server_region_len(self) -> usize {
@@ -303,6 +309,11 @@ mod tests {
 
     fn spki(algorithm: KeyAlgorithm) -> Vec<u8> {
         (0..algorithm.server_key_len()).map(|i| u8::try_from(i % 251).unwrap()).collect()
+    }
+
+    #[test]
+    fn port_is_where_the_host_tool_has_it() {
+        assert_eq!((KeyAlgorithm::Rsa.server_port_at(), KeyAlgorithm::Ec.server_port_at()), (450, 258));
     }
 
     #[test]

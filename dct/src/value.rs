@@ -23,7 +23,7 @@ pub struct Value<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Content<'a> {
-    /// The image ends before the entry does.
+    /// The image ends before the field does.
     Absent,
     /// Erased: FF in all bytes, and FF has no name of its own.
     Unset,
@@ -109,7 +109,14 @@ impl<'a> App<'a> {
     /// The value of an entry.
     #[must_use]
     pub fn value(&self, entry: Entry) -> Value<'a> {
-        entry.read(self.as_bytes().get(entry.offset()..).unwrap_or(&[]))
+        entry.read(self.entry_bytes(entry).unwrap_or_default())
+    }
+
+    /// The bytes of an entry; `None` where the image ends before its **field** does. Then they are of older firmware, which had
+    /// something else there: a table of 4258 bytes has the first bytes of `eap_config` and no such field.
+    #[must_use]
+    pub fn entry_bytes(&self, entry: Entry) -> Option<&'a [u8]> {
+        self.as_bytes().get(entry.range()).filter(|_| entry.field().end() <= self.as_bytes().len())
     }
 
     /// Whether every byte of an entry is FF, or outside of the image.
@@ -136,7 +143,8 @@ fn content(kind: Kind, bytes: &[u8]) -> Content<'_> {
             let name = names.iter().find(|name| name.number == number).map(|Name { name, .. }| *name);
             if name.is_none() && is_erased(bytes) { Content::Unset } else { Content::Number { number, name } }
         }
-        Kind::Bit { bit } => Content::Bool(number(bytes) >> (bit & 31) & 1 == 1),
+        Kind::Bit { default: Some(_), .. } if is_erased(bytes) => Content::Unset,
+        Kind::Bit { bit, inverted, .. } => Content::Bool((number(bytes) >> (bit & 31) & 1 == 1) != inverted),
         Kind::Claimed => match bytes {
             [b'1'] => Content::Bool(true),
             [0xFF] => Content::Bool(false),

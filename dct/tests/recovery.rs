@@ -668,3 +668,25 @@ proptest! {
         }
     }
 }
+
+/// One of them is damaged, and the bits tell which.
+#[test]
+fn intact_value_beside_a_damaged_one_has_no_sign() {
+    let good = vector("app_v2.3.1.bin");
+    let (old, new) = (34..34 + 600, 2082..2082 + 600);
+    let mut other = good.clone();
+    let more: Vec<u8> = good[new].to_vec();
+    other[old].iter_mut().zip(&more).for_each(|(byte, more)| *byte &= more.rotate_left(3));
+    let (good, lost) = (App::new(&good).unwrap(), App::new(&other).unwrap());
+    for (first, second) in [(good, lost), (lost, good)] {
+        let found: Vec<_> = diff(first, second).collect();
+        let [difference] = &found[..] else { panic!("{found:?}") };
+        let (intact, damaged) = if first.as_bytes() == good.as_bytes() {
+            (difference.first_sign, difference.second_sign)
+        } else {
+            (difference.second_sign, difference.first_sign)
+        };
+        assert_eq!(intact, None);
+        assert!(matches!(damaged, Some(Sign::BitsCleared { .. })), "{damaged:?}");
+    }
+}

@@ -51,6 +51,11 @@ fn images_of_three_tags_are_shown_as_they_were_made() {
     assert_eq!(shown(&image, "eap_config.ca_certificate").len(), 2 * 27);
     assert_eq!(shown(&image, "power_config.flags"), "0x00000301");
     assert_eq!(shown(&image, "power_config.flags.disabled"), "on");
+    assert_eq!(
+        shown(&image, "power_config.flags.pmic_detection"),
+        "off",
+        "the lowest byte is stored inverted"
+    );
     assert_eq!(shown(&image, "power_config.vin_min_mv"), "3880");
     assert_eq!(shown(&image, "ext_low_speed_clock_disable"), "disabled");
 }
@@ -78,7 +83,11 @@ fn texts_become_the_bytes_that_firmware_reads() {
         ("device_code", "AB", "414200ffffff"),
         ("device_code", "ABCDEF", "414243444546"),
         ("version", "unset", "ffff"),
-        ("power_config.flags.disabled", "off", "fffeffff"),
+        ("power_config.flags.disabled", "off", "ff000000"),
+        ("power_config.flags.disabled", "on", "ff010000"),
+        ("power_config.flags.pmic_detection", "on", "fe000000"),
+        ("power_config.flags.pmic_detection", "off", "ff000000"),
+        ("feature_flags.led_overridden", "off", "fdffffff"),
         ("ext_low_speed_clock_disable", "disabled", "5ed117fa"),
         ("ota_update_flag", "apply", "a5"),
         ("device_secret", "abc", "61626300ffffffffffffffffffffff"),
@@ -100,6 +109,26 @@ fn texts_become_the_bytes_that_firmware_reads() {
     assert_eq!(image[1890..1908], *b"setup\0ap.example\0\0");
     assert_eq!(image[2466..2468], [1, 17]);
     assert_eq!(image[2466 + 66..2466 + 68], [0x16, 0x33]);
+}
+
+#[test]
+fn switches_of_erased_power_settings_are_unset_and_those_of_features_are_on() {
+    let image = [0xFF; LEN];
+    for name in ["pmic_detection", "disabled", "use_vin_settings_with_usb_host"] {
+        let switch = entry(&format!("power_config.flags.{name}"));
+        let app = App::new(&image).unwrap();
+        assert_eq!(app.value(switch).content(), Content::Unset, "{name}");
+        assert!(!app.value(switch).is_set(), "{name}");
+        for text in ["on", "off"] {
+            let mut image = image;
+            AppMut::new(&mut image).unwrap().set_text(switch, text).unwrap();
+            for other in ["pmic_detection", "disabled", "use_vin_settings_with_usb_host"] {
+                let expected = if other == name { text } else { "off" };
+                assert_eq!(shown(&image, &format!("power_config.flags.{other}")), expected, "{name}={text}");
+            }
+        }
+    }
+    assert_eq!(shown(&image, "feature_flags.reset_info"), "on");
 }
 
 #[test]
@@ -158,7 +187,7 @@ fn refusals_name_the_entry_and_what_it_takes() {
     assert!(matches!(error, ValueError::OutsideImage { .. }));
     assert_eq!(
         error.to_string(),
-        "power_config.size ends at 8140 but the image has only 4258 bytes; use an image of newer firmware"
+        "the field of power_config.size ends at 8166 but the image has only 4258 bytes; use an image of newer firmware"
     );
 }
 
@@ -270,7 +299,7 @@ proptest! {
         let app = App::new(&image).unwrap();
         for entry in Entry::all() {
             let value = app.value(entry);
-            prop_assert_eq!(value.content() == Content::Absent, entry.end() > len, "{}", entry);
+            prop_assert_eq!(value.content() == Content::Absent, entry.field().end() > len, "{}", entry);
         }
     }
 }
@@ -306,4 +335,19 @@ fn cleared_values_are_not_set_and_not_malformed() {
     assert!(!App::new(&[0xFF; 8391]).unwrap().value(entry("claim_code")).is_set());
     image[1759] = 0;
     assert!(App::new(&image).unwrap().value(entry("country_code")).is_malformed());
+}
+
+/// Before v0.7.0 there was something else where the first parts of the field are now.
+#[test]
+fn parts_of_a_field_that_the_image_has_not_whole_are_absent() {
+    for len in [4258, 4260, 8118] {
+        let mut image = vec![0x0D; len];
+        for part in ["type", "inner_identity", "outer_identity", "security_key", "ca_certificate"] {
+            let part = entry(&format!("eap_config.{part}"));
+            assert_eq!(App::new(&image).unwrap().value(part).content(), Content::Absent, "{len} {part}");
+            let error = AppMut::new(&mut image).unwrap().set_text(part, "0x0d").unwrap_err();
+            assert!(matches!(error, ValueError::OutsideImage { end: 8119, .. }), "{len} {part}");
+        }
+        assert!(image.iter().all(|byte| *byte == 0x0D));
+    }
 }

@@ -312,7 +312,9 @@ fn new_firmware_selects_by_version_then_mark_then_sequence() {
         (versioned(NOW, 0, 0, true), versioned(NOW, 0, 255, false), dct1, Reason::OnlyGoodCrc),
         // sequences: the larger number, which is not always the newer one
         (versioned(NOW, 0, 1, true), versioned(NOW, 0, 2, true), dct2, Reason::Newer),
-        (versioned(NOW, 0, 255, true), versioned(NOW, 0, 0, true), dct1, Reason::Newer),
+        (versioned(NOW, 0, 255, true), versioned(NOW, 0, 0, true), dct1, Reason::SequenceWrapped),
+        (versioned(NOW, 0, 3, true), versioned(NOW, 0, 254, true), dct2, Reason::SequenceWrapped),
+        (versioned(NOW, 0, 127, true), versioned(NOW, 0, 0, true), dct1, Reason::Newer),
         (versioned(NOW, 0, 5, true), versioned(NOW, 0, 5, true), dct1, Reason::Tie),
         (versioned(NOW, 0, 5, false), versioned(NOW, 0, 9, false), dct1, Reason::BothCrcBad),
     ];

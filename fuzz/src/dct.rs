@@ -2,6 +2,7 @@
 
 use crate::input::Input;
 use spark_dct::core_flash::{CoreFlags, CoreFlash};
+use spark_dct::flash::FlashStep;
 use spark_dct::flash_module::FlashModule;
 use spark_dct::ip_config::IpConfig;
 use spark_dct::power_config::PowerConfig;
@@ -11,7 +12,7 @@ use spark_dct::server_address::{FirmwareParser, deviations, expand_id, raw_value
 use spark_dct::server_key_region::address_block_of_file;
 use spark_dct::wiced::{
     AccessPoint, FlashOp, Generation, Initialise, Sector, SectorId, SectorMut, SectorView, Sectors, SoftAp,
-    Write, factory_sector,
+    StreamWrite, Write, factory_sector,
 };
 use spark_dct::{App, AppMut, Content, Entry, Field, Host, ServerAddress, ServerKeyRegion, dcd};
 
@@ -247,6 +248,28 @@ impl Flash {
         dcd::Sectors::new(&self.0[0], &self.0[1])
     }
 
+    /// The sectors after a write that reads them in pieces and changes them in place.
+    fn streamed(&self, mut write: StreamWrite<'_>) -> Box<[Sector; 2]> {
+        let mut after = Flash(self.0.clone());
+        while let Some(step) = write.next_step().expect("the other machine found a sector") {
+            match step {
+                FlashStep::Read { sector, offset, len } => {
+                    write.handle_read(&after.0[sector.index()][offset..offset + len]);
+                }
+                FlashStep::Erase { sector } => after.apply(FlashOp::Erase { sector }),
+                FlashStep::Program { sector, offset, data } => {
+                    after.apply(FlashOp::Program { sector, offset, data });
+                }
+                FlashStep::Copy { from, from_offset, to, to_offset, len } => {
+                    let data = after.0[from.index()][from_offset..from_offset + len].to_vec();
+                    after.apply(FlashOp::Program { sector: to, offset: to_offset, data: &data });
+                }
+                _ => panic!("a step that this body does not know"),
+            }
+        }
+        after.0
+    }
+
     fn run_dcd(&mut self, mut write: dcd::Write<'_>, limit: usize) -> bool {
         for _ in 0..limit {
             match write.next_op() {
@@ -320,6 +343,13 @@ pub fn wiced(data: &[u8]) {
             steps += 1;
         };
         assert!(complete || limit < 1000, "a write has a few hundred operations");
+        if complete {
+            let stream = StreamWrite::new(generation, at % 9000, bytes).expect("the other machine took it");
+            assert!(
+                before.streamed(stream) == flash.0,
+                "the machine that reads in pieces does something else"
+            );
+        }
         damaged |= !complete;
         if !damaged {
             assert_eq!(flash.sectors().current(generation), Some(target));

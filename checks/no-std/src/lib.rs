@@ -19,7 +19,8 @@ use coap_spark::udp::{Endpoint, Timing};
 use core::convert::Infallible;
 use core::time::Duration;
 use rand_core::{TryCryptoRng, TryRng};
-use spark_dct::wiced::{Generation, Sectors, Write};
+use spark_dct::flash::FlashStep;
+use spark_dct::wiced::{Generation, Sectors, StreamWrite, Write};
 use spark_dct::{App, AppMut, ServerAddress};
 use spark_dfu::descriptor::Description;
 use spark_dfu::device::{Device, Memory, Profile as DeviceProfile, Work};
@@ -120,7 +121,21 @@ fn dct(bytes: &mut [u8; 16384]) -> usize {
     }
     let claimed = App::new(bytes).is_ok_and(|app| app.claimed());
     let mut write = Write::new(Sectors::new(bytes, bytes), Generation::V0_7_0, 34, &[1, 2, 3]).ok();
-    usize::from(claimed) + core::iter::from_fn(|| write.as_mut()?.next_op().map(|_| 1)).sum::<usize>()
+    let operations = core::iter::from_fn(|| write.as_mut()?.next_op().map(|_| 1)).sum::<usize>();
+    usize::from(claimed) + operations + stream(bytes)
+}
+
+/// As a bootloader writes, which reads its flash in pieces.
+fn stream(bytes: &[u8; 16384]) -> usize {
+    let Ok(mut write) = StreamWrite::new(Generation::V0_7_0, 34, &[1, 2, 3]) else { return 0 };
+    let mut steps = 0;
+    while let Ok(Some(step)) = write.next_step() {
+        steps += 1;
+        if let FlashStep::Read { offset, len, .. } = step {
+            write.handle_read(&bytes[offset..offset + len]);
+        }
+    }
+    steps
 }
 
 /// Takes its randomness from the bytes.

@@ -1,8 +1,9 @@
 //! `spark dct build`.
 
+use super::effect::Reads;
 use super::image::{Container, Firmware, Origin, Reader, Table, dump, sections};
-use super::judge::must_work;
-use super::value::{Assignment, apply, to_json};
+use super::judge::{complete_address, must_work};
+use super::value::{Applied, Assignment, apply, check_release, to_json};
 use crate::exit::{Code, Failure, chain};
 use crate::files;
 use crate::ui;
@@ -74,22 +75,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         image.iter_mut().zip(table.app.iter()).for_each(|(slot, byte)| *slot = *byte);
         dropped.extend(take_sections(&table, target, &mut first)?);
     }
-    for assignment in &args.assignments {
-        let entry = assignment.entry()?;
-        if !entry.exists_in(version) {
-            return Err(Failure::new(
-                Code::Usage,
-                format_args!("firmware {version} does not have {entry}, which came with {}", entry.since()),
-                "leave it out, or give another --firmware",
-            ));
-        }
+    check_release(&args.assignments, version, "leave it out, or give another --firmware")?;
+    if apply(&args.assignments, &mut image)? == Applied::BareServerKey {
+        complete_address(&mut image, args.force)?;
     }
-    apply(&args.assignments, &mut image)?;
     let software = |error: &dyn core::error::Error| Failure::new(Code::Software, chain(error), "report this");
     let app = App::new(&image).map_err(|error| software(&error))?;
     if !args.force {
         args.assignments.iter().try_for_each(|assignment| must_work(assignment.entry()?, app))?;
     }
+    let warnings = Reads::in_file(target, Some(version)).check(&args.assignments, app)?;
     let content = match target {
         None => image.clone(),
         Some(target) => pair(&image, target, &mut first)?,
@@ -98,6 +93,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         for Dropped { name, why } in dropped {
             ui::Ui::new(false).note(format_args!("{name}: left out, {why}"));
         }
+        warnings.iter().for_each(ui::say);
         return ui::write(&content);
     }
     files::write_secret(&args.output, &content)?;
@@ -105,10 +101,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         let values: Vec<_> = entries.iter().map(|entry| to_json(app, *entry, false)).collect();
         return ui::print(
-            json!({ "entries": values, "output": args.output, "bytes": content.len(), "firmware": version.to_string(),
+            json!({ "entries": values, "output": args.output, "bytes": content.len(), "firmware": version.to_string(), "warnings": warnings,
                 "dropped": dropped.iter().map(|dropped| dropped.name).collect::<Vec<_>>() }),
         );
     }
+    warnings.iter().for_each(ui::say);
     for Dropped { name, why } in dropped {
         ui::print(format_args!("{name}: left out, {why}"))?;
     }

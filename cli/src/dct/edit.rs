@@ -1,8 +1,9 @@
 //! `spark dct set`.
 
-use super::image::{Container, Firmware, Origin, Reader, Table};
-use super::judge::must_work;
-use super::value::{Assignment, apply, text, to_json};
+use super::effect::{Reads, Warning};
+use super::image::{Container, Firmware, Origin, Reader, Table, dump, target_by_marks};
+use super::judge::{complete_address, must_work};
+use super::value::{Applied, Assignment, apply, check_release, text, to_json};
 use crate::dfu::DeviceOptions;
 use crate::exit::{Code, Failure, chain};
 use crate::files;
@@ -19,8 +20,9 @@ use zeroize::Zeroizing;
 
 /// Set values in the device, or in a copy of a dump.
 ///
-/// `NAME=VALUE` takes what `show` prints, `NAME=unset` erases, `NAME=@FILE` takes the bytes of a file. Nothing else changes. In
-/// the device every value is kept in a file before it is written, and read back.
+/// `NAME=VALUE` takes what `show` prints, `NAME=unset` erases, `NAME=@FILE` takes the bytes of a file. Nothing else changes: a
+/// bare key of the server, too, leaves the address behind it, which the table has to have then. In the device every value is kept in a
+/// file before it is written, and read back.
 ///
 /// A dump of both sectors is changed as its firmware would do it. From v0.7.0 on the new table goes to the other sector, and
 /// the old one stays. Before that no old table is left: a Photon programs the new bytes over the old ones, and where that does
@@ -53,19 +55,7 @@ pub struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(Firmware(version)) = args.firmware {
-        for assignment in &args.assignments {
-            let entry = assignment.entry()?;
-            if !entry.exists_in(version) {
-                return Err(Failure::new(
-                    Code::Usage,
-                    format_args!(
-                        "firmware {version} does not have {entry}, which came with {}",
-                        entry.since()
-                    ),
-                    "leave it out, or update the device first",
-                ));
-            }
-        }
+        check_release(&args.assignments, version, "leave it out, or update the device first")?;
     }
     match (&args.file, &args.output) {
         (Some(file), Some(output)) => in_file(args, file, output),
@@ -73,12 +63,19 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// Keys among the changed fields have to work.
-fn check(args: &Args, app: App<'_>) -> Result<(), Failure> {
-    if args.force {
-        return Ok(());
+fn set_all(args: &Args, image: &mut [u8]) -> Result<(), Failure> {
+    match apply(&args.assignments, image)? {
+        Applied::BareServerKey => complete_address(image, args.force),
+        Applied::Whole => Ok(()),
     }
-    args.assignments.iter().try_for_each(|assignment| must_work(assignment.entry()?, app))
+}
+
+/// Keys among the changed fields have to work; what has no effect is told.
+fn check(args: &Args, app: App<'_>, reads: Reads) -> Result<Vec<Warning>, Failure> {
+    if !args.force {
+        args.assignments.iter().try_for_each(|assignment| must_work(assignment.entry()?, app))?;
+    }
+    reads.check(&args.assignments, app)
 }
 
 fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
@@ -100,9 +97,14 @@ fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
     let reader = Reader { firmware: args.firmware, platform: args.platform };
     let table = Table::of_file(file, reader, None)?;
     let mut image = table.app.clone();
-    apply(&args.assignments, &mut image)?;
+    set_all(args, &mut image)?;
     let app = App::new(&image).map_err(|error| Failure::new(Code::Data, chain(&error), "give a table"))?;
-    check(args, app)?;
+    let target = match &table.origin {
+        Origin::Pair { target, .. } => Some(*target),
+        _ => None,
+    };
+    let version = args.firmware.map(|Firmware(version)| version);
+    let warnings = check(args, app, Reads::in_file(target, version))?;
     let changed = changed(&table.app, &image);
     let content = match &table.origin {
         // The whole flash comes out as the whole flash.
@@ -112,11 +114,14 @@ fn in_file(args: &Args, file: &Path, output: &Path) -> Result<(), Failure> {
         _ => image.clone(),
     };
     match (args.write.dry_run, to_stdout) {
-        (false, true) => return ui::write(&content),
+        (false, true) => {
+            warnings.iter().for_each(ui::say);
+            return ui::write(&content);
+        }
         (true, true) => {}
         (dry_run, false) => files::write_secret_unless(dry_run, output, &content)?,
     }
-    report(args, app, None, Some(output))
+    report(args, app, &warnings, None, Some(output))
 }
 
 /// The bytes that differ, as one range.
@@ -185,9 +190,11 @@ fn in_device(args: &Args, device: &mut Particle<'_, '_>) -> Result<(), Failure> 
     device.set_firmware(args.firmware.map(|Firmware(version)| version));
     let table = Table::of_device(device)?;
     let mut image = table.app.clone();
-    apply(&args.assignments, &mut image)?;
+    set_all(args, &mut image)?;
     let app = App::new(&image).map_err(|error| Failure::new(Code::Data, chain(&error), "report this"))?;
-    check(args, app)?;
+    let version = args.firmware.map(|Firmware(version)| version);
+    let target = device.sectors().and_then(|pair| dump(pair).ok()).and_then(|dump| target_by_marks(&dump));
+    let warnings = check(args, app, Reads::in_device(device.platform(), target, version))?;
     // Each entry with all of its bytes, once, in the order of addresses, and nothing before all of them are known to fit.
     let mut places: BTreeMap<usize, (Segment, Entry)> = BTreeMap::new();
     for assignment in &args.assignments {
@@ -196,9 +203,10 @@ fn in_device(args: &Args, device: &mut Particle<'_, '_>) -> Result<(), Failure> 
             Failure::new(Code::Usage, format_args!("DFU does not reach {entry}"), "use a dump")
         })?;
         segment
-            .plan_write(entry.len(), args.firmware.map(|Firmware(version)| version))
+            .plan_write(entry.len(), version)
             .map_err(|error| Failure::new(Code::Usage, chain(&error), "nothing was written"))?;
-        device.check_table(&segment, entry.len())?;
+        // A part is there only if its field is.
+        device.check_table(&segment, entry.field().end() - entry.offset())?;
         // A field and its first part begin at the same place.
         if places.get(&entry.offset()).is_none_or(|(_, present)| present.len() < entry.len()) {
             places.insert(entry.offset(), (segment, entry));
@@ -210,12 +218,13 @@ fn in_device(args: &Args, device: &mut Particle<'_, '_>) -> Result<(), Failure> 
         writes.push(device.write(&segment, data, &args.write)?);
     }
     device.finish(&args.write)?;
-    report(args, app, Some(writes), None)
+    report(args, app, &warnings, Some(writes), None)
 }
 
 fn report(
     args: &Args,
     app: App<'_>,
+    warnings: &[Warning],
     writes: Option<Vec<Written>>,
     output: Option<&Path>,
 ) -> Result<(), Failure> {
@@ -223,9 +232,10 @@ fn report(
     if args.device.json() {
         let values: Vec<_> = entries.iter().map(|entry| to_json(app, *entry, false)).collect();
         return ui::print(
-            json!({ "entries": values, "writes": writes, "output": output, "dry_run": args.write.dry_run }),
+            json!({ "entries": values, "warnings": warnings, "writes": writes, "output": output, "dry_run": args.write.dry_run }),
         );
     }
+    warnings.iter().for_each(ui::say);
     for entry in entries {
         ui::print(format_args!("{entry} = {}", text(app, entry, false)))?;
     }

@@ -1,17 +1,18 @@
 //! What the key library says of the fields that hold keys.
 
 use crate::exit::{Code, Failure, chain};
+use core::net::Ipv4Addr;
 use spark_dct::app::{CloudTransport, DEVICE_PRIVATE_KEY_READ};
 use spark_dct::recovery::{Dump, Judgement, Options, Plan, PlanError, Target};
 use spark_dct::segment::KeyAlgorithm;
-use spark_dct::server_address::{AddressError, Host};
-use spark_dct::{App, Entry, Field, ServerAddress, ServerKeyRegion};
+use spark_dct::server_address::{AddressError, DEFAULT_DOMAIN_TCP, Host};
+use spark_dct::{App, AppMut, Entry, Field, ServerAddress, ServerKeyRegion};
 use spark_keys::check;
 use spark_keys::check::{PublicCache, Report, ServerKeyKind, check_ec, check_server_key};
 use spark_keys::{BundledKey, Fingerprint};
 
 /// The address that the vendor's tool stores with the vendor's RSA key.
-const VENDORS_HOST: Host<'_> = Host::Domain("device.spark.io");
+const VENDORS_HOST: Host<'_> = Host::Domain(DEFAULT_DOMAIN_TCP);
 
 /// What a field's bytes alone prove.
 ///
@@ -188,6 +189,33 @@ pub(crate) fn address(field: Field, bytes: &[u8]) -> Option<Result<Option<Server
         Field::ALT_SERVER_ADDRESS => bytes.first_chunk().map(ServerAddress::parse),
         _ => None,
     }
+}
+
+/// What a server's key that came without an address needs: the one that is there, or the vendor's for the vendor's key.
+pub(super) fn complete_address(image: &mut [u8], force: bool) -> Result<(), Failure> {
+    let wrong = |error: &dyn core::error::Error| Failure::new(Code::Software, chain(error), "report this");
+    let app = App::new(image).map_err(|error| wrong(&error))?;
+    let leads_anywhere = |host| !matches!(host, Host::Ipv4(Ipv4Addr::UNSPECIFIED | Ipv4Addr::BROADCAST));
+    match app.server_address() {
+        Ok(Some(address)) if leads_anywhere(address.host()) => return Ok(()),
+        // What cannot be read is refused with its reason.
+        Err(_) => return Ok(()),
+        Ok(_) => {}
+    }
+    let key = app.server_public_key().and_then(|key| BundledKey::of_spki(key));
+    if key == Some(BundledKey::ParticleRsa) {
+        let address = ServerAddress::domain(DEFAULT_DOMAIN_TCP, None).map_err(|error| wrong(&error))?;
+        let mut edit = AppMut::new(image).map_err(|error| wrong(&error))?;
+        return edit.set_server_address(&address).map_err(|error| wrong(&error));
+    }
+    if force {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::Usage,
+        "server_public_key: the file has no server address, and the table has none either",
+        "give the server's name or address with server_public_key.address=HOST",
+    ))
 }
 
 /// Refuses a key that the device could not use. An address beside a key is another matter.

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod diff;
 pub mod edit;
+mod effect;
 pub mod image;
 pub(crate) mod judge;
 pub mod recover;

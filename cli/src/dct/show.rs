@@ -112,7 +112,7 @@ pub(super) fn get(args: &GetArgs) -> Result<(), Failure> {
         let [entry] = *entries else {
             return Err(Failure::new(Code::Usage, "--raw writes one value", "give one name"));
         };
-        let bytes = table.app.get(entry.range()).ok_or_else(|| {
+        let bytes = app.entry_bytes(entry).ok_or_else(|| {
             Failure::new(Code::Data, format_args!("the table ends before {entry}"), "it is of older firmware")
         })?;
         if files::is_standard_output(path) {

@@ -4,9 +4,10 @@ use crate::exit::{Code, Failure, chain};
 use crate::files;
 use core::cmp::Reverse;
 use serde_json::{Value as Json, json};
+use spark_dct::segment::KeyAlgorithm;
 use spark_dct::server_address::{Deviation, LEN, deviations};
 use spark_dct::value::{Content, Value};
-use spark_dct::{App, AppMut, Entry, Field, Kind, ServerAddress};
+use spark_dct::{App, AppMut, Entry, Field, FirmwareVersion, Kind, ServerAddress};
 use spark_keys::KeyForm;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -30,9 +31,27 @@ pub(super) fn entry(name: &str) -> Result<Entry, Failure> {
     })
 }
 
+/// Refuses entries that a release does not have.
+pub(super) fn check_release(
+    assignments: &[Assignment],
+    version: FirmwareVersion,
+    next: &str,
+) -> Result<(), Failure> {
+    for assignment in assignments {
+        let entry = assignment.entry()?;
+        let with = entry.next_in(version);
+        if with != version {
+            let verb = if with == entry.since() { "came with" } else { "was left out until" };
+            let what = format_args!("firmware {version} does not have {entry}, which {verb} {with}");
+            return Err(Failure::new(Code::Usage, what, next));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a value is shown only if asked for: it is a secret by its place, or a private key where none belongs.
 pub(crate) fn is_hidden(app: App<'_>, entry: Entry) -> bool {
-    let bytes = |place: Entry| app.as_bytes().get(place.range()).unwrap_or_default();
+    let bytes = |place: Entry| app.entry_bytes(place).unwrap_or_default();
     let whole = Entry::of(entry.field());
     // A key in a field is spread over the parts of it, and one in a part is shown with the field.
     let parts = Entry::parts(entry.field()).filter(|_| entry == whole);
@@ -73,7 +92,7 @@ pub(super) fn is_there(value: &Value<'_>) -> bool {
 
 /// What is odd about a server address that can be read.
 pub(crate) fn oddities(app: App<'_>, entry: Entry) -> Vec<Deviation> {
-    let block = app.as_bytes().get(entry.range()).and_then(<[u8]>::first_chunk);
+    let block = app.entry_bytes(entry).and_then(<[u8]>::first_chunk);
     block.filter(|_| entry.kind() == Kind::Address).map_or_else(Vec::new, oddities_of)
 }
 
@@ -104,6 +123,15 @@ pub(super) fn to_json(app: App<'_>, entry: Entry, secrets: bool) -> Json {
     })
 }
 
+/// What was set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Applied {
+    /// All bytes of the entries.
+    Whole,
+    /// Of one of them the server's key alone: the address behind it stays.
+    BareServerKey,
+}
+
 /// `NAME=VALUE`, or `NAME=@FILE` for the bytes of a file.
 #[derive(Clone, Debug)]
 pub(super) struct Assignment {
@@ -126,18 +154,22 @@ impl Assignment {
     }
 
     /// Changes the bytes of the entry, which hold their present content.
-    pub(super) fn apply(&self, bytes: &mut [u8]) -> Result<(), Failure> {
+    fn apply(&self, bytes: &mut [u8]) -> Result<Applied, Failure> {
         let entry = self.entry()?;
         let Some(path) = self.value.strip_prefix('@') else {
-            return entry.write_text(&self.value, bytes).map_err(|error| {
+            return entry.write_text(&self.value, bytes).map(|()| Applied::Whole).map_err(|error| {
                 let next = "`spark dct show --all` shows values as they are to be typed; `unset` erases";
                 Failure::new(Code::Usage, chain(&error), next)
             });
         };
         let content = content_for(entry, Path::new(path))?;
-        bytes.fill(0xFF);
+        // A file that ends before the place of the address is a key and nothing else.
+        let address_at = KeyAlgorithm::Rsa.server_address_at();
+        let is_bare = entry == Entry::of(Field::SERVER_PUBLIC_KEY) && content.len() <= address_at;
+        let changed = if is_bare { address_at } else { bytes.len() };
+        bytes.iter_mut().take(changed).for_each(|byte| *byte = 0xFF);
         bytes.iter_mut().zip(content.iter()).for_each(|(slot, byte)| *slot = *byte);
-        Ok(())
+        Ok(if is_bare { Applied::BareServerKey } else { Applied::Whole })
     }
 }
 
@@ -155,7 +187,7 @@ pub(super) fn content_for(entry: Entry, path: &Path) -> Result<Zeroizing<Vec<u8>
 }
 
 /// Applies assignments to an image, in whatever order they are given: what has parts first, then these.
-pub(super) fn apply(assignments: &[Assignment], image: &mut [u8]) -> Result<(), Failure> {
+pub(super) fn apply(assignments: &[Assignment], image: &mut [u8]) -> Result<Applied, Failure> {
     let mut ordered = Vec::with_capacity(assignments.len());
     for assignment in assignments {
         let entry = assignment.entry()?;
@@ -166,17 +198,22 @@ pub(super) fn apply(assignments: &[Assignment], image: &mut [u8]) -> Result<(), 
     }
     // A switch has the place of its integer.
     ordered.sort_by_key(|(entry, _)| (Reverse(entry.len()), entry.to_string().matches('.').count()));
+    let mut applied = Applied::Whole;
     for (entry, assignment) in ordered {
-        let bytes = image.get_mut(entry.range()).ok_or_else(|| {
+        // The first bytes of a newer field may be there as well, and are something else.
+        let is_whole = entry.field().end() <= image.len();
+        let bytes = image.get_mut(entry.range()).filter(|_| is_whole).ok_or_else(|| {
             Failure::new(
                 Code::Usage,
                 format_args!("{entry} came with {}, and the image is of older firmware", entry.since()),
                 "use an image of newer firmware",
             )
         })?;
-        assignment.apply(bytes)?;
+        if assignment.apply(bytes)? == Applied::BareServerKey {
+            applied = Applied::BareServerKey;
+        }
     }
     // The length was right before and did not change.
     let _ = AppMut::new(image);
-    Ok(())
+    Ok(applied)
 }

@@ -306,3 +306,180 @@ fn built_pair_keeps_what_is_besides_the_table_or_says_that_it_does_not() {
         assert!(code == 0 && named.iter().all(|name| text.contains(&format!("{name}: left out"))), "{text}");
     }
 }
+
+/// As `spark keys server` does it.
+#[test]
+fn bare_server_key_leaves_the_address() {
+    const ADDRESS: &str = "server_public_key.address";
+    let bench = Bench::new("dct");
+    let key = vector("keys/server2048.spki.der");
+    bench.put("key", &key);
+    let key_only = "server_public_key=@key";
+    let address_in = |file: &str| value(&bench.ok(&["get", ADDRESS, "--file", file]), ADDRESS).clone();
+    bench.device(&["show"]);
+    bench.device(&["set", "server_public_key.address=cloud.example:8080"]);
+    bench.device(&["set", key_only]);
+    assert_eq!(value(&bench.device(&["show"]), ADDRESS), "cloud.example:8080");
+    assert!(bench.table()[2082..].starts_with(&key));
+
+    // Where there is none, it has to be given.
+    bench.device(&["set", "server_public_key.address=unset"]);
+    let flash = bench.read("flash");
+    let (code, message) = bench.device_fails(&["set", key_only]);
+    assert!(code == 64 && message.contains("server_public_key.address=HOST"), "{message}");
+    assert!(bench.read("flash") == flash);
+    let (code, _, message) = bench.fails(&["build", key_only, "-o", "none"]);
+    assert!(code == 64 && message.contains("server_public_key.address=HOST"), "{message}");
+    assert!(!bench.path("none").exists());
+    bench.ok(&["build", key_only, "server_public_key.address=10.0.0.1", "-o", "given"]);
+    assert_eq!(address_in("given"), "10.0.0.1");
+    bench.ok(&["build", key_only, "--force", "-o", "forced"]);
+    assert_eq!(address_in("forced"), Value::Null);
+
+    // The vendor's is known.
+    bench.put("vendor", spark_keys::BundledKey::ParticleRsa.spki());
+    bench.ok(&["build", "server_public_key=@vendor", "-o", "of_vendor"]);
+    assert_eq!(address_in("of_vendor"), "device.spark.io");
+
+    // A whole region replaces all.
+    let mut region = vec![0xFF; 512];
+    region[..key.len()].copy_from_slice(&key);
+    region[384..389].copy_from_slice(b"\x01\x03own");
+    bench.put("region", &region);
+    bench.ok(&["set", "-f", "given", "server_public_key=@region", "-o", "replaced"]);
+    assert_eq!(address_in("replaced"), "own");
+    region[384..].fill(0xFF);
+    bench.put("region", &region);
+    bench.ok(&["set", "-f", "given", "server_public_key=@region", "-o", "erased"]);
+    assert_eq!(address_in("erased"), Value::Null);
+}
+
+fn warnings(done: &Value) -> Vec<&str> {
+    done["warnings"].as_array().unwrap().iter().map(|warning| warning["name"].as_str().unwrap()).collect()
+}
+
+/// Each is written as it was asked for, and said.
+#[test]
+fn values_that_no_firmware_reads_are_warned_of() {
+    let bench = Bench::new("dct");
+    bench.vector("app_v2.3.1.bin");
+    bench.vector("photon_4_new_second.bin");
+    bench.vector("photon_2_old_swapped.bin");
+    bench.vector("electron_2_v2_second.bin");
+    let (reset, transport) = ("system_flags.factory_reset=requested", "cloud_transport=tcp");
+    let flag = "system_flags.factory_reset";
+    for (file, firmware, value, expected) in [
+        ("app_v2.3.1.bin", Some("2.3.1"), reset, &[flag][..]),
+        ("app_v2.3.1.bin", Some("0.7.0"), reset, &[flag]),
+        ("app_v2.3.1.bin", Some("0.6.4"), reset, &[]),
+        ("app_v2.3.1.bin", None, reset, &[]),
+        ("photon_4_new_second.bin", None, reset, &[flag]),
+        ("photon_2_old_swapped.bin", None, reset, &[]),
+        ("electron_2_v2_second.bin", None, reset, &[flag]),
+        ("photon_4_new_second.bin", None, transport, &["cloud_transport"]),
+        ("electron_2_v2_second.bin", None, transport, &[]),
+    ] {
+        let mut set = vec!["set", "-f", file, "-o", "out", "--force", value];
+        set.extend(firmware.iter().flat_map(|version| ["--firmware", version]));
+        assert_eq!(warnings(&bench.ok(&set)), expected, "{file} {firmware:?} {value}");
+    }
+    let set = ["set", "-f", "photon_4_new_second.bin", "-o", "out", "--force", reset];
+    let (_, _, said) = bench.plain(&set);
+    assert!(said.contains("warning: system_flags.factory_reset: "), "{said}");
+    assert_eq!(warnings(&bench.ok(&["build", "--force", "-o", "out", reset])), [flag]);
+    assert_eq!(warnings(&bench.device(&["set", transport, "--dry-run"])), ["cloud_transport"]);
+    assert_eq!(warnings(&bench.device(&["set", reset, "--firmware", "2.3.1", "--dry-run"])), [flag]);
+
+    for (values, expected) in [
+        (&["power_config.flags.disabled=on"][..], &["power_config"][..]),
+        (&["power_config.version=0", "power_config.size=32"], &["power_config"]),
+        (&["power_config.version=0", "power_config.size=32", "power_config.flags.disabled=off"], &[]),
+    ] {
+        let build = [&["build", "--force", "-o", "out"], values].concat();
+        assert_eq!(warnings(&bench.ok(&build)), expected, "{values:?}");
+    }
+
+    bench.put("key", vector("keys/server2048.spki.der"));
+    for (address, expected) in [("device.spark.io", &["server_public_key"][..]), ("own.example", &[])] {
+        let address = format!("server_public_key.address={address}");
+        let build = ["build", "--force", "-o", "out", "server_public_key=@key", &address];
+        assert_eq!(warnings(&bench.ok(&build)), expected, "{address}");
+    }
+}
+
+#[test]
+fn port_is_refused_for_firmware_that_has_none() {
+    let bench = Bench::new("dct");
+    for (firmware, address, code) in [
+        ("0.4.5", "h.example:9999", 64),
+        ("0.4.7", "10.0.0.1:9999", 64),
+        ("0.4.5", "h.example:5683", 0),
+        ("0.4.5", "h.example", 0),
+        ("0.4.9", "h.example:9999", 0),
+    ] {
+        let address = format!("server_public_key.address={address}");
+        let build = ["build", "--force", "--firmware", firmware, "-o", "out", &address];
+        let (found, _, message) = bench.plain(&build);
+        assert_eq!(found, code, "{firmware} {address}: {message}");
+        assert!(code == 0 || message.contains("5683") && message.contains("9999"), "{message}");
+    }
+    bench.vector("app_v0.4.0.bin");
+    let set = ["set", "-f", "app_v0.4.0.bin", "-o", "no", "--firmware", "0.4.5"];
+    assert_eq!(bench.fails(&[&set[..], &["server_public_key.address=h.example:9999"]].concat()).0, 64);
+    assert!(!bench.path("no").exists());
+}
+
+#[test]
+fn fields_of_newer_firmware_are_neither_shown_nor_set_in_part() {
+    let bench = Bench::new("dct");
+    bench.vector("app_v0.4.0.bin");
+    let all = bench.ok(&["show", "app_v0.4.0.bin", "--all"]);
+    assert_eq!(value(&all, "eap_config.type"), &Value::Null);
+    let shown = bench.ok(&["show", "app_v0.4.0.bin"]);
+    let names = shown["entries"].as_array().unwrap();
+    assert!(
+        !names.iter().any(|entry| entry["name"].as_str().unwrap().starts_with("eap_config")),
+        "{names:?}"
+    );
+    for part in ["type=tls", "inner_identity=bob", "ca_certificate=00"] {
+        let value = format!("eap_config.{part}");
+        let (code, _, message) = bench.fails(&["set", "-f", "app_v0.4.0.bin", "-o", "out", &value]);
+        assert!(code == 64 && message.contains("older firmware"), "{value}: {message}");
+    }
+    assert!(!bench.path("out").exists());
+    assert_eq!(bench.fails(&["get", "eap_config.type", "-f", "app_v0.4.0.bin", "--raw", "raw"]).0, 65);
+
+    // A device shows as many bytes whatever its firmware is.
+    bench.device(&["show"]);
+    let mut flash = bench.read("flash");
+    flash[0x4000..0xC000].copy_from_slice(&vector("photon_2_old_swapped.bin"));
+    bench.put("flash", &flash);
+    let (code, message) = bench.device_fails(&["set", "eap_config.inner_identity=bob"]);
+    assert!(code == 64 && message.contains("eap_config.inner_identity"), "{message}");
+    assert!(bench.read("flash") == flash);
+}
+
+#[test]
+fn field_that_was_missing_for_two_releases_is_said_to_come_back() {
+    let bench = Bench::new("dct");
+    bench.vector("app_v2.3.1.bin");
+    let value = "ext_low_speed_clock_disable=disabled";
+    for (version, with) in [("2.0.1", "came with v2.0.2"), ("2.1.0", "left out until v2.3.0")] {
+        let set = ["set", "-f", "app_v2.3.1.bin", "-o", "out", "--firmware", version, value];
+        let (code, _, message) = bench.fails(&set);
+        assert!(code == 64 && message.contains(with), "{message}");
+        let (code, _, message) = bench.fails(&["build", "-o", "out", "--firmware", version, value]);
+        assert!(code == 64 && message.contains(with), "{message}");
+    }
+}
+
+#[test]
+fn places_and_backups_have_the_whole_name() {
+    let bench = Bench::new("dct");
+    let values = ["flash_modules.1.magic=used", "server_public_key.address=own.example"];
+    let set = bench.device(&[&["set"], &values[..], &["--force", "--backup", "kept"]].concat());
+    let names: Vec<_> = set["writes"].as_array().unwrap().iter().map(|write| &write["segment"]).collect();
+    assert_eq!(names, ["server_public_key.address", "flash_modules.1.magic"]);
+    let again = bench.device(&["set", "flash_modules.1.magic=free", "--backup", "kept"]);
+    assert!(again["writes"][0]["backup"].as_str().unwrap().contains("-flash_modules.1.magic-"), "{again}");
+}

@@ -6,6 +6,24 @@ use serde_json::Value;
 use spark_dct::Entry;
 use spark_dct::wiced::APP_OFFSET;
 
+/// As every device has them whose power settings nobody changed.
+#[test]
+fn erased_power_settings_are_unset() {
+    let bench = Bench::new("dct");
+    bench.ok(&["build", "claimed=true", "-o", "app"]);
+    assert!(!bench.plain(&["show", "app"]).1.contains("power_config"));
+    let all = bench.ok(&["show", "app", "--all"]);
+    for switch in ["pmic_detection", "disabled", "use_vin_settings_with_usb_host"] {
+        let name = format!("power_config.flags.{switch}");
+        let entry = all["entries"].as_array().unwrap().iter().find(|entry| entry["name"] == *name).unwrap();
+        assert_eq!((&entry["set"], &entry["value"]), (&false.into(), &Value::Null), "{entry}");
+    }
+    bench.ok(&["build", "power_config.flags.pmic_detection=off", "power_config.version=0", "-o", "set"]);
+    let got = bench.ok(&["get", "power_config.flags", "power_config.flags.disabled", "--file", "set"]);
+    assert_eq!(value(&got, "power_config.flags"), "0x000000ff");
+    assert_eq!(value(&got, "power_config.flags.disabled"), "off");
+}
+
 #[test]
 fn tables_of_every_firmware_are_shown_as_the_firmware_reads_them() {
     let bench = Bench::new("dct");

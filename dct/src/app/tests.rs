@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::flash_module::SlotMagic;
+use crate::ip_config::IpMode;
 use proptest::prelude::*;
 
 #[test]
@@ -104,6 +105,7 @@ fn flags_and_settings_are_edited_in_place() {
     assert!(app.is_feature_on(0) && !app.is_feature_on(1));
     assert_eq!(app.country_code(), Some(CountryCode { letters: *b"US", revision: Some(12) }));
     assert_eq!(app.power_config(), Some(power));
+    assert_eq!(App::new(&[0xFF; LEN]).unwrap().power_config(), None, "unset, and not disabled");
     assert!(!app.mode_button_mirror().is_active() && app.led_mirrors().iter().all(|led| !led.is_set()));
     edit.set_country_code(None).unwrap();
     assert_eq!(edit.view().country_code(), None);
@@ -179,4 +181,61 @@ fn both_server_key_regions_have_their_places() {
     image[2082..2850].fill(0xFF);
     image[3298..3618].fill(0xFF);
     assert!(image.iter().all(|byte| *byte == 0xFF), "nothing else was written");
+}
+
+#[test]
+fn texts_and_addresses_are_read_back_and_written_as_text_is() {
+    let mut image = [0xFF; LEN];
+    let mut edit = AppMut::new(&mut image).unwrap();
+    let ip = IpConfig { host: [10, 0, 0, 2].into(), mode: IpMode::Static, ..IpConfig::decode(&[0xFF; 24]) };
+    let address = ServerAddress::domain("$id.udp.example.org", Some(5684)).unwrap();
+    let code = [b'c'; 63];
+    edit.set_ip_config(&ip).unwrap();
+    edit.set_alt_server_address(&address).unwrap();
+    edit.set_claim_code(&code).unwrap();
+    edit.set_ssid_prefix(b"Photon").unwrap();
+    edit.set_device_code(b"AB12").unwrap();
+    let app = edit.view();
+    assert_eq!((app.ip_config(), app.alt_server_address()), (ip, Ok(Some(address))));
+    assert_eq!(app.claim_code(), Some(&code[..]));
+    assert_eq!((app.ssid_prefix(), app.device_code()), (Some(&b"Photon"[..]), Some(&b"AB12"[..])));
+
+    let mut by_text = [0xFF; LEN];
+    let mut text = AppMut::new(&mut by_text).unwrap();
+    for (name, value) in [
+        ("ip_config.mode", "static"),
+        ("ip_config.host", "10.0.0.2"),
+        ("alt_server_address", "$id.udp.example.org:5684"),
+        ("claim_code", core::str::from_utf8(&code).unwrap()),
+        ("ssid_prefix", "Photon"),
+        ("device_code", "AB12"),
+    ] {
+        text.set_text(crate::Entry::by_name(name).unwrap(), value).unwrap();
+    }
+    assert_eq!(image, by_text);
+
+    let mut edit = AppMut::new(&mut image).unwrap();
+    edit.set_ssid_prefix(&[]).unwrap();
+    edit.set_device_code(&[]).unwrap();
+    edit.set_claim_code(&[]).unwrap();
+    let app = edit.view();
+    assert_eq!((app.ssid_prefix(), app.device_code(), app.claim_code()), (None, None, None));
+}
+
+#[test]
+fn texts_that_do_not_fit_are_refused_and_change_nothing() {
+    let mut image = [0x41; LEN];
+    let mut edit = AppMut::new(&mut image).unwrap();
+    let too_long =
+        |field: Field, expected, found| Err(AppError::FieldLength { field: field.name(), expected, found });
+    assert_eq!(edit.set_claim_code(&[b'c'; 64]), too_long(Field::CLAIM_CODE, 63, 64));
+    assert_eq!(edit.set_device_code(b"1234567"), too_long(Field::DEVICE_CODE, 6, 7));
+    assert_eq!(edit.set_ssid_prefix(&[b's'; 26]), too_long(Field::SSID_PREFIX, 25, 26));
+    for byte in [0, 0xFF] {
+        assert_eq!(
+            edit.set_claim_code(&[b'c', byte]),
+            Err(AppError::Character { field: "claim_code", at: 1 })
+        );
+    }
+    assert_eq!(image, [0x41; LEN]);
 }

@@ -39,6 +39,12 @@ impl Footer {
         Footer { raw }
     };
 
+    /// Takes 32 bytes, whatever they hold.
+    #[must_use]
+    pub const fn from_bytes(raw: [u8; Self::LEN]) -> Self {
+        Self { raw }
+    }
+
     /// The footer of a sector, whatever it holds.
     #[must_use]
     pub fn of_sector(sector: &Sector) -> Self {

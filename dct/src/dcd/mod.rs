@@ -12,7 +12,7 @@
 //!
 //! [`Sectors::select`] tells which one a [`Generation`] of the firmware reads and why. [`Write`] gives the flash
 //! operations of its writes, first initialisation and migration; the caller executes them and may stop before any, as a
-//! power cut does.
+//! power cut does. [`StreamWrite`] does the same without both sectors in memory.
 //!
 //! ```
 //! use spark_dct::dcd::{Generation, Sectors, Write};
@@ -46,11 +46,14 @@
 mod footer;
 mod header;
 mod select;
+mod steps;
+mod stream;
 mod write;
 
 pub use footer::{Footer, sector_crc};
 pub use header::{Header, Seal};
 pub use select::{SectorState, Sectors};
+pub use stream::StreamWrite;
 pub use write::{Write, WriteError};
 
 use crate::field::FirmwareVersion;

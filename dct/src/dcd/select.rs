@@ -61,15 +61,7 @@ impl<'a> Sectors<'a> {
     #[must_use]
     pub fn state(&self, id: SectorId) -> SectorState {
         let sector = self.sector(id);
-        let footer = Footer::of_sector(sector);
-        SectorState {
-            header: Header::of_sector(sector),
-            counter: footer.is_valid().then(|| footer.counter()),
-            crc: footer.is_valid().then(|| match sector_crc(sector) {
-                computed if computed == footer.crc() => CrcCheck::Good,
-                computed => CrcCheck::Bad { stored: footer.crc(), computed },
-            }),
-        }
+        SectorState::of(Header::of_sector(sector), Footer::of_sector(sector), || sector_crc(sector))
     }
 
     /// The sector that a firmware of that generation uses; `None` when neither is valid. Firmware then
@@ -86,10 +78,8 @@ impl<'a> Sectors<'a> {
     /// new header and the old one's seal.
     #[must_use]
     pub fn select(&self, generation: Generation) -> Selection {
-        match generation {
-            Generation::V1 => self.select_v1(),
-            Generation::V2 => self.select_v2(),
-        }
+        let rules = Rules { header: |id| Header::of_sector(self.sector(id)), state: |id| self.state(id) };
+        rules.select(generation)
     }
 
     /// The application section of the current sector, for [`App::new`](crate::App::new). DFU address N of alternate
@@ -104,9 +94,58 @@ impl<'a> Sectors<'a> {
     pub fn app_of(&self, id: SectorId, generation: Generation) -> &'a [u8] {
         self.sector(id).get(APP_OFFSET..APP_OFFSET + generation.app_len()).unwrap_or(&[])
     }
+}
+
+impl SectorState {
+    /// The CRC is asked for only if there is one to compare.
+    pub(super) fn of(header: Header, footer: Footer, crc: impl FnOnce() -> u32) -> Self {
+        SectorState {
+            header,
+            counter: footer.is_valid().then(|| footer.counter()),
+            crc: footer.is_valid().then(|| match crc() {
+                computed if computed == footer.crc() => CrcCheck::Good,
+                computed => CrcCheck::Bad { stored: footer.crc(), computed },
+            }),
+        }
+    }
+}
+
+/// The rules, for whoever knows the headers of both sectors and can tell their states.
+pub(super) struct Rules<H, S> {
+    pub(super) header: H,
+    pub(super) state: S,
+}
+
+impl<H: Fn(SectorId) -> Header, S: Fn(SectorId) -> SectorState> Rules<H, S> {
+    pub(super) fn select(&self, generation: Generation) -> Selection {
+        match generation {
+            Generation::V1 => self.select_v1(),
+            Generation::V2 => self.select_v2(),
+        }
+    }
+
+    /// Whether a generation takes the sector.
+    pub(super) fn is_valid(&self, id: SectorId, generation: Generation) -> bool {
+        let header = (self.header)(id);
+        match generation {
+            Generation::V1 => header.is_valid_v1(),
+            Generation::V2 => header.is_valid_v2(),
+        }
+    }
+
+    /// The sector of the other container that is migrated.
+    pub(super) fn to_migrate(
+        &self,
+        generation: Generation,
+        is_current_there: impl Fn(SectorId) -> bool,
+    ) -> Option<SectorId> {
+        let both = [SectorId::Dct1, SectorId::Dct2];
+        let is_there_already = both.into_iter().any(|id| self.is_valid(id, generation));
+        both.into_iter().find(|id| !is_there_already && is_current_there(*id))
+    }
 
     fn select_v1(&self) -> Selection {
-        let valid = |id| Header::of_sector(self.sector(id)).is_valid_v1();
+        let valid = |id| self.is_valid(id, Generation::V1);
         match (valid(SectorId::Dct1), valid(SectorId::Dct2)) {
             (true, true) => Selection::new(SectorId::Dct2, Reason::BothValid),
             (false, true) => Selection::new(SectorId::Dct2, Reason::OnlyValid),
@@ -116,8 +155,10 @@ impl<'a> Sectors<'a> {
     }
 
     fn select_v2(&self) -> Selection {
-        let header = |id| Header::of_sector(self.sector(id));
-        let primary = match [SectorId::Dct1, SectorId::Dct2].into_iter().find(|id| header(*id).is_valid_v2())
+        let header = |id| (self.header)(id);
+        let primary = match [SectorId::Dct1, SectorId::Dct2]
+            .into_iter()
+            .find(|id| self.is_valid(*id, Generation::V2))
         {
             Some(primary) => primary,
             None => return Selection::NONE,
@@ -126,7 +167,7 @@ impl<'a> Sectors<'a> {
         // the firmware compares this seal without the watermark before it
         match header(other).seal {
             Seal::Valid => {
-                let (first, second) = (self.state(primary), self.state(other));
+                let (first, second) = ((self.state)(primary), (self.state)(other));
                 match (first.is_crc_good(), second.is_crc_good()) {
                     (true, false) => Selection::new(primary, Reason::OnlyGoodCrc),
                     (false, true) => Selection::new(other, Reason::OnlyGoodCrc),
@@ -143,7 +184,7 @@ impl<'a> Sectors<'a> {
                     }
                 }
             }
-            Seal::Replaced if self.state(primary).is_crc_good() => {
+            Seal::Replaced if (self.state)(primary).is_crc_good() => {
                 Selection::new(primary, Reason::OtherReplaced)
             }
             Seal::Replaced => Selection::new(other, Reason::FallBack),

@@ -1,6 +1,6 @@
 //! Two images, value by value.
 
-use super::sign::{Sign, is_random, sign_of};
+use super::sign::{Sign, Which, intact_of, is_random, sign_of};
 use crate::app::App;
 use crate::entry::Entry;
 use crate::kind::Kind;
@@ -38,19 +38,25 @@ pub struct Difference<'a> {
 /// ```
 pub fn diff<'a>(first: App<'a>, second: App<'a>) -> impl Iterator<Item = Difference<'a>> {
     Entry::leaves().filter(|entry| !matches!(entry.kind(), Kind::Bit { .. })).filter_map(move |entry| {
-        let bytes = |app: App<'a>| app.as_bytes().get(entry.range());
+        let bytes = |app: App<'a>| app.entry_bytes(entry);
         let (a, b) = (bytes(first), bytes(second));
         let erased = |bytes: Option<&[u8]>| bytes.is_none_or(crate::value::is_erased);
         if a == b || (erased(a) && erased(b)) {
             return None;
         }
         let random = is_random(entry.field());
+        let first_sign = a.and_then(|a| sign_of(a, b, None)).filter(|_| random);
+        let second_sign = b.and_then(|b| sign_of(b, a, None)).filter(|_| random);
+        let intact = match (first_sign, second_sign) {
+            (Some(first), Some(second)) if first.mirrors(second) => intact_of(a?, b?),
+            _ => None,
+        };
         Some(Difference {
             entry,
             first: first.value(entry),
             second: second.value(entry),
-            first_sign: a.and_then(|a| sign_of(a, b, None)).filter(|_| random),
-            second_sign: b.and_then(|b| sign_of(b, a, None)).filter(|_| random),
+            first_sign: first_sign.filter(|_| intact != Some(Which::First)),
+            second_sign: second_sign.filter(|_| intact != Some(Which::Second)),
         })
     })
 }

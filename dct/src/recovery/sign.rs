@@ -53,6 +53,46 @@ impl Sign {
     }
 }
 
+impl Sign {
+    /// Whether one value has lost the bits that the other one has gained: only one of the two is damaged.
+    pub(super) const fn mirrors(self, other: Sign) -> bool {
+        matches!(
+            (self, other),
+            (Sign::BitsCleared { .. }, Sign::BitsSet { .. })
+                | (Sign::BitsSet { .. }, Sign::BitsCleared { .. })
+        )
+    }
+}
+
+/// One of two values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    First,
+    Second,
+}
+
+/// Which of two random values is intact, where one has the bits of the other and more: half of the bits of a good one are set, and
+/// of a damaged one fewer (an AND) or more (an erase). `None` if too few bits differ to tell.
+pub(super) fn intact_of(first: &[u8], second: &[u8]) -> Option<Which> {
+    const CLEAR: u32 = 32;
+    let differing = || first.iter().zip(second).filter(|(one, two)| one != two);
+    // of the number of set bits from half of all
+    let distance = |value: fn((&u8, &u8)) -> u8| -> u32 {
+        differing()
+            .map(|pair| i64::from(value(pair).count_ones()) - 4)
+            .sum::<i64>()
+            .unsigned_abs()
+            .try_into()
+            .unwrap_or(u32::MAX)
+    };
+    let (one, two) = (distance(|pair| *pair.0), distance(|pair| *pair.1));
+    match one.abs_diff(two) {
+        ..CLEAR => None,
+        _ if one < two => Some(Which::First),
+        _ => Some(Which::Second),
+    }
+}
+
 impl core::fmt::Display for Sign {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
@@ -205,6 +245,21 @@ mod tests {
         let mut spliced = key(77);
         spliced[30..].copy_from_slice(&old[30..]);
         assert_eq!(sign_of(&spliced, Some(&old), Some(&key(77))), Some(Sign::Splice { at: 30 }));
+    }
+
+    #[test]
+    fn damaged_one_of_two_values_is_told_by_its_bits() {
+        let (old, new) = (key(3), key(77));
+        let lost = and(&old, &new);
+        let mut gained = old;
+        gained.iter_mut().zip(new).for_each(|(byte, more)| *byte |= more);
+        for damaged in [lost, gained] {
+            assert_eq!(intact_of(&old, &damaged), Some(Which::First));
+            assert_eq!(intact_of(&damaged, &old), Some(Which::Second));
+        }
+        let mut bit = old;
+        bit[5] ^= 1;
+        assert_eq!(intact_of(&old, &bit), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //!
 //! A write is a sequence of flash operations that the caller executes; no operation is assumed to be atomic in
 //! flash, but [`Write`] depends only on what was there when it was made. The caller may stop before any of them, as
-//! a power cut does, and select again.
+//! a power cut does, and select again. [`StreamWrite`] does the same without both sectors in memory.
 //!
 //! ```
 //! use spark_dct::wiced::{FlashOp, Generation, Sector, SectorId, Sectors, Write, factory_sector};
@@ -52,6 +52,8 @@ mod network_config;
 mod sector;
 mod security;
 mod select;
+mod steps;
+mod stream;
 mod version_record;
 mod wifi;
 mod write;
@@ -64,6 +66,7 @@ pub use network_config::NetworkConfig;
 pub use sector::{SectionError, SectorMut, SectorView};
 pub use security::Security;
 pub use select::{CrcCheck, SectorState, Sectors};
+pub use stream::StreamWrite;
 pub use version_record::{VersionRecord, sector_crc};
 pub use wifi::{AccessPoint, SoftAp, Ssid, WifiConfig, WifiConfigMut, WifiSecurity};
 pub use write::{Initialise, Write, WriteError};

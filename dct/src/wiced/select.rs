@@ -87,10 +87,8 @@ impl<'a> Sectors<'a> {
     /// The same with the reason.
     #[must_use]
     pub fn select(&self, generation: Generation) -> Selection {
-        match generation {
-            Generation::V0_4_0 | Generation::V0_4_4 => self.select_old(),
-            Generation::V0_7_0 => self.select_new(),
-        }
+        let rules = Rules { header: |id| Header::of_sector(self.sector(id)), state: |id| self.state(id) };
+        rules.select(generation)
     }
 
     /// The application section of the current sector up to the end of the sector (8836 bytes), for
@@ -110,17 +108,24 @@ impl<'a> Sectors<'a> {
     #[must_use]
     pub fn state(&self, id: SectorId) -> SectorState {
         let sector = self.sector(id);
-        if !Header::of_sector(sector).is_valid_new() {
+        let (header, record) = (Header::of_sector(sector), VersionRecord::of_sector(sector));
+        SectorState::of(&header, record, || sector_crc(sector))
+    }
+}
+
+impl SectorState {
+    /// The CRC is asked for only if something depends on it.
+    pub(super) fn of(header: &Header, record: VersionRecord, crc: impl FnOnce() -> u32) -> Self {
+        if !header.is_valid_new() {
             return SectorState::Unknown;
         }
-        let record = VersionRecord::of_sector(sector);
         if !record.is_valid() {
             return SectorState::Legacy;
         }
         let crc = if record.is_unchecked() {
             CrcCheck::Skipped
         } else {
-            match sector_crc(sector) {
+            match crc() {
                 computed if computed == record.crc => CrcCheck::Good,
                 computed => CrcCheck::Bad { stored: record.crc, computed },
             }
@@ -132,9 +137,24 @@ impl<'a> Sectors<'a> {
             crc,
         }
     }
+}
+
+/// The rules, for whoever knows the headers of both sectors and can tell their states.
+pub(super) struct Rules<H, S> {
+    pub(super) header: H,
+    pub(super) state: S,
+}
+
+impl<H: Fn(SectorId) -> Header, S: Fn(SectorId) -> SectorState> Rules<H, S> {
+    pub(super) fn select(&self, generation: Generation) -> Selection {
+        match generation {
+            Generation::V0_4_0 | Generation::V0_4_4 => self.select_old(),
+            Generation::V0_7_0 => self.select_new(),
+        }
+    }
 
     fn select_old(&self) -> Selection {
-        let valid = |id| Header::of_sector(self.sector(id)).is_valid_old();
+        let valid = |id| (self.header)(id).is_valid_old();
         match (valid(SectorId::Dct1), valid(SectorId::Dct2)) {
             (true, true) => Selection::new(SectorId::Dct1, Reason::BothValid),
             (true, false) => Selection::new(SectorId::Dct1, Reason::OnlyValid),
@@ -145,8 +165,8 @@ impl<'a> Sectors<'a> {
 
     fn select_new(&self) -> Selection {
         use core::cmp::Ordering::{Equal, Greater, Less};
-        let one = Rank::of(self.state(SectorId::Dct1));
-        let two = Rank::of(self.state(SectorId::Dct2));
+        let one = Rank::of((self.state)(SectorId::Dct1));
+        let two = Rank::of((self.state)(SectorId::Dct2));
         let (one, two) = match (one, two) {
             (None, None) => return Selection::NONE,
             (Some(_), None) => return Selection::new(SectorId::Dct1, Reason::OnlyValid),
@@ -154,8 +174,12 @@ impl<'a> Sectors<'a> {
             (Some(one), Some(two)) => (one, two),
         };
         // the sequence of a failed CRC is below every other
-        let newer =
-            |other: &Rank| if other.sequence == Rank::BAD_CRC { Reason::OnlyGoodCrc } else { Reason::Newer };
+        let newer = |higher: &Rank, lower: &Rank| match higher.sequence - lower.sequence {
+            _ if lower.sequence == Rank::BAD_CRC => Reason::OnlyGoodCrc,
+            // they are bytes, and one goes on behind 255
+            129.. => Reason::SequenceWrapped,
+            _ => Reason::Newer,
+        };
         let (sector, reason) = match one.version.cmp(&two.version) {
             Greater => (SectorId::Dct1, Reason::HigherVersion),
             Less => (SectorId::Dct2, Reason::HigherVersion),
@@ -163,10 +187,10 @@ impl<'a> Sectors<'a> {
             Equal if !matches!(two.initial_write, 0 | 255) => (SectorId::Dct2, Reason::InitialWrite),
             Equal if !matches!(one.initial_write, 0 | 255) => (SectorId::Dct1, Reason::InitialWrite),
             Equal => match one.sequence.cmp(&two.sequence) {
-                Greater => (SectorId::Dct1, newer(&two)),
-                Less => (SectorId::Dct2, newer(&one)),
+                Greater => (SectorId::Dct1, newer(&one, &two)),
+                Less => (SectorId::Dct2, newer(&two, &one)),
                 Equal if one.sequence != Rank::BAD_CRC => (SectorId::Dct1, Reason::Tie),
-                Equal if Header::of_sector(self.dct1).is_current() == 0 => {
+                Equal if (self.header)(SectorId::Dct1).is_current() == 0 => {
                     (SectorId::Dct2, Reason::BothCrcBad)
                 }
                 Equal => (SectorId::Dct1, Reason::BothCrcBad),

@@ -112,6 +112,14 @@ pub fn sector_crc(sector: &Sector) -> u32 {
     combine(&Header::of_sector(sector), VersionRecord::of_sector(sector), sector, 0, &[])
 }
 
+/// [`sector_crc`] from its three parts.
+pub(super) fn crc_of(header: &Header, record: VersionRecord, pieces: &Pieces) -> u32 {
+    let mut first = *header.as_bytes();
+    first[Header::WRITE_INCOMPLETE_AT] = 0;
+    let record = VersionRecord { crc: 0, initial_write: 0, ..record };
+    0xFFFF_FFFF ^ raw_crc(&first) ^ pieces.crc() ^ raw_crc(&record.encode())
+}
+
 /// [`sector_crc`] of a sector that does not exist yet: `sector` with `data` at `start`.
 pub(super) fn combine(
     header: &Header,
@@ -120,10 +128,6 @@ pub(super) fn combine(
     start: usize,
     data: &[u8],
 ) -> u32 {
-    let mut crc = 0xFFFF_FFFF;
-    let mut first = *header.as_bytes();
-    first[Header::WRITE_INCOMPLETE_AT] = 0;
-    crc ^= raw_crc(&first);
     let mut pieces = Pieces::new();
     let end = start.saturating_add(data.len());
     pieces.add(
@@ -135,14 +139,15 @@ pub(super) fn combine(
     }
     let rest = end.clamp(Header::LEN, VersionRecord::OFFSET);
     pieces.add(rest, sector.get(rest..VersionRecord::OFFSET).unwrap_or_default());
-    crc ^ pieces.crc() ^ raw_crc(&VersionRecord { crc: 0, initial_write: 0, ..record }.encode())
+    crc_of(header, record, &pieces)
 }
 
 /// The pieces of 32 bytes and the last one of 12.
 ///
 /// A CRC without inversions is linear: `raw(a) ^ raw(b) ^ raw(c) = raw(a ^ b ^ c)` for an odd number of pieces of one length.
 /// There are 499 of them, so that all together cost one XOR over the sector and the CRC of 32 bytes.
-struct Pieces {
+#[derive(Clone, Copy)]
+pub(super) struct Pieces {
     sum: [u8; Pieces::LEN],
     last: [u8; 12],
 }
@@ -151,12 +156,12 @@ impl Pieces {
     const LEN: usize = 32;
     const LAST_AT: usize = VersionRecord::OFFSET - 12;
 
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { sum: [0; Self::LEN], last: [0; 12] }
     }
 
     /// Takes bytes at their place in the sector, in any order, each place once.
-    fn add(&mut self, at: usize, bytes: &[u8]) {
+    pub(super) fn add(&mut self, at: usize, bytes: &[u8]) {
         let (bytes, last) = bytes.split_at(Self::LAST_AT.saturating_sub(at).min(bytes.len()));
         let last_from = (at + bytes.len()).saturating_sub(Self::LAST_AT);
         self.last.iter_mut().skip(last_from).zip(last).for_each(|(sum, byte)| *sum ^= byte);

@@ -1,17 +1,16 @@
 //! Writes to the container as sequences of flash operations.
 
+use super::steps::{Present, Steps};
 use super::version_record::combine;
-use super::{APP_OFFSET, Generation, Header, SectorState, Sectors, VersionRecord, WRITE_LIMIT};
-use crate::flash::{FlashOp, SECTOR_SIZE, SectorId};
-
-/// Piece size of v0.7.0 and later when they copy from sector to sector.
-const PIECE: usize = 64;
+use super::{Generation, Header, SectorState, Sectors, VersionRecord};
+use crate::flash::{FlashOp, FlashStep, SectorId};
 
 /// A write to the application section, as the firmware of a [`Generation`] does it.
 ///
 /// Call [`next_op`](Self::next_op) and execute until `None`. The machine works on what the sectors held when it was
 /// made (give it a copy when the flash is changed in place) and needs nothing back: whether the in-place attempt of
-/// v0.4.4 to v0.6.4 will read back right is known beforehand, as flash only clears bits.
+/// v0.4.4 to v0.6.4 will read back right is known beforehand, as flash only clears bits. Where there is no room for a copy,
+/// [`StreamWrite`](super::StreamWrite) gives the same operations and reads the flash in pieces.
 ///
 /// | generation | operations |
 /// |---|---|
@@ -23,217 +22,78 @@ const PIECE: usize = 64;
 /// one, and 1 after a legacy sector.
 pub struct Write<'a> {
     sectors: Sectors<'a>,
-    from: SectorId,
-    generation: Generation,
-    /// Start in the sector.
-    start: usize,
-    data: &'a [u8],
-    step: Step,
-    header: Header,
-    record: [u8; VersionRecord::LEN],
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    InPlace,
-    EraseOther,
-    CopyBefore { at: usize },
-    Data,
-    CopyAfter { at: usize },
-    Header,
-    Record,
-    ClearWriteIncomplete,
-    ClearIsCurrent,
-    ClearInitialWrite,
-    EraseOld,
-    Done,
+    steps: Steps<'a>,
 }
 
 impl<'a> Write<'a> {
     /// Plans a write of `data` at `offset` of the application section.
     ///
     /// # Errors
-    /// [`WriteError::TooLong`] when it ends behind [`WRITE_LIMIT`]; [`WriteError::NoCurrentSector`] when there is
-    /// nothing to write to.
+    /// [`WriteError::TooLong`] when it ends behind [`WRITE_LIMIT`](super::WRITE_LIMIT); [`WriteError::NoCurrentSector`] when
+    /// there is nothing to write to.
     pub fn new(
         sectors: Sectors<'a>,
         generation: Generation,
         offset: usize,
         data: &'a [u8],
     ) -> Result<Self, WriteError> {
-        let end = offset.saturating_add(data.len());
-        if end > WRITE_LIMIT {
-            return Err(WriteError::TooLong { end, limit: WRITE_LIMIT });
-        }
+        let start = Steps::start(offset, data)?;
         let from = sectors.current(generation).ok_or(WriteError::NoCurrentSector)?;
-        let incomplete = u8::from(generation == Generation::V0_7_0);
-        let mut write = Write {
-            sectors,
-            from,
-            generation,
-            start: APP_OFFSET + offset,
-            data,
-            step: Step::Done,
-            header: Header::of_sector(sectors.sector(from)).for_write(incomplete),
-            record: [0xFF; VersionRecord::LEN],
+        let source = sectors.sector(from);
+        let old = source.get(start..start + data.len()).unwrap_or(&[]);
+        let is_other_blank = || sectors.sector(from.other()).iter().all(|byte| *byte == 0xFF);
+        let present = Present {
+            header: Header::of_sector(source),
+            is_equal: old == data,
+            is_programmable: old.iter().zip(data).all(|(old, new)| old & new == *new),
+            is_other_blank: generation != Generation::V0_7_0 && is_other_blank(),
         };
-        write.step = match generation {
-            Generation::V0_4_0 if write.present() == data => Step::Done,
-            Generation::V0_4_0 => write.erase_other_or_copy(),
-            Generation::V0_4_4 => Step::InPlace,
-            Generation::V0_7_0 => {
-                write.record = write.new_record().encode();
-                Step::EraseOther
-            }
+        let sequence = match generation {
+            Generation::V0_7_0 => next_sequence(sectors.state(from)),
+            _ => 0,
         };
-        Ok(write)
+        let crc = |header: &Header, record| combine(header, record, source, start, data);
+        Ok(Write { sectors, steps: Steps::new(generation, from, start, data, present, sequence, crc) })
     }
 
     /// The next operation, `None` when the write is complete.
     pub fn next_op(&mut self) -> Option<FlashOp<'_>> {
-        let other = self.from.other();
-        // copying nothing (offset at the very edge) is skipped, so a step may have to be looked at twice
-        loop {
-            let step = self.step;
-            self.step = self.after(step);
-            return Some(match step {
-                Step::InPlace => FlashOp::Program { sector: self.from, offset: self.start, data: self.data },
-                Step::EraseOther => FlashOp::Erase { sector: other },
-                Step::CopyBefore { at } | Step::CopyAfter { at } => {
-                    let data = self.source(at..self.piece_end(step, at));
-                    if data.is_empty() {
-                        continue;
-                    }
-                    FlashOp::Program { sector: other, offset: at, data }
-                }
-                Step::Data if self.data.is_empty() => continue,
-                Step::Data => FlashOp::Program { sector: other, offset: self.start, data: self.data },
-                Step::Header => FlashOp::Program { sector: other, offset: 0, data: self.header.as_bytes() },
-                Step::Record => {
-                    FlashOp::Program { sector: other, offset: VersionRecord::OFFSET, data: &self.record }
-                }
-                Step::ClearWriteIncomplete => {
-                    FlashOp::Program { sector: other, offset: Header::WRITE_INCOMPLETE_AT, data: &[0] }
-                }
-                Step::ClearIsCurrent => {
-                    FlashOp::Program { sector: self.from, offset: Header::IS_CURRENT_AT, data: &[0] }
-                }
-                Step::ClearInitialWrite => FlashOp::Program {
-                    sector: self.from,
-                    offset: VersionRecord::INITIAL_WRITE_AT,
-                    data: &[0],
-                },
-                Step::EraseOld => FlashOp::Erase { sector: self.from },
-                Step::Done => return None,
-            });
+        match self.steps.next()? {
+            FlashStep::Erase { sector } => Some(FlashOp::Erase { sector }),
+            FlashStep::Program { sector, offset, data } => Some(FlashOp::Program { sector, offset, data }),
+            FlashStep::Copy { from, from_offset, to, to_offset, len } => {
+                let data = self.sectors.sector(from).get(from_offset..from_offset + len)?;
+                Some(FlashOp::Program { sector: to, offset: to_offset, data })
+            }
+            FlashStep::Read { .. } => None,
         }
     }
 
     /// The sector that is current once the write is complete.
     #[must_use]
-    pub fn target(&self) -> SectorId {
-        match self.generation {
-            Generation::V0_4_0 if self.present() == self.data => self.from,
-            Generation::V0_4_4 if self.fits_in_place() => self.from,
-            _ => self.from.other(),
-        }
+    pub const fn target(&self) -> SectorId {
+        self.steps.target()
     }
 
     /// Whether this write passes through a state in which the stored bytes are neither old nor new but their
     /// bitwise AND: a firmware of v0.4.4 to v0.6.4 that has to set bits again.
     #[must_use]
-    pub fn is_hazardous(&self) -> bool {
-        self.generation == Generation::V0_4_4 && !self.fits_in_place()
+    pub const fn is_hazardous(&self) -> bool {
+        self.steps.is_hazardous()
     }
+}
 
-    fn after(&self, step: Step) -> Step {
-        let new = self.generation == Generation::V0_7_0;
-        match step {
-            Step::InPlace if self.fits_in_place() => Step::Done,
-            Step::InPlace => self.erase_other_or_copy(),
-            Step::EraseOther => Step::CopyBefore { at: Header::LEN },
-            Step::CopyBefore { at } => match self.piece_end(step, at) {
-                end if end >= self.start => Step::Data,
-                end => Step::CopyBefore { at: end },
-            },
-            Step::Data => Step::CopyAfter { at: self.end() },
-            Step::CopyAfter { at } => match self.piece_end(step, at) {
-                end if end >= self.copy_limit() => Step::Header,
-                end => Step::CopyAfter { at: end },
-            },
-            Step::Header if new => Step::Record,
-            Step::Header => Step::EraseOld,
-            Step::Record => Step::ClearWriteIncomplete,
-            Step::ClearWriteIncomplete => Step::ClearIsCurrent,
-            Step::ClearIsCurrent => Step::ClearInitialWrite,
-            Step::ClearInitialWrite | Step::EraseOld | Step::Done => Step::Done,
-        }
-    }
-
-    fn end(&self) -> usize {
-        self.start + self.data.len()
-    }
-
-    /// End of the bytes that are copied: the new firmware writes its own version record.
-    fn copy_limit(&self) -> usize {
-        if self.generation == Generation::V0_7_0 { VersionRecord::OFFSET } else { SECTOR_SIZE }
-    }
-
-    fn piece_end(&self, step: Step, at: usize) -> usize {
-        let limit = if matches!(step, Step::CopyBefore { .. }) { self.start } else { self.copy_limit() };
-        if self.generation == Generation::V0_7_0 { limit.min(at + PIECE) } else { limit }
-    }
-
-    fn source(&self, range: core::ops::Range<usize>) -> &'a [u8] {
-        self.sectors.sector(self.from).get(range).unwrap_or(&[])
-    }
-
-    /// What the sector holds where the data will go.
-    fn present(&self) -> &'a [u8] {
-        self.source(self.start..self.end())
-    }
-
-    fn fits_in_place(&self) -> bool {
-        self.present().iter().zip(self.data).all(|(old, new)| old & new == *new)
-    }
-
-    fn erase_other_or_copy(&self) -> Step {
-        if self.sectors.sector(self.from.other()).iter().all(|byte| *byte == 0xFF) {
-            Step::CopyBefore { at: Header::LEN }
-        } else {
-            Step::EraseOther
-        }
-    }
-
-    fn new_record(&self) -> VersionRecord {
-        let sequence = match self.sectors.state(self.from) {
-            SectorState::Versioned { sequence, .. } => sequence.wrapping_add(1),
-            SectorState::Legacy | SectorState::Unknown => 1,
-        };
-        let record = VersionRecord {
-            magic: VersionRecord::MAGIC,
-            usage_flags: 0,
-            version: VersionRecord::CURRENT,
-            crc: 0,
-            initial_write: 0,
-            sequence,
-            padding: [0; 2],
-        };
-        let source = self.sectors.sector(self.from);
-        let crc = combine(&self.header, record, source, self.start, self.data);
-        VersionRecord { crc, ..record }
+/// The one that follows a sector's, 1 after a legacy one.
+pub(super) const fn next_sequence(state: SectorState) -> u8 {
+    match state {
+        SectorState::Versioned { sequence, .. } => sequence.wrapping_add(1),
+        SectorState::Legacy | SectorState::Unknown => 1,
     }
 }
 
 impl core::fmt::Debug for Write<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Write")
-            .field("generation", &self.generation)
-            .field("from", &self.from)
-            .field("start", &self.start)
-            .field("len", &self.data.len())
-            .field("step", &self.step)
-            .finish_non_exhaustive()
+        f.debug_struct("Write").field("steps", &self.steps).finish_non_exhaustive()
     }
 }
 
@@ -301,7 +161,7 @@ pub enum WriteError {
     TooLong {
         /// Offset plus length.
         end: usize,
-        /// [`WRITE_LIMIT`].
+        /// [`WRITE_LIMIT`](super::WRITE_LIMIT).
         limit: usize,
     },
     /// Neither sector is valid.
