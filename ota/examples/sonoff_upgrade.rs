@@ -2,6 +2,7 @@
 //!
 //! Whoever has sockets puts them in the place of the table of connections.
 
+use core::error::Error;
 use core::time::Duration;
 use sha2::{Digest, Sha256};
 use spark_ota::esp8266::Slot;
@@ -10,8 +11,7 @@ use spark_ota::sonoff::provisioning::Access;
 use spark_ota::sonoff::server::{Config, ConnectionId, Event, Files, Output, Report, Role, Service};
 use spark_ota::sonoff::upgrade::{Candidate, Format, Offer};
 use spark_ota::sonoff::{ApiKey, DeviceId, Model, Version};
-use std::collections::BTreeMap;
-use std::error::Error;
+use std::collections::HashMap;
 
 const HOST: &str = "192.168.77.10";
 const MODEL: &str = "ITA-GZ1-GL";
@@ -21,7 +21,7 @@ struct World {
     service: Service,
     device: Device,
     /// Where sockets would be.
-    connections: BTreeMap<ConnectionId, Link>,
+    connections: HashMap<ConnectionId, Link>,
     images: [Vec<u8>; 2],
     flash: Vec<u8>,
     restarted: Option<Slot>,
@@ -158,7 +158,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         now: Duration::ZERO,
         service: Service::new(Config::default(), files, 1_795_232_913_130),
         device: Device::with_access(Duration::ZERO, identity, Profile::RANGES, access),
-        connections: BTreeMap::new(),
+        connections: HashMap::new(),
         images,
         flash: vec![0xff; 1 << 20],
         restarted: None,

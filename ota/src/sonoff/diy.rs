@@ -67,6 +67,7 @@ pub enum DiyCall {
 /// `startup`: what the relay does when power comes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum Startup {
     /// `on`.
     On,
