@@ -5,10 +5,10 @@ use super::report::{Fields, Problem};
 use crate::dct::value::oddities_of;
 use crate::exit::chain;
 use crate::keys::check_file::{
-    DamagedPublic, damaged_public, has_length_of_field, may_be_of_a_device, not_a_key_for_devices,
-    of_private_key, of_public_key, text_in_field, text_in_region,
+    DamagedPublic, damaged_public, not_a_key_for_devices, of_private_key, of_public_key,
 };
 use crate::keys::from_utf16;
+use crate::keys::place::{has_length_of_field, may_be_of_a_device, text_in_field, text_in_region};
 use core::fmt;
 use serde::Serialize;
 use spark_dct::segment::KeyAlgorithm;

@@ -13,7 +13,7 @@ mod module;
 mod report;
 
 use crate::exit::{Code, Failure};
-use crate::keys::check_file::may_be_of_a_device;
+use crate::keys::place::may_be_of_a_device;
 use crate::ui;
 use core::fmt::Write as _;
 use report::{Fields, Problem, Report, Unknown};

@@ -1,8 +1,8 @@
 //! `spark keys convert`.
 
 use super::check::judge;
-use super::check_file::scratch;
 use super::files::exists;
+use super::place::scratch;
 use super::protocol::Protocol;
 use super::secret::{Secret, to_pem};
 use super::{argument, read_key, shown};

@@ -11,6 +11,7 @@ pub mod doctor;
 mod files;
 pub mod load;
 pub mod new;
+pub(crate) mod place;
 pub mod protocol;
 pub mod repair;
 pub mod save;

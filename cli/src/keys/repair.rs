@@ -1,7 +1,7 @@
 //! `spark keys repair`: a damaged key from its intact parts.
 
-use super::check_file::{protocol_of, scratch};
 use super::files::Names;
+use super::place::{protocol_of, scratch};
 use super::protocol::Protocol;
 use super::secret::{Secret, to_json};
 use super::{read_key, shown};

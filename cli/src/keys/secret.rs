@@ -1,6 +1,6 @@
 //! A device's private key of either protocol.
 
-use super::check_file::scratch;
+use super::place::scratch;
 use super::protocol::Protocol;
 use super::{argument, shown};
 use crate::exit::{Code, Failure, chain};

@@ -1,7 +1,8 @@
 //! `spark keys send-ready`.
 
 use super::check::judge;
-use super::check_file::{of_private_key, protocol_of, scratch};
+use super::check_file::of_private_key;
+use super::place::{protocol_of, scratch};
 use super::protocol::Protocol;
 use super::secret::{Public, Secret, published};
 use super::{argument, read_key, shown};

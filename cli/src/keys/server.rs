@@ -1,6 +1,6 @@
 //! `spark keys server` and `spark keys address`.
 
-use super::check_file::scratch;
+use super::place::scratch;
 use super::protocol::Protocol;
 use super::secret::Finding;
 use super::{read_key, shown};

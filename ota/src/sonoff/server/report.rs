@@ -1,8 +1,8 @@
 //! What a server tells of what happens.
 
+use super::event::Event;
 use super::failure::Diagnosis;
 use super::files::{FileId, Role};
-use super::session::Event;
 use crate::sonoff::frame::FrameError;
 use crate::sonoff::handshake::HandshakeError;
 use crate::sonoff::http::{HeadError, Remark};

@@ -1,16 +1,15 @@
 //! The server's side of one device, whichever connection it comes by.
 
 use super::command::{Command, CommandError, Commands};
-use super::failure::{Diagnosis, Failure};
+use super::event::{Event, Presence};
+use super::failure::Diagnosis;
 use super::job::{Delivery, Job, Stage, Verdict};
 use crate::esp8266::Slot;
 use crate::sonoff::dispatch::DispatchRequest;
 use crate::sonoff::limits;
-use crate::sonoff::message::{
-    Date, DeviceBody, DeviceMessage, Register, ServerBody, ServerMessage, Switches, Update,
-};
+use crate::sonoff::message::{Date, DeviceBody, DeviceMessage, Register, ServerBody, ServerMessage, Update};
 use crate::sonoff::secret::ApiKey;
-use crate::sonoff::text::{DeviceId, Model, Sequence, Sequences, Version};
+use crate::sonoff::text::{DeviceId, Sequence, Sequences};
 use crate::sonoff::upgrade::{Offer, Refusal, Registered, Warning};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -24,76 +23,6 @@ pub const SILENCE: Duration = silence(limits::HEARTBEAT_INTERVAL);
 
 const fn silence(interval: u16) -> Duration {
     Duration::from_secs(interval as u64 + 7 + 30)
-}
-
-/// How near a device is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum Presence {
-    /// It has no WebSocket.
-    Away,
-    /// It has registered.
-    Registered,
-    /// It knows the date.
-    Dated,
-    /// It has told its state, and listens.
-    Ready,
-}
-
-/// What has happened to a device.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub enum Event {
-    /// It has asked for its server.
-    Dispatched,
-    /// It has registered.
-    Registered {
-        /// Its model.
-        model: Model,
-        /// Its version.
-        rom_version: Version,
-    },
-    /// It listens: an upgrade can be offered.
-    Ready,
-    /// Its WebSocket is gone.
-    Away,
-    /// It has told its state.
-    State {
-        /// Of its relays, if it has said so.
-        switches: Option<Switches>,
-        /// Strength of the Wi-Fi signal in dBm.
-        rssi: Option<i16>,
-    },
-    /// The upgrade was sent.
-    Offered {
-        /// Which attempt this is, from 1.
-        attempt: u8,
-    },
-    /// The upgrade is in another stage than before. Progress within a download is not told, see [`Session::stage`].
-    Stage(Stage),
-    /// Nothing was heard for some time, and this may be why.
-    Hint(Diagnosis),
-    /// It has answered a [`Command`].
-    Answered {
-        /// That of the command.
-        sequence: Sequence,
-        /// 0, or what failed.
-        error: u16,
-        /// What it was asked for.
-        state: Option<Update>,
-    },
-    /// An attempt failed, and there is another one.
-    Retry {
-        /// Why.
-        failure: Failure,
-    },
-    /// A message did not bear a key that this device may use; it was refused.
-    WrongKey,
-    /// A message did not belong here; it was refused or passed over.
-    Unexpected,
 }
 
 /// How often and how fast.
@@ -134,8 +63,8 @@ impl Default for Policy {
 /// | | other codes, no request in time, silence | [`Stage::Failed`] |
 /// | downloading, streaming | last byte sent | [`Stage::Served`] |
 /// | served | code 0, or `register` with a new version | [`Stage::Installed`] |
-/// | before that | `register` with a new version | [`Failure::OtherVersion`] |
-/// | served, installed | `register` with the old version | [`Failure::DidNotBoot`] |
+/// | before that | `register` with a new version | [`Failure::OtherVersion`](super::Failure::OtherVersion) |
+/// | served, installed | `register` with the old version | [`Failure::DidNotBoot`](super::Failure::DidNotBoot) |
 /// | registered | [`Session::command`] | the command is sent; [`Event::Answered`] |
 /// | any | connection lost | the download is remembered for 180 s |
 ///
