@@ -129,3 +129,22 @@ fn silence_is_that_of_the_interval_that_was_told() {
         assert_eq!(bench.pass(connection, SILENCE), [Sent::Close]);
     }
 }
+
+#[test]
+fn clock_that_is_put_right_is_told() {
+    let mut bench = Bench::new(Config::default());
+    let connection = bench.websocket();
+    bench.register(connection, "1.5.5");
+    let date = |bench: &mut Bench| bench.act(connection, r#""action":"date""#)[0]["date"].clone();
+    assert_eq!(date(&mut bench), "2026-11-21T03:48:33.130Z");
+    bench.now = Duration::from_secs(90);
+    bench.service.set_clock(bench.now, 1_795_305_600_000);
+    assert_eq!(date(&mut bench), "2026-11-22T00:00:00.000Z");
+    bench.now += Duration::from_secs(1);
+    assert_eq!(date(&mut bench), "2026-11-22T00:00:01.000Z");
+    // Numbers of requests go on all the same.
+    let first = ask(&mut bench, connection, &Command::Restart)["sequence"].as_str().unwrap().to_owned();
+    bench.service.set_clock(bench.now, 0);
+    let second = ask(&mut bench, connection, &Command::Restart)["sequence"].as_str().unwrap().to_owned();
+    assert!(second > first, "{first} {second}");
+}

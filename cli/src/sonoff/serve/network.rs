@@ -71,7 +71,6 @@ impl Server {
     ) -> Self {
         // It was checked when the images were loaded.
         let files = images.table().unwrap_or_else(|_| Files::new());
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let config = Config {
             policy: Policy {
                 attempts: args.attempts,
@@ -81,7 +80,7 @@ impl Server {
             check_sign: args.check_sign,
             ..Config::default()
         };
-        let service = Service::new(config, files, u64::try_from(unix.as_millis()).unwrap_or(u64::MAX));
+        let service = Service::new(config, files, unix_milliseconds());
         Self {
             inner: Mutex::new(Inner { service, tasks: HashMap::new() }),
             images,
@@ -110,6 +109,8 @@ impl Server {
     fn with<T>(&self, act: impl FnOnce(&mut Service, Duration) -> T) -> T {
         let mut inner = self.lock();
         let now = self.now();
+        // A computer may get the time from the network long after this has begun.
+        inner.service.set_clock(now, unix_milliseconds());
         let result = act(&mut inner.service, now);
         while let Some(report) = inner.service.poll_report() {
             let offered = match &report {
@@ -362,6 +363,11 @@ impl Server {
             _ => Ending::Broken,
         }
     }
+}
+
+fn unix_milliseconds() -> u64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How a connection has ended.

@@ -1,6 +1,8 @@
 use super::*;
 use crate::sonoff::http::Request;
+use crate::sonoff::provisioning::AccessError;
 use crate::sonoff::text::TextError;
+use crate::sonoff::upgrade::{Format, UrlProblem};
 use alloc::vec;
 use proptest::option::of;
 use proptest::prelude::*;

@@ -119,6 +119,12 @@ impl Service {
         &self.files
     }
 
+    /// Sets the time of day, when the clock of the computer was put right: devices are told it.
+    pub fn set_clock(&mut self, now: Duration, unix_milliseconds: u64) {
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.unix_at_zero = unix_milliseconds.saturating_sub(now);
+    }
+
     fn unix(&self, now: Duration) -> u64 {
         self.unix_at_zero.saturating_add(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
     }
