@@ -51,11 +51,11 @@ pub enum Event {
         /// Which attempt this is, from 1.
         attempt: u8,
     },
-    /// The upgrade is in another stage than before. Progress within a download is not told, see [`Session::stage`].
+    /// The upgrade is in another stage than before. Progress within a download is not told, see [`Session::stage`](super::Session::stage).
     Stage(Stage),
     /// Nothing was heard for some time, and this may be why.
     Hint(Diagnosis),
-    /// It has answered a [`Command`].
+    /// It has answered a [`Command`](super::Command).
     Answered {
         /// That of the command.
         sequence: Sequence,
