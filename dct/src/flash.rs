@@ -109,6 +109,21 @@ pub enum FlashStep<'m> {
     },
 }
 
+impl<'m> FlashStep<'m> {
+    /// As an operation, for whoever has the sectors in memory; `None` for a read.
+    pub(crate) fn over(self, sector: impl FnOnce(SectorId) -> &'m Sector) -> Option<FlashOp<'m>> {
+        Some(match self {
+            FlashStep::Read { .. } => return None,
+            FlashStep::Erase { sector } => FlashOp::Erase { sector },
+            FlashStep::Program { sector, offset, data } => FlashOp::Program { sector, offset, data },
+            FlashStep::Copy { from, from_offset, to, to_offset, len } => {
+                let data = sector(from).get(from_offset..from_offset + len)?;
+                FlashOp::Program { sector: to, offset: to_offset, data }
+            }
+        })
+    }
+}
+
 /// Longest piece that a [`FlashStep::Read`] asks for.
 pub const READ_LEN: usize = 256;
 

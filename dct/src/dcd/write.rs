@@ -4,7 +4,7 @@ use super::select::Rules;
 use super::steps::{Source, Steps};
 use super::{APP_OFFSET, Footer, Generation, Header, Sectors};
 use crate::crc32;
-use crate::flash::{FlashOp, FlashStep, SectorId};
+use crate::flash::{FlashOp, SectorId};
 
 /// A write to the application section, an initialisation or a migration, as the firmware of a [`Generation`] does it.
 ///
@@ -83,15 +83,7 @@ impl<'a> Write<'a> {
 
     /// The next operation, `None` when the write is complete.
     pub fn next_op(&mut self) -> Option<FlashOp<'_>> {
-        match self.steps.next()? {
-            FlashStep::Erase { sector } => Some(FlashOp::Erase { sector }),
-            FlashStep::Program { sector, offset, data } => Some(FlashOp::Program { sector, offset, data }),
-            FlashStep::Copy { from, from_offset, to, to_offset, len } => {
-                let data = self.sectors.sector(from).get(from_offset..from_offset + len)?;
-                Some(FlashOp::Program { sector: to, offset: to_offset, data })
-            }
-            FlashStep::Read { .. } => None,
-        }
+        self.steps.next()?.over(|sector| self.sectors.sector(sector))
     }
 
     /// The sector that is current once the write is complete.

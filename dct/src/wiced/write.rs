@@ -3,7 +3,7 @@
 use super::steps::{Present, Steps};
 use super::version_record::combine;
 use super::{Generation, Header, SectorState, Sectors, VersionRecord};
-use crate::flash::{FlashOp, FlashStep, SectorId};
+use crate::flash::{FlashOp, SectorId};
 
 /// A write to the application section, as the firmware of a [`Generation`] does it.
 ///
@@ -58,15 +58,7 @@ impl<'a> Write<'a> {
 
     /// The next operation, `None` when the write is complete.
     pub fn next_op(&mut self) -> Option<FlashOp<'_>> {
-        match self.steps.next()? {
-            FlashStep::Erase { sector } => Some(FlashOp::Erase { sector }),
-            FlashStep::Program { sector, offset, data } => Some(FlashOp::Program { sector, offset, data }),
-            FlashStep::Copy { from, from_offset, to, to_offset, len } => {
-                let data = self.sectors.sector(from).get(from_offset..from_offset + len)?;
-                Some(FlashOp::Program { sector: to, offset: to_offset, data })
-            }
-            FlashStep::Read { .. } => None,
-        }
+        self.steps.next()?.over(|sector| self.sectors.sector(sector))
     }
 
     /// The sector that is current once the write is complete.

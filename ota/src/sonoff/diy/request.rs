@@ -87,8 +87,8 @@ impl DiyNetwork {
     /// # Errors
     /// [`AccessError::Ssid`], [`AccessError::Password`].
     pub fn new(ssid: &str, password: &str) -> Result<Self, AccessError> {
-        let access = Access::network(ssid, password)?;
-        Ok(Self { ssid: access.0, password: access.1 })
+        let (ssid, password) = Access::network(ssid, password)?;
+        Ok(Self { ssid, password })
     }
 
     /// Name of the network.
